@@ -1,0 +1,2 @@
+//! `pgmig` restores a database backup into another installation.
+fn main() {}
