@@ -1,1 +1,16 @@
-//! placeholder
+//! Restores a `pg_dump` archive into another installation with every service instance ID remapped.
+//!
+//! - [`instance_id`]: the ID of a service instance, which is what a restore remaps
+//! - [`mapping`]: mapping files, source ID to target ID
+//! - [`resource_controller`]: the instances that are provisioned in the target installation
+//! - [`connection`]: the connection to the target's PostgreSQL server
+//! - [`config_file`]: what reading any of our YAML files can report
+
+pub mod config_file;
+pub mod connection;
+pub mod instance_id;
+pub mod mapping;
+pub mod resource_controller;
+
+mod tls;
+mod yaml;
