@@ -105,6 +105,33 @@ impl ForeignKey {
     }
 }
 
+/// A partition, from a `TABLE ATTACH` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// The schema of the partitioned table.
+    pub parent_schema: Option<Vec<u8>>,
+    /// The partitioned table.
+    pub parent: Vec<u8>,
+    /// The schema of the partition.
+    pub schema: Option<Vec<u8>>,
+    /// The partition.
+    pub table: Vec<u8>,
+}
+
+impl Partition {
+    /// Reads `ALTER TABLE ... ATTACH PARTITION ...` of an entry; `None` when the
+    /// entry is another one.
+    pub fn of(entry: &TocEntry) -> Option<Self> {
+        let mut tokens = Tokens::new(entry.definition()?);
+        tokens.keywords("ALTER TABLE")?;
+        let _only = tokens.keyword("ONLY");
+        let (parent_schema, parent) = tokens.qualified_name()?;
+        tokens.keywords("ATTACH PARTITION")?;
+        let (schema, table) = tokens.qualified_name()?;
+        Some(Self { parent_schema, parent, schema, table })
+    }
+}
+
 impl Toc {
     /// PostgreSQL's name of the encoding of all text in the archive, such as
     /// `UTF8` or `LATIN1`, from its `ENCODING` entry.

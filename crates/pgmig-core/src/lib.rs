@@ -6,11 +6,23 @@
 //! - [`connection`]: the connection to the target's PostgreSQL server
 //! - [`config_file`]: what reading any of our YAML files can report
 
+pub mod archive;
+pub mod catalog;
 pub mod config_file;
 pub mod connection;
+pub mod error;
+pub mod id_columns;
 pub mod instance_id;
+pub mod json_path;
 pub mod mapping;
+pub mod names;
+pub mod profile;
+mod remap;
 pub mod resource_controller;
+pub mod tenant;
 
+mod encoding;
 mod tls;
 mod yaml;
+
+pub use error::Error;

@@ -1,0 +1,294 @@
+//! The archive that is restored: opened, and its contents as a restore needs them.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+
+use dumpfmt::{ArchiveReader, CopyStatement, Header, SequenceValue, Toc, TocEntry};
+use serde::Serialize;
+
+use crate::encoding;
+use crate::names::TableName;
+
+/// An archive in a file that can be read again and again, and what is in it.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    bytes: u64,
+    reader: ArchiveReader<File>,
+    contents: Contents,
+}
+
+/// The parts of an archive that a restore works with.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Contents {
+    /// PostgreSQL's name of the encoding of all text; `None` in an archive that does not say.
+    pub encoding: Option<String>,
+    /// The tables that have rows in the archive, in its order.
+    pub tables: Vec<ArchiveTable>,
+    /// The foreign keys of the source.
+    pub foreign_keys: Vec<ArchiveForeignKey>,
+    /// Partitions, each with the table that it is a partition of.
+    pub partitions: Vec<(TableName, TableName)>,
+    /// The values of the source's sequences.
+    pub sequences: Vec<SequenceState>,
+    /// Whether there are large objects.
+    pub has_large_objects: bool,
+}
+
+/// The rows of one table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveTable {
+    /// Its entry in the table of contents.
+    pub dump_id: i32,
+    /// The table that the rows were read from.
+    pub table: TableName,
+    /// The table that they are meant for: another one when the dump was made
+    /// with `--load-via-partition-root`.
+    pub copy_into: TableName,
+    /// The columns, in the order of the fields.
+    pub columns: Vec<String>,
+}
+
+/// A foreign key of the source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ArchiveForeignKey {
+    /// The referencing table.
+    pub table: TableName,
+    /// The referencing columns.
+    pub columns: Vec<String>,
+    /// The referenced table.
+    pub referenced_table: TableName,
+    /// The referenced columns.
+    pub referenced_columns: Vec<String>,
+}
+
+/// The state of a sequence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct SequenceState {
+    /// The sequence.
+    pub sequence: TableName,
+    /// Its last value, or its first one when `is_called` is false.
+    pub value: i64,
+    /// Whether `value` has been given out.
+    pub is_called: bool,
+}
+
+/// Why an archive cannot be restored from.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// The file cannot be opened.
+    #[error("cannot open the archive `{}`: {source}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The path is a folder: perhaps a dump in the directory format.
+    #[error("cannot open the archive `{}`: it is a folder", .0.display())]
+    Folder(PathBuf),
+    /// Input that can be read only once could not be kept in a temporary file.
+    #[error("cannot keep the archive from {from} in a temporary file in `{}`: {source}", folder.display())]
+    Spool {
+        /// Where it comes from.
+        from: String,
+        /// Where the temporary file is.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The archive is damaged, cut short, or none at all.
+    #[error("cannot read the archive `{}`: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        source: dumpfmt::Error,
+    },
+    /// An entry whose data is not rows of COPY text.
+    #[error("cannot restore {entry} of `{}`: {why}", path.display())]
+    NotRestorable {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+        /// Why.
+        why: &'static str,
+    },
+}
+
+impl ArchiveError {
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("check the path; a relative one starts at the current directory".into())
+            }
+            Self::Folder(_) => {
+                Some("give the file that `pg_dump -Fc` wrote; dumps in the directory format are not read".into())
+            }
+            Self::Spool { .. } => Some(
+                "set TMPDIR to a folder with room for the whole archive, or save the archive to a file first".into(),
+            ),
+            Self::Read { source, .. } => source.hint().map(str::to_owned),
+            Self::NotRestorable { .. } => Some("dump again with plain `pg_dump -Fc`".into()),
+            Self::Open { .. } => None,
+        }
+    }
+}
+
+impl Archive {
+    /// Opens the archive in the file at `path`. A pipe, or anything else that
+    /// can be read only once, is copied to an unnamed temporary file first.
+    ///
+    /// `progress` is called with the bytes copied so far.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be opened, or its header or table of contents cannot be read.
+    pub fn open(path: &Path, progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
+        let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
+        let file = File::open(path).map_err(open_error)?;
+        let kind = file.metadata().map_err(open_error)?.file_type();
+        if kind.is_dir() {
+            return Err(ArchiveError::Folder(path.to_owned()));
+        }
+        if kind.is_file() { Self::from_file(file, path) } else { Self::spool(file, path, progress) }
+    }
+
+    /// Reads the archive from `input`, such as standard input, through an unnamed
+    /// temporary file: the search for strays and the restore each need a pass.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn spool(mut input: impl Read, name: &Path, mut progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
+        let folder = std::env::temp_dir();
+        let failed = |source| ArchiveError::Spool { from: name.display().to_string(), folder: folder.clone(), source };
+        // Without a name it cannot outlive us, and nobody else can open it.
+        let mut file = tempfile::tempfile_in(&folder).map_err(failed)?;
+        let mut buffer = vec![0; 256 << 10];
+        let mut copied = 0;
+        loop {
+            let read = match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(read) => read,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(source) => return Err(ArchiveError::Open { path: name.to_owned(), source }),
+            };
+            io::Write::write_all(&mut file, &buffer[..read]).map_err(failed)?;
+            copied += read as u64;
+            progress(copied);
+        }
+        file.seek(SeekFrom::Start(0)).map_err(failed)?;
+        Self::from_file(file, name)
+    }
+
+    fn from_file(file: File, path: &Path) -> Result<Self, ArchiveError> {
+        let path = path.to_owned();
+        let bytes = file.metadata().map_err(|source| ArchiveError::Open { path: path.clone(), source })?.len();
+        let reader = ArchiveReader::new(file).map_err(|source| ArchiveError::Read { path: path.clone(), source })?;
+        let contents = Contents::of(reader.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
+            path: path.clone(),
+            entry,
+            why,
+        })?;
+        Ok(Self { path, bytes, reader, contents })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The size of the file in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What the archive says of itself.
+    pub fn header(&self) -> &Header {
+        self.reader.header()
+    }
+
+    /// What is in it.
+    pub fn contents(&self) -> &Contents {
+        &self.contents
+    }
+
+    /// The reader, for access to everything else.
+    pub fn reader(&mut self) -> &mut ArchiveReader<File> {
+        &mut self.reader
+    }
+
+    /// A damage found by the reader, with the name of the file.
+    pub(crate) fn read_error(&self, source: dumpfmt::Error) -> ArchiveError {
+        ArchiveError::Read { path: self.path.clone(), source }
+    }
+}
+
+impl Contents {
+    fn of(toc: &Toc) -> Result<Self, (String, &'static str)> {
+        let encoding = toc.encoding();
+        let text = |bytes: &[u8]| encoding::decode(encoding.as_deref(), bytes);
+        let table = |schema: Option<&[u8]>, table: &[u8]| TableName::new(text(schema.unwrap_or_default()), text(table));
+        let mut contents = Self {
+            tables: Vec::new(),
+            foreign_keys: Vec::new(),
+            partitions: Vec::new(),
+            sequences: Vec::new(),
+            has_large_objects: toc.of_type("BLOBS").any(TocEntry::has_data),
+            encoding: encoding.clone(),
+        };
+        for entry in toc.entries() {
+            match entry.description() {
+                b"TABLE DATA" if entry.has_data() => {
+                    let copy = CopyStatement::of(entry)
+                        .ok_or_else(|| (entry.to_string(), "its rows are INSERT statements, not COPY text"))?;
+                    let schema = copy.schema.as_deref().or(entry.namespace());
+                    contents.tables.push(ArchiveTable {
+                        dump_id: entry.dump_id(),
+                        table: table(entry.namespace(), entry.tag()),
+                        copy_into: table(schema, &copy.table),
+                        columns: copy.columns.iter().map(|column| text(column)).collect(),
+                    });
+                }
+                b"SEQUENCE SET" => {
+                    let value = SequenceValue::of(entry)
+                        .ok_or_else(|| (entry.to_string(), "its definition is not the `setval` that pg_dump writes"))?;
+                    let schema = value.schema.as_deref().or(entry.namespace());
+                    contents.sequences.push(SequenceState {
+                        sequence: table(schema, &value.sequence),
+                        value: value.value,
+                        is_called: value.is_called,
+                    });
+                }
+                b"FK CONSTRAINT" => {
+                    let Some(key) = dumpfmt::ForeignKey::of(entry) else { continue };
+                    let names = |columns: &[Vec<u8>]| columns.iter().map(|column| text(column)).collect();
+                    let schema = |given: &Option<Vec<u8>>| given.clone().or(entry.namespace().map(<[u8]>::to_vec));
+                    contents.foreign_keys.push(ArchiveForeignKey {
+                        table: table(schema(&key.schema).as_deref(), &key.table),
+                        columns: names(&key.columns),
+                        referenced_table: table(schema(&key.referenced_schema).as_deref(), &key.referenced_table),
+                        referenced_columns: names(&key.referenced_columns),
+                    });
+                }
+                b"TABLE ATTACH" => {
+                    let Some(attached) = dumpfmt::Partition::of(entry) else { continue };
+                    let parent = table(attached.parent_schema.as_deref().or(entry.namespace()), &attached.parent);
+                    let partition = table(attached.schema.as_deref().or(entry.namespace()), &attached.table);
+                    contents.partitions.push((partition, parent));
+                }
+                _ => {}
+            }
+        }
+        Ok(contents)
+    }
+}

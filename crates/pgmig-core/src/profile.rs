@@ -1,0 +1,268 @@
+//! A profile: what a restore must know of a product's database.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::config_file::{self, ConfigFileError, Fault};
+use crate::json_path::JsonPath;
+use crate::names::{ColumnName, TableName, split_name};
+
+const WHAT: &str = "profile";
+
+/// Where a product lists its tenants, and which columns hold their IDs.
+///
+/// It is a YAML file; `Profile::BUILT_IN` is one with every key explained.
+///
+/// ```
+/// let profile = pgmig_core::profile::Profile::watson_assistant();
+/// assert_eq!(profile.name, "watson-assistant");
+/// ```
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Profile {
+    /// The profile's name.
+    #[serde(rename = "profile")]
+    pub name: String,
+    /// The version of this file's layout; 1.
+    pub version: u32,
+    /// Where the tenants are listed.
+    pub tenants: TenantTable,
+    /// Which columns hold their IDs.
+    pub id_columns: IdColumnRules,
+    /// Where the version of the schema is.
+    pub schema_version: Option<SchemaVersion>,
+    /// Tables whose rows belong to the installation: neither erased nor restored.
+    #[serde(default)]
+    pub keep_in_target: Vec<TablePattern>,
+}
+
+/// The table that lists the tenants.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct TenantTable {
+    /// The table.
+    pub table: TablePattern,
+    /// The column of the ID that a mapping names.
+    pub id: String,
+    /// The column of the name that users know.
+    pub name: Option<String>,
+    /// The boolean column that says a tenant is deleted.
+    pub deleted: Option<String>,
+    /// The column of the region.
+    pub region: Option<String>,
+    /// The regions whose tenants are internal to the product.
+    #[serde(default)]
+    pub internal_regions: Vec<String>,
+}
+
+/// The rules that find ID columns.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[non_exhaustive]
+pub struct IdColumnRules {
+    /// Names of columns, in any table; `*` stands for any text.
+    #[serde(default)]
+    pub names: Vec<NamePattern>,
+    /// Columns one by one.
+    #[serde(default)]
+    pub columns: Vec<ExplicitColumn>,
+    /// Columns that are none, whatever else says so.
+    #[serde(default)]
+    pub except: Vec<ColumnName>,
+    /// Whether a foreign key to an ID column makes one.
+    #[serde(default = "yes")]
+    pub follow_foreign_keys: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A column that a profile names, with the path to the ID when it holds JSON.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(untagged)]
+pub enum ExplicitColumn {
+    /// `schema.table.column`
+    Column(ColumnName),
+    /// `{column: schema.table.column, path: $.a.b}`
+    Json(JsonColumn),
+}
+
+/// A column of JSON with IDs at a path.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JsonColumn {
+    /// The column.
+    pub column: ColumnName,
+    /// Where in the document.
+    pub path: JsonPath,
+}
+
+/// Where the version of the schema is.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct SchemaVersion {
+    /// The table.
+    pub table: TablePattern,
+    /// The column.
+    pub column: String,
+}
+
+/// A table, in a given schema or in whichever has it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct TablePattern {
+    schema: Option<String>,
+    table: String,
+}
+
+impl TablePattern {
+    /// Whether `table` is meant.
+    pub fn matches(&self, table: &TableName) -> bool {
+        self.table == table.table && self.schema.as_ref().is_none_or(|schema| *schema == table.schema)
+    }
+}
+
+impl std::fmt::Display for TablePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(schema) = &self.schema {
+            write!(f, "{}.", crate::names::quote(schema))?;
+        }
+        f.write_str(&crate::names::quote(&self.table))
+    }
+}
+
+impl TryFrom<String> for TablePattern {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let mut parts = split_name(&text).unwrap_or_default().into_iter();
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(table), None, None) => Ok(Self { schema: None, table }),
+            (Some(schema), Some(table), None) => Ok(Self { schema: Some(schema), table }),
+            _ => Err(format!("`{text}` is neither `table` nor `schema.table`")),
+        }
+    }
+}
+
+/// A name in which `*` stands for any text.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub struct NamePattern(String);
+
+impl From<String> for NamePattern {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl NamePattern {
+    /// Whether `name` fits. Case counts, as it does in SQL once names are stored.
+    pub fn matches(&self, name: &str) -> bool {
+        let mut pieces = self.0.split('*');
+        // `split` yields at least one piece.
+        let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };
+        let mut last = None;
+        for piece in pieces {
+            if let Some(before) = last.replace(piece) {
+                let Some(at) = rest.find(before) else { return false };
+                rest = &rest[at + str::len(before)..];
+            }
+        }
+        last.map_or(rest.is_empty(), |last: &str| rest.ends_with(last))
+    }
+}
+
+impl std::fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Profile {
+    /// The text of the built-in profile, every key explained; a start for one's own.
+    pub const BUILT_IN: &'static str = include_str!("profiles/watson-assistant.yaml");
+
+    /// The built-in profile for Watson Assistant.
+    pub fn watson_assistant() -> Self {
+        // A test reads it, so that it cannot fail here.
+        Self::parse(Self::BUILT_IN).unwrap_or_else(|e| unreachable!("the built-in profile: {e}"))
+    }
+
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read or is no profile.
+    pub fn load(path: &Path) -> Result<Self, ConfigFileError> {
+        Self::parse_at(&config_file::read_text(WHAT, path)?, Some(path))
+    }
+
+    /// Reads a profile from its text.
+    ///
+    /// # Errors
+    ///
+    /// When it is no profile.
+    pub fn parse(text: &str) -> Result<Self, ConfigFileError> {
+        Self::parse_at(text, None)
+    }
+
+    fn parse_at(text: &str, path: Option<&Path>) -> Result<Self, ConfigFileError> {
+        let fault = |message: String| ConfigFileError::faults_in(WHAT, path, vec![Fault { line: None, message }]);
+        let profile: Self = serde_yaml::from_str(text).map_err(|e| fault(e.to_string()))?;
+        if profile.version != 1 {
+            return Err(fault(format!("it has version {}, but only version 1 is known", profile.version)));
+        }
+        Ok(profile)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_profile_can_be_read() {
+        let profile = Profile::parse(Profile::BUILT_IN).unwrap();
+        assert!(profile.tenants.table.matches(&TableName::new("public", "tenant")));
+        assert!(profile.keep_in_target[0].matches(&TableName::new("store", "schema_info")));
+    }
+
+    #[test]
+    fn columns_are_named_with_or_without_a_path() {
+        let text = Profile::BUILT_IN
+            .replace("columns: []", "columns:\n    - public.a.b\n    - {column: public.\"C\".d, path: \"$.x[*].y\"}");
+        let columns = Profile::parse(&text).unwrap().id_columns.columns;
+        assert!(matches!(&columns[0], ExplicitColumn::Column(c) if c.to_string() == "public.a.b"));
+        assert!(matches!(&columns[1], ExplicitColumn::Json(c) if c.path.to_string() == "$.x[*].y"));
+    }
+
+    #[test]
+    fn what_is_no_profile_says_why() {
+        for (from, to, expected) in [
+            ("version: 1", "version: 2", "only version 1 is known"),
+            ("keep-in-target", "keep-on-target", "keep-on-target"),
+            ("columns: []", "columns: [a.b]", "line"),
+            ("table: tenant", "table: a.b.c", "neither `table` nor `schema.table`"),
+        ] {
+            let error = Profile::parse(&Profile::BUILT_IN.replacen(from, to, 1)).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_for_any_text() {
+        let matches = |pattern: &str, name: &str| NamePattern::from(pattern.to_owned()).matches(name);
+        assert!(matches("tenant_id", "tenant_id"));
+        assert!(!matches("tenant_id", "tenant_ids"));
+        assert!(matches("*_tenant_id", "owner_tenant_id"));
+        assert!(matches("*tenant*id*", "my_tenant_uid_2"));
+        assert!(!matches("*tenant*id", "my_id_tenant"));
+        assert!(!matches("aa*aa", "aaa"));
+        assert!(matches("*", ""));
+    }
+}

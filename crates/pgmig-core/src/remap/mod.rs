@@ -1,0 +1,8 @@
+//! Replacing instance IDs in rows of COPY text.
+
+mod ids;
+mod literal;
+mod row;
+
+pub(crate) use ids::{Fate, IdMap};
+pub(crate) use row::{RowError, RowRemapper, Span};
