@@ -5,12 +5,14 @@
 //! - [`resource_controller`]: the instances that are provisioned in the target installation
 //! - [`connection`]: the connection to the target's PostgreSQL server
 //! - [`config_file`]: what reading any of our YAML files can report
+//! - [`tls`]: trusted certificates, and what a failed TLS handshake means
 
 pub mod config_file;
 pub mod connection;
 pub mod instance_id;
 pub mod mapping;
 pub mod resource_controller;
+pub mod tls;
 
-mod tls;
+mod error_chain;
 mod yaml;
