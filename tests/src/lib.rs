@@ -1,1 +1,44 @@
-//! placeholder
+//! What the whole-program tests stand on: real PostgreSQL servers that live as long as a test,
+//! dumps of them by the real `pg_dump`, a checksum of everything in a database, and a connection
+//! that can be cut at a chosen byte.
+//!
+//! `scripts/test-servers.sh` installs the programs. Everything here panics with a message that
+//! says what to do: a test has nothing better to do with an error.
+//!
+//! ```no_run
+//! use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server};
+//!
+//! let tools = PgTools::major(17);
+//! let server = Server::start(&tools);
+//! server.create_database("source", "UTF8");
+//! server.psql("source", "create table t as select generate_series(1, 10) n");
+//! let archive = tools.dump(&server, "source", &DumpOptions::piped().compress(Compression::Zstd));
+//!
+//! server.create_database("target", "UTF8");
+//! tools.restore(&server, "target", &archive, &[]);
+//! Fingerprint::of(&server, "source").assert_same(&Fingerprint::of(&server, "target"));
+//! ```
+
+mod fingerprint;
+mod postgres;
+mod proxy;
+mod tls;
+mod tools;
+
+use std::path::{Path, PathBuf};
+
+pub use fingerprint::Fingerprint;
+pub use postgres::{Server, ServerOptions, Tls};
+pub use proxy::CutProxy;
+pub use tools::{Compression, DumpOptions, PgTools};
+
+/// The path of a file in `tests/fixtures`.
+///
+/// # Panics
+///
+/// When there is no such file.
+pub fn fixture(name: &str) -> PathBuf {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    assert!(path.exists(), "there is no fixture `{}`", path.display());
+    path
+}

@@ -1,1 +1,86 @@
-//! placeholder
+//! Reads and verifies pg_dump archives in the custom format (`pg_dump -Fc`),
+//! streaming and in bounded memory.
+//!
+//! Archives of versions 1.12 to 1.16 (pg_dump 9.0 to 18) are read, uncompressed
+//! or compressed with gzip, lz4 or zstd, from a file or from a pipe. An archive
+//! that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is
+//! no different.
+//!
+//! Memory is bounded by the table of contents plus a small constant and the
+//! longest row; nothing is allocated by a length that the file claims
+//! ([`Limits`]). Every error tells the byte of the archive and the entry.
+//!
+//! # Listing the contents
+//!
+//! ```
+//! # let file = dumpfmt::example::archive();
+//! let archive = dumpfmt::ArchiveReader::new(file)?;
+//! for entry in archive.toc().entries() {
+//!     println!("{entry}");
+//! }
+//! # assert_eq!(archive.toc().of_type("TABLE DATA").count(), 1);
+//! # Ok::<(), dumpfmt::Error>(())
+//! ```
+//!
+//! # The rows of a table
+//!
+//! ```
+//! # let file = dumpfmt::example::archive();
+//! use dumpfmt::{ArchiveReader, Block};
+//!
+//! let mut archive = ArchiveReader::new(file)?;
+//! while let Some(block) = archive.next_block()? {
+//!     let Block::Data(data) = block else { continue };
+//!     if data.entry().tag() != b"tenant" {
+//!         continue;
+//!     }
+//!     let mut rows = data.rows();
+//!     while let Some(row) = rows.next_row()? {
+//!         let name = row.field(1).and_then(|field| field.decode().map(|name| name.into_owned()));
+//!         assert_eq!(name.as_deref(), Some(&b"a\ttab"[..]));
+//!     }
+//! }
+//! # Ok::<(), dumpfmt::Error>(())
+//! ```
+//!
+//! # Verifying
+//!
+//! ```
+//! # let pipe = dumpfmt::example::archive();
+//! let mut archive = dumpfmt::ArchiveReader::new(pipe)?;
+//! let rows: u64 = archive.verify(|_position| {})?.iter().filter_map(|entry| entry.rows).sum();
+//! assert_eq!(rows, 1);
+//! # Ok::<(), dumpfmt::Error>(())
+//! ```
+//!
+//! The format is described in `src/bin/pg_dump/pg_backup_archiver.c` and
+//! `pg_backup_custom.c` of PostgreSQL.
+
+mod block;
+mod decode;
+mod error;
+mod foreign;
+mod header;
+mod input;
+mod limits;
+mod reader;
+mod rows;
+mod sql;
+mod statement;
+mod toc;
+mod verify;
+mod version;
+
+#[doc(hidden)]
+pub mod example;
+
+pub use block::{Block, EntryData, LargeObject, LargeObjects};
+pub use error::{Error, ErrorKind, Result};
+pub use header::{Compression, Header, LocalTime};
+pub use limits::Limits;
+pub use reader::ArchiveReader;
+pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
+pub use statement::{CopyStatement, ForeignKey, SequenceValue};
+pub use toc::{DataState, Section, Toc, TocEntry};
+pub use verify::VerifiedEntry;
+pub use version::Version;

@@ -1,0 +1,135 @@
+//! What can go wrong while an archive is read, and where.
+
+use std::fmt;
+use std::io;
+
+/// The result of reading an archive.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an archive could not be read: what is wrong ([`ErrorKind`]), at which
+/// byte of the archive, and in which entry of the table of contents.
+///
+/// It crosses [`std::io::Read`] inside an [`io::Error`] and comes back out
+/// unchanged through [`Error::from_io`].
+#[derive(Debug)]
+pub struct Error {
+    kind: ErrorKind,
+    offset: u64,
+    entry: Option<Box<str>>,
+}
+
+/// What is wrong with an archive, cut by what a caller can do about it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The input is not a pg_dump archive at all; the text says what it seems to be.
+    #[error("this is not a pg_dump archive: {0}")]
+    NotAnArchive(String),
+    /// A pg_dump archive, but of a version, format or compression that is not read here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The input ends too early: the archive was cut short.
+    #[error("the archive is cut short: it ends {0}")]
+    Truncated(String),
+    /// The bytes contradict the format.
+    #[error("the archive is damaged: {0}")]
+    Corrupt(String),
+    /// Reading on would take more than a [`Limits`](crate::Limits) value allows.
+    #[error("{what} exceeds the limit of {limit}; if the archive is to be trusted, raise `Limits::{field}`")]
+    LimitExceeded {
+        /// What grew too large.
+        what: &'static str,
+        /// The limit that was in force.
+        limit: u64,
+        /// The field of [`Limits`](crate::Limits) that sets it.
+        field: &'static str,
+    },
+    /// A call that this archive cannot answer, such as the rows of large objects.
+    #[error("{0}")]
+    Usage(String),
+    /// The input could not be read.
+    #[error("reading failed")]
+    Io(#[source] io::Error),
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, offset: u64) -> Self {
+        Self { kind, offset, entry: None }
+    }
+
+    pub(crate) fn corrupt(what: impl Into<String>, offset: u64) -> Self {
+        Self::new(ErrorKind::Corrupt(what.into()), offset)
+    }
+
+    pub(crate) fn truncated(place: impl Into<String>, offset: u64) -> Self {
+        Self::new(ErrorKind::Truncated(place.into()), offset)
+    }
+
+    /// Names the entry that was being read, unless one is named already.
+    pub(crate) fn in_entry(mut self, entry: impl fmt::Display) -> Self {
+        self.entry.get_or_insert_with(|| entry.to_string().into());
+        self
+    }
+
+    /// What is wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.kind
+    }
+
+    /// The byte of the archive, counted from 0, at which it was noticed.
+    pub fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The entry that was being read, such as `TABLE DATA public.tenant (dump ID 4311)`.
+    pub fn entry(&self) -> Option<&str> {
+        self.entry.as_deref()
+    }
+
+    /// What a user can do next, where there is something to do.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self.kind {
+            ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) => {
+                Some("take the dump again, or fetch the file again and compare its size and checksum with the original")
+            }
+            ErrorKind::NotAnArchive(_) => Some("a dump in the custom format is needed: `pg_dump -Fc`"),
+            _ => None,
+        }
+    }
+
+    /// The archive error inside `error` when there is one; otherwise an I/O
+    /// failure noticed at `offset`.
+    pub fn from_io(error: io::Error, offset: u64) -> Self {
+        match error.downcast::<Self>() {
+            Ok(inner) => inner,
+            Err(error) => Self::new(ErrorKind::Io(error), offset),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kind)?;
+        match &self.entry {
+            Some(entry) => write!(f, " (at byte {} of the archive, in {entry})", self.offset),
+            None => write!(f, " (at byte {} of the archive)", self.offset),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        std::error::Error::source(&self.kind)
+    }
+}
+
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        let kind = match &error.kind {
+            ErrorKind::Truncated(_) => io::ErrorKind::UnexpectedEof,
+            ErrorKind::Io(inner) => inner.kind(),
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}

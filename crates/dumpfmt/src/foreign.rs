@@ -1,0 +1,80 @@
+//! Telling what a file is that is not an archive, since "bad magic" helps nobody
+//! at 3 a.m.
+
+use std::io::Read;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::header::MAGIC;
+use crate::input::Input;
+
+/// What people hand over by mistake, by first bytes.
+const LOOKALIKES: &[(&[u8], &str)] = &[
+    (b"\x1f\x8b", "it is compressed with gzip as a whole; unpack it first with `gunzip`"),
+    (b"\x28\xb5\x2f\xfd", "it is compressed with zstd as a whole; unpack it first with `zstd -d`"),
+    (b"\x04\x22\x4d\x18", "it is compressed with lz4 as a whole; unpack it first with `lz4 -d`"),
+    (b"\xfd7zXZ\x00", "it is compressed with xz as a whole; unpack it first with `xz -d`"),
+    (b"BZh", "it is compressed with bzip2 as a whole; unpack it first with `bunzip2`"),
+    (b"age-encryption.org/", "it is encrypted with age; decrypt it first"),
+    (
+        b"\xff\xfeP\x00G\x00",
+        "it was rewritten as UTF-16, as the `>` of some versions of PowerShell does; the data is lost",
+    ),
+    (b"toc.dat", "it is a dump in the tar format"),
+    (b"--\n-- PostgreSQL database", "it is a plain SQL dump; that is for psql"),
+    (b"\\restrict ", "it is a plain SQL dump; that is for psql"),
+    (b"apiVersion:", "it is a Kubernetes resource in YAML"),
+    (b"{", "it looks like JSON"),
+    (b"<", "it looks like HTML or XML, perhaps an error page that was saved instead of the dump"),
+    (b"pg_dump: ", "it holds the messages of a pg_dump that failed"),
+    (
+        b"Defaulted container ",
+        "it begins with a message of `kubectl exec` or `oc exec`; take the dump again without `2>&1`",
+    ),
+];
+
+/// Takes the five bytes that every archive starts with, or says what this is instead.
+pub(crate) fn expect_magic<R: Read>(input: &mut Input<R>) -> Result<()> {
+    let mut found = Vec::with_capacity(64);
+    // A pipe may deliver the first bytes one by one.
+    while found.len() < MAGIC.len() && MAGIC.starts_with(&found) {
+        match input.next_byte()? {
+            Some(byte) => found.push(byte),
+            None => break,
+        }
+    }
+    if found == MAGIC {
+        return Ok(());
+    }
+    if found.is_empty() {
+        return Err(Error::new(ErrorKind::NotAnArchive("the input is empty".into()), 0));
+    }
+    if MAGIC.starts_with(&found) {
+        return Err(Error::truncated("within its first five bytes", input.position()));
+    }
+    let rest = input.peek()?;
+    found.extend_from_slice(&rest[..rest.len().min(59)]);
+    let text = match LOOKALIKES.iter().find(|(start, _)| found.starts_with(start)) {
+        Some((_, what)) => (*what).to_owned(),
+        None => format!("it begins with \"{}\" instead of \"PGDMP\"", found[..found.len().min(16)].escape_ascii()),
+    };
+    Err(Error::new(ErrorKind::NotAnArchive(text), 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_lookalike_is_told_by_name() {
+        for (start, what) in LOOKALIKES {
+            let error = expect_magic(&mut Input::new(*start)).unwrap_err();
+            assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_empty_input_and_a_cut_one_are_not_the_same() {
+        assert!(matches!(expect_magic(&mut Input::new(&b""[..])).unwrap_err().kind(), ErrorKind::NotAnArchive(_)));
+        assert!(matches!(expect_magic(&mut Input::new(&b"PGD"[..])).unwrap_err().kind(), ErrorKind::Truncated(_)));
+    }
+}

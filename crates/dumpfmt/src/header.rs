@@ -1,0 +1,186 @@
+//! The first part of an archive: versions, compression, time and database.
+
+use std::fmt;
+use std::io::Read;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::foreign;
+use crate::input::{Input, TextBudget};
+use crate::version::Version;
+
+pub(crate) const MAGIC: &[u8] = b"PGDMP";
+/// pg_restore takes no larger one either.
+const MAX_INT_SIZE: u8 = 32;
+const PLACE: &str = "within its header";
+
+/// What an archive says of itself before its table of contents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Header {
+    /// The version of the archive format.
+    pub version: Version,
+    /// Bytes of magnitude in each number of the archive; pg_dump writes 4.
+    pub int_size: u8,
+    /// Bytes in each position within the file; pg_dump writes 8.
+    pub offset_size: u8,
+    /// How the data of every entry is compressed.
+    pub compression: Compression,
+    /// When the dump was begun.
+    pub created: LocalTime,
+    /// The database that was dumped, in the encoding of the database.
+    pub database: Option<Box<[u8]>>,
+    /// The version text of the server, such as `15.18 (Debian 15.18-0+deb12u1)`.
+    pub server_version: Option<Box<[u8]>>,
+    /// The version text of pg_dump.
+    pub dump_version: Option<Box<[u8]>>,
+}
+
+/// The compression of an archive's data blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Stored as it is.
+    None,
+    /// Deflate in a zlib wrapper; pg_dump and pg_restore call it gzip.
+    Gzip,
+    /// LZ4 frames; since pg_dump 16.
+    Lz4,
+    /// Zstandard frames; since pg_dump 16.
+    Zstd,
+}
+
+impl fmt::Display for Compression {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        })
+    }
+}
+
+/// A time on the clock of the machine that ran pg_dump. The archive does not say
+/// in which time zone that clock was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LocalTime {
+    /// The full year.
+    pub year: i64,
+    /// 1 to 12.
+    pub month: i64,
+    /// 1 to 31.
+    pub day: i64,
+    /// 0 to 23.
+    pub hour: i64,
+    /// 0 to 59.
+    pub minute: i64,
+    /// 0 to 60.
+    pub second: i64,
+    /// Whether summer time was in force, where that is known.
+    pub daylight_saving: Option<bool>,
+}
+
+impl fmt::Display for LocalTime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { year, month, day, hour, minute, second, .. } = self;
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+}
+
+impl Header {
+    pub(crate) fn read<R: Read>(input: &mut Input<R>, budget: &mut TextBudget) -> Result<Self> {
+        foreign::expect_magic(input)?;
+        let version = read_version(input)?;
+        let int_size_at = input.position();
+        let int_size = input.byte(PLACE)?;
+        if int_size == 0 || int_size > MAX_INT_SIZE {
+            return Err(Error::corrupt(format!("its header says that a number takes {int_size} bytes"), int_size_at));
+        }
+        let offset_size = input.byte(PLACE)?;
+        if offset_size == 0 || offset_size > MAX_INT_SIZE {
+            return Err(Error::corrupt(
+                format!("its header says that a position takes {offset_size} bytes"),
+                int_size_at + 1,
+            ));
+        }
+        read_format(input)?;
+        let compression = read_compression(input, version, int_size)?;
+        let created = read_time(input, int_size)?;
+        let mut text = || -> Result<Option<Box<[u8]>>> {
+            let mut out = Vec::new();
+            let present = input.text(int_size, &mut out, budget, PLACE)?;
+            Ok(present.then(|| out.into_boxed_slice()))
+        };
+        Ok(Self {
+            version,
+            int_size,
+            offset_size,
+            compression,
+            created,
+            database: text()?,
+            server_version: text()?,
+            dump_version: text()?,
+        })
+    }
+}
+
+fn read_version<R: Read>(input: &mut Input<R>) -> Result<Version> {
+    let offset = input.position();
+    let version = Version { major: input.byte(PLACE)?, minor: input.byte(PLACE)?, revision: input.byte(PLACE)? };
+    if version < Version::OLDEST {
+        let text = format!(
+            "archive version {version} is older than 1.12, which pg_dump 9.0 introduced: dump with a newer pg_dump"
+        );
+        return Err(Error::new(ErrorKind::Unsupported(text), offset));
+    }
+    if version > Version::NEWEST {
+        let text = format!(
+            "archive version {version} is newer than 1.16, the newest one known here: a newer version of this tool is needed"
+        );
+        return Err(Error::new(ErrorKind::Unsupported(text), offset));
+    }
+    Ok(version)
+}
+
+fn read_format<R: Read>(input: &mut Input<R>) -> Result<()> {
+    let offset = input.position();
+    match input.byte(PLACE)? {
+        1 => Ok(()),
+        3 | 5 => {
+            let text = "this is the table of contents of a dump in the directory or tar format; only the custom format (`pg_dump -Fc`) is read";
+            Err(Error::new(ErrorKind::Unsupported(text.into()), offset))
+        }
+        other => Err(Error::corrupt(format!("its header names the unknown format {other}"), offset)),
+    }
+}
+
+fn read_compression<R: Read>(input: &mut Input<R>, version: Version, int_size: u8) -> Result<Compression> {
+    if version < Version::COMPRESSION_ALGORITHM {
+        // A level. Any but 0 means gzip; -1 is its default level.
+        return Ok(if input.int(int_size, PLACE)? == 0 { Compression::None } else { Compression::Gzip });
+    }
+    let offset = input.position();
+    match input.byte(PLACE)? {
+        0 => Ok(Compression::None),
+        1 => Ok(Compression::Gzip),
+        2 => Ok(Compression::Lz4),
+        3 => Ok(Compression::Zstd),
+        other => {
+            let text = format!("the archive is compressed with algorithm {other}, which is not known here");
+            Err(Error::new(ErrorKind::Unsupported(text), offset))
+        }
+    }
+}
+
+fn read_time<R: Read>(input: &mut Input<R>, int_size: u8) -> Result<LocalTime> {
+    let mut int = || input.int(int_size, PLACE);
+    let (second, minute, hour, day) = (int()?, int()?, int()?, int()?);
+    // Counted from 0 and from 1900, as C does. The sums cannot overflow: no Int reaches 2^56.
+    let (month, year) = (int()? + 1, int()? + 1900);
+    let daylight_saving = match int()? {
+        0 => Some(false),
+        n if n > 0 => Some(true),
+        _ => None,
+    };
+    Ok(LocalTime { year, month, day, hour, minute, second, daylight_saving })
+}

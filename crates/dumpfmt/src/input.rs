@@ -1,0 +1,206 @@
+//! The archive's bytes with their position, and the format's two primitives.
+
+use std::io::{self, BufRead, BufReader, Read, Seek};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// Large enough that a chunk of any pg_dump fits a few times.
+const BUFFER_BYTES: usize = 256 << 10;
+/// Texts are taken in pieces of this size, so that a length which the file only
+/// claims costs nothing.
+const STEP_BYTES: u64 = 64 << 10;
+
+/// A buffered input that knows how many bytes precede the next one.
+#[derive(Debug)]
+pub(crate) struct Input<R> {
+    inner: BufReader<R>,
+    position: u64,
+}
+
+impl<R: Read> Input<R> {
+    pub(crate) fn new(inner: R) -> Self {
+        Self { inner: BufReader::with_capacity(BUFFER_BYTES, inner), position: 0 }
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The buffered bytes, at least one unless the input is at its end.
+    pub(crate) fn peek(&mut self) -> Result<&[u8]> {
+        let position = self.position;
+        loop {
+            match self.inner.fill_buf() {
+                Ok(_) => break,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::new(ErrorKind::Io(e), position)),
+            }
+        }
+        Ok(self.inner.buffer())
+    }
+
+    pub(crate) fn consume(&mut self, bytes: usize) {
+        self.inner.consume(bytes);
+        self.position += bytes as u64;
+    }
+
+    /// The next byte, or `None` at the end of the input.
+    pub(crate) fn next_byte(&mut self) -> Result<Option<u8>> {
+        let byte = self.peek()?.first().copied();
+        if byte.is_some() {
+            self.consume(1);
+        }
+        Ok(byte)
+    }
+
+    /// The next byte; `place` completes "the archive ends ...".
+    pub(crate) fn byte(&mut self, place: &str) -> Result<u8> {
+        let offset = self.position;
+        self.next_byte()?.ok_or_else(|| Error::truncated(place, offset))
+    }
+
+    /// Passes over `count` bytes by reading them.
+    pub(crate) fn skip(&mut self, mut count: u64, place: &str) -> Result<()> {
+        while count > 0 {
+            let offset = self.position;
+            let available = self.peek()?.len() as u64;
+            if available == 0 {
+                return Err(Error::truncated(place, offset));
+            }
+            let step = available.min(count);
+            self.consume(step as usize);
+            count -= step;
+        }
+        Ok(())
+    }
+
+    /// An `Int`: a sign byte, then `size` bytes of magnitude, the lowest first.
+    pub(crate) fn int(&mut self, size: u8, place: &str) -> Result<i64> {
+        let offset = self.position;
+        let negative = match self.byte(place)? {
+            0 => false,
+            1 => true,
+            sign => {
+                return Err(Error::corrupt(
+                    format!("a number has the sign byte {sign}, which is neither 0 nor 1"),
+                    offset,
+                ));
+            }
+        };
+        let mut magnitude = 0_u64;
+        for index in 0..u32::from(size) {
+            let byte = self.byte(place)?;
+            if byte == 0 {
+                continue;
+            }
+            // Bytes past the seventh would not fit an i64; no field holds such a number.
+            if index >= 7 {
+                return Err(Error::corrupt("a number is too large", offset));
+            }
+            magnitude |= u64::from(byte) << (8 * index);
+        }
+        let magnitude = magnitude as i64;
+        Ok(if negative { -magnitude } else { magnitude })
+    }
+
+    /// A `Str`: an `Int` length, then that many bytes, appended to `out`.
+    /// False for NULL, which a negative length stands for. `budget` is lowered
+    /// by what is kept.
+    pub(crate) fn text(&mut self, size: u8, out: &mut Vec<u8>, budget: &mut TextBudget, place: &str) -> Result<bool> {
+        let offset = self.position;
+        let Ok(mut remaining) = u64::try_from(self.int(size, place)?) else { return Ok(false) };
+        budget.charge(remaining, offset)?;
+        while remaining > 0 {
+            let before = out.len();
+            let step = remaining.min(STEP_BYTES);
+            let offset = self.position;
+            let read = (&mut self.inner).take(step).read_to_end(out);
+            let got = (out.len() - before) as u64;
+            self.position += got;
+            read.map_err(|e| Error::new(ErrorKind::Io(e), offset))?;
+            if got < step {
+                return Err(Error::truncated(place, self.position));
+            }
+            remaining -= step;
+        }
+        Ok(true)
+    }
+}
+
+impl<R: Read + Seek> Input<R> {
+    /// Goes to `position`, which may lie beyond the end: the next read tells.
+    pub(crate) fn seek_to(&mut self, position: u64) -> Result<()> {
+        let failed = |e| Error::new(ErrorKind::Io(e), position);
+        // `seek_relative` keeps what is buffered when the way is short.
+        match i64::try_from(i128::from(position) - i128::from(self.position)) {
+            Ok(distance) => self.inner.seek_relative(distance).map_err(failed)?,
+            Err(_) => return Err(Error::corrupt("a position lies beyond any file", position)),
+        }
+        self.position = position;
+        Ok(())
+    }
+}
+
+/// What the texts of a table of contents may still take.
+#[derive(Debug)]
+pub(crate) struct TextBudget {
+    limit: u64,
+    left: u64,
+}
+
+impl TextBudget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, left: limit }
+    }
+
+    fn charge(&mut self, bytes: u64, offset: u64) -> Result<()> {
+        self.left = self.left.checked_sub(bytes).ok_or_else(|| {
+            let what = "the text in the table of contents";
+            Error::new(ErrorKind::LimitExceeded { what, limit: self.limit, field: "toc_bytes" }, offset)
+        })?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn int(bytes: &[u8], size: u8) -> Result<i64> {
+        Input::new(bytes).int(size, "in a number")
+    }
+
+    #[test]
+    fn an_int_is_sign_and_magnitude_lowest_byte_first() {
+        assert_eq!(int(&[0, 0x39, 0x30, 0, 0], 4).unwrap(), 12345);
+        assert_eq!(int(&[1, 1, 0, 0, 0], 4).unwrap(), -1);
+        assert_eq!(int(&[0, 7], 1).unwrap(), 7);
+        assert_eq!(int(&[0, 7, 0, 0, 0, 0, 0, 0, 0], 8).unwrap(), 7);
+        assert_eq!(int(&[1, 0, 0, 0, 0x80], 4).unwrap(), i64::from(i32::MIN));
+    }
+
+    #[test]
+    fn an_int_that_is_cut_or_odd_is_an_error() {
+        assert!(matches!(int(&[0, 1, 0], 4).unwrap_err().kind(), ErrorKind::Truncated(_)));
+        assert!(matches!(int(&[2, 0, 0, 0, 0], 4).unwrap_err().kind(), ErrorKind::Corrupt(_)));
+        assert!(matches!(int(&[0, 0, 0, 0, 0, 0, 0, 0, 1], 8).unwrap_err().kind(), ErrorKind::Corrupt(_)));
+    }
+
+    #[test]
+    fn a_text_is_null_empty_or_bytes() {
+        let mut budget = TextBudget::new(100);
+        let mut out = Vec::new();
+        let mut text = |bytes: &[u8], out: &mut Vec<u8>| {
+            out.clear();
+            Input::new(bytes).text(4, out, &mut budget, "in a text")
+        };
+        assert!(!text(&[1, 1, 0, 0, 0], &mut out).unwrap());
+        assert!(text(&[0, 0, 0, 0, 0], &mut out).unwrap());
+        assert!(out.is_empty());
+        assert!(text(&[0, 2, 0, 0, 0, 0xff, b'x'], &mut out).unwrap());
+        assert_eq!(out, [0xff, b'x']);
+        let claimed = text(&[0, 0, 0, 0, 0x7f], &mut out).unwrap_err();
+        assert!(matches!(claimed.kind(), ErrorKind::LimitExceeded { .. }), "{claimed}");
+        assert!(matches!(text(&[0, 9, 0, 0, 0, b'x'], &mut out).unwrap_err().kind(), ErrorKind::Truncated(_)));
+    }
+}

@@ -1,0 +1,465 @@
+//! COPY text as rows of raw fields.
+//!
+//! The rules are those of `COPY ... TO` in text format: fields end with a tab,
+//! rows with a newline, `\N` alone is NULL, a backslash escapes, and `\.` alone
+//! on a line ends the data.
+
+use std::borrow::Cow;
+use std::io::{self, Read};
+
+use memchr::{memchr, memchr_iter, memmem, memrchr};
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What is read at once; rows that are longer make the buffer grow.
+const BUFFER_BYTES: usize = 256 << 10;
+/// What is read at first: many tables are small, and there may be thousands.
+const FIRST_BUFFER_BYTES: usize = 16 << 10;
+
+/// A source of bytes that knows its position in the archive.
+pub(crate) trait Position {
+    fn position(&self) -> u64;
+}
+
+/// The rows of a table, read one by one or in batches. Memory is 256 KiB, or the
+/// longest row where that is more.
+#[derive(Debug)]
+pub struct Rows<D> {
+    data: D,
+    buffer: Vec<u8>,
+    /// `buffer[start..end]` is read and not yet given out.
+    start: usize,
+    end: usize,
+    ended: bool,
+    limit: u64,
+    entry: String,
+    copy_text: bool,
+}
+
+#[expect(private_bounds, reason = "callers get `Rows` from `EntryData` alone")]
+impl<D: Read + Position> Rows<D> {
+    pub(crate) fn new(data: D, limit: u64, entry: String, copy_text: bool) -> Self {
+        Self { data, buffer: Vec::new(), start: 0, end: 0, ended: false, limit, entry, copy_text }
+    }
+
+    /// The next row; `None` after the last one.
+    ///
+    /// # Errors
+    ///
+    /// When the archive is cut short or damaged, when the data does not end with
+    /// `\.`, or when it is not COPY text.
+    pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            if let Some(length) = memchr(b'\n', &self.buffer[self.start..self.end]) {
+                let row = self.start..self.start + length;
+                self.start = row.end + 1;
+                if &self.buffer[row.clone()] == b"\\." {
+                    self.expect_end()?;
+                    return Ok(None);
+                }
+                return Ok(Some(Row { raw: &self.buffer[row] }));
+            }
+            self.fill()?;
+        }
+    }
+
+    /// As many whole rows as are in memory, at least one; `None` after the last
+    /// one. For callers that pass rows on or search them without looking at each.
+    ///
+    /// # Errors
+    ///
+    /// As for [`next_row`](Self::next_row).
+    pub fn next_batch(&mut self) -> Result<Option<RowBatch<'_>>> {
+        loop {
+            if self.ended {
+                return Ok(None);
+            }
+            let ready = &self.buffer[self.start..self.end];
+            let (rows, ended) = match end_marker(ready) {
+                Some(marker) => (marker, true),
+                None => (memrchr(b'\n', ready).map_or(0, |last| last + 1), false),
+            };
+            let batch = self.start..self.start + rows;
+            if ended {
+                self.start = batch.end + b"\\.\n".len();
+                self.expect_end()?;
+                // `expect_end` leaves in place what was read before.
+                return Ok((!batch.is_empty()).then(|| RowBatch { raw: &self.buffer[batch] }));
+            }
+            if !batch.is_empty() {
+                self.start = batch.end;
+                return Ok(Some(RowBatch { raw: &self.buffer[batch] }));
+            }
+            self.fill()?;
+        }
+    }
+
+    /// How many bytes of the archive precede the next one to be read.
+    pub(crate) fn position(&self) -> u64 {
+        self.data.position()
+    }
+
+    /// Reads more behind what is there, making room first.
+    fn fill(&mut self) -> Result<()> {
+        let offset = self.data.position();
+        if !self.copy_text {
+            let text = "the data is not COPY text: the dump was made with `--inserts` or a like option";
+            return Err(self.error(ErrorKind::Usage(text.into()), offset));
+        }
+        if self.start > 0 {
+            self.buffer.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        if self.end == self.buffer.len() || self.buffer.len() < BUFFER_BYTES {
+            if self.end as u64 > self.limit {
+                let kind = ErrorKind::LimitExceeded { what: "a row", limit: self.limit, field: "row_bytes" };
+                return Err(self.error(kind, offset));
+            }
+            self.buffer.resize((self.buffer.len() * 2).max(FIRST_BUFFER_BYTES), 0);
+        }
+        let before = self.end;
+        // Filled to the brim: each byte of a row that spans several reads is then
+        // searched for its newline about twice, not once for each read.
+        while self.end < self.buffer.len() {
+            match self.read_some()? {
+                0 => break,
+                read => self.end += read,
+            }
+        }
+        if self.end == before {
+            let place = if self.end == 0 { "before the `\\.` that ends the rows" } else { "within a row" };
+            return Err(self.error(ErrorKind::Truncated(place.into()), offset));
+        }
+        Ok(())
+    }
+
+    fn read_some(&mut self) -> Result<usize> {
+        loop {
+            match self.data.read(&mut self.buffer[self.end..]) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                other => return other.map_err(|e| Error::from_io(e, self.data.position())),
+            }
+        }
+    }
+
+    /// After `\.` there may be newlines only; pg_dump writes two. Leaves the
+    /// buffer before `start` as it is.
+    fn expect_end(&mut self) -> Result<()> {
+        const MOST: usize = 16;
+        let mut tail = self.buffer[self.start..self.end].to_vec();
+        let mut more = [0; MOST];
+        while tail.len() <= MOST {
+            match self.data.read(&mut more) {
+                Ok(0) => break,
+                Ok(read) => tail.extend_from_slice(&more[..read]),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(Error::from_io(e, self.data.position())),
+            }
+        }
+        if tail.len() > MOST || tail.iter().any(|&byte| byte != b'\n') {
+            let text = "data follows the `\\.` that ends the rows";
+            return Err(self.error(ErrorKind::Corrupt(text.into()), self.data.position()));
+        }
+        self.ended = true;
+        Ok(())
+    }
+
+    fn error(&self, kind: ErrorKind, offset: u64) -> Error {
+        Error::new(kind, offset).in_entry(&self.entry)
+    }
+}
+
+/// Where in whole rows the line `\.` begins.
+fn end_marker(rows: &[u8]) -> Option<usize> {
+    if rows.starts_with(b"\\.\n") {
+        return Some(0);
+    }
+    memmem::find(rows, b"\n\\.\n").map(|newline| newline + 1)
+}
+
+/// Some rows as they are in the archive, each with its newline.
+#[derive(Debug, Clone, Copy)]
+pub struct RowBatch<'a> {
+    raw: &'a [u8],
+}
+
+impl<'a> RowBatch<'a> {
+    /// The bytes; the last one is a newline.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// How many rows there are.
+    pub fn count(&self) -> u64 {
+        memchr_iter(b'\n', self.raw).count() as u64
+    }
+
+    /// The rows one by one.
+    pub fn rows(&self) -> impl Iterator<Item = Row<'a>> + use<'a> {
+        let mut rest = self.raw;
+        std::iter::from_fn(move || {
+            let end = memchr(b'\n', rest)?;
+            let raw = &rest[..end];
+            rest = &rest[end + 1..];
+            Some(Row { raw })
+        })
+    }
+}
+
+/// One row of COPY text, without its newline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row<'a> {
+    raw: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    /// A row from its bytes, which hold no newline.
+    pub fn new(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
+    /// The bytes as they are in the archive.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// The fields from the first to the last. A row of a table without columns
+    /// looks like one empty field.
+    pub fn fields(&self) -> Fields<'a> {
+        Fields { rest: Some(self.raw) }
+    }
+
+    /// The field at `index`, counted from 0.
+    pub fn field(&self, index: usize) -> Option<Field<'a>> {
+        self.fields().nth(index)
+    }
+}
+
+/// The fields of a row; see [`Row::fields`].
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    rest: Option<&'a [u8]>,
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let rest = self.rest?;
+        let raw = match memchr(b'\t', rest) {
+            Some(tab) => {
+                self.rest = Some(&rest[tab + 1..]);
+                &rest[..tab]
+            }
+            None => {
+                self.rest = None;
+                rest
+            }
+        };
+        Some(Field { raw })
+    }
+}
+
+/// One field of a row, still escaped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Field<'a> {
+    raw: &'a [u8],
+}
+
+impl<'a> Field<'a> {
+    /// A field from its escaped bytes.
+    pub fn new(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
+    /// The bytes as they are in the archive.
+    pub fn raw(&self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Whether the field is NULL, which is not the same as empty.
+    pub fn is_null(&self) -> bool {
+        self.raw == b"\\N"
+    }
+
+    /// The value: `None` for NULL, otherwise its bytes, copied only when they
+    /// hold an escape.
+    pub fn decode(&self) -> Option<Cow<'a, [u8]>> {
+        if self.is_null() {
+            return None;
+        }
+        let Some(first) = memchr(b'\\', self.raw) else { return Some(Cow::Borrowed(self.raw)) };
+        let mut value = Vec::with_capacity(self.raw.len());
+        let (plain, mut rest) = self.raw.split_at(first);
+        value.extend_from_slice(plain);
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = if byte == b'\\' {
+                unescape(after, &mut value)
+            } else {
+                value.push(byte);
+                after
+            };
+        }
+        Some(Cow::Owned(value))
+    }
+}
+
+/// Takes one escape, without its backslash, from the front of `rest`.
+fn unescape<'a>(rest: &'a [u8], value: &mut Vec<u8>) -> &'a [u8] {
+    let Some((&byte, after)) = rest.split_first() else {
+        // A lone backslash at the end stands for itself.
+        value.push(b'\\');
+        return rest;
+    };
+    let (byte, after) = match byte {
+        b'b' => (0x08, after),
+        b'f' => (0x0c, after),
+        b'n' => (b'\n', after),
+        b'r' => (b'\r', after),
+        b't' => (b'\t', after),
+        b'v' => (0x0b, after),
+        b'0'..=b'7' => digits(rest, 8, 3),
+        b'x' if after.first().is_some_and(u8::is_ascii_hexdigit) => digits(after, 16, 2),
+        other => (other, after),
+    };
+    value.push(byte);
+    after
+}
+
+/// Up to `most` digits in base `radix`, of which the lowest eight bits count.
+fn digits(bytes: &[u8], radix: u32, most: usize) -> (u8, &[u8]) {
+    let values = bytes.iter().map_while(|&b| char::from(b).to_digit(radix)).take(most);
+    let (count, value) = values.fold((0, 0), |(count, value), digit| (count + 1, value * radix + digit));
+    (value as u8, &bytes[count..])
+}
+
+/// Appends `value` to `out`, escaped as `COPY ... TO` does.
+pub fn escape_field(value: &[u8], out: &mut Vec<u8>) {
+    for &byte in value {
+        let letter = match byte {
+            0x08 => b'b',
+            0x0c => b'f',
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x0b => b'v',
+            b'\\' => b'\\',
+            _ => {
+                out.push(byte);
+                continue;
+            }
+        };
+        out.extend_from_slice(&[b'\\', letter]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    struct Source<'a>(&'a [u8]);
+
+    impl Read for Source<'_> {
+        fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+            // One to seven bytes at a time, so that rows straddle reads.
+            let step = (self.0.len() % 7 + 1).min(out.len());
+            self.0.read(&mut out[..step])
+        }
+    }
+
+    impl Position for Source<'_> {
+        fn position(&self) -> u64 {
+            0
+        }
+    }
+
+    fn rows(data: &[u8]) -> Rows<Source<'_>> {
+        Rows::new(Source(data), 1 << 30, "TABLE DATA t".into(), true)
+    }
+
+    fn one_by_one(data: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut rows = rows(data);
+        let mut out = Vec::new();
+        while let Some(row) = rows.next_row()? {
+            out.push(row.raw().to_vec());
+        }
+        Ok(out)
+    }
+
+    fn by_batch(data: &[u8]) -> Result<Vec<Vec<u8>>> {
+        let mut rows = rows(data);
+        let mut out = Vec::new();
+        while let Some(batch) = rows.next_batch()? {
+            assert_eq!(batch.count(), batch.rows().count() as u64);
+            out.extend(batch.rows().map(|row| row.raw().to_vec()));
+        }
+        Ok(out)
+    }
+
+    fn decode(raw: &[u8]) -> Option<Vec<u8>> {
+        Field::new(raw).decode().map(Cow::into_owned)
+    }
+
+    #[test]
+    fn null_and_empty_and_their_names_as_data_differ() {
+        assert_eq!(decode(b"\\N"), None);
+        assert_eq!(decode(b""), Some(vec![]));
+        assert_eq!(decode(b"\\\\N"), Some(b"\\N".to_vec()));
+        assert_eq!(decode(b"\\\\."), Some(b"\\.".to_vec()));
+    }
+
+    #[test]
+    fn every_escape_that_copy_accepts_is_decoded() {
+        assert_eq!(decode(b"a\\tb\\nc\\rd\\be\\ff\\vg\\\\h"), Some(b"a\tb\nc\rd\x08e\x0cf\x0bg\\h".to_vec()));
+        assert_eq!(decode(b"\\101\\x41\\x4g\\7\\q\\xz\\"), Some(b"AA\x04g\x07qxz\\".to_vec()));
+    }
+
+    #[test]
+    fn the_end_marker_is_needed_and_ends_the_rows() {
+        for read in [one_by_one, by_batch] {
+            assert_eq!(read(b"\\.\n\n\n").unwrap(), Vec::<Vec<u8>>::new());
+            assert_eq!(read(b"a\tb\n\n\\.\n\n\n").unwrap(), [b"a\tb".to_vec(), vec![]]);
+            let cut = read(b"a\nb").unwrap_err();
+            assert!(matches!(cut.kind(), ErrorKind::Truncated(_)), "{cut}");
+            let cut = read(b"a\n").unwrap_err();
+            assert!(cut.to_string().contains("before the `\\.`"), "{cut}");
+            let more = read(b"a\n\\.\n\n\nb\n").unwrap_err();
+            assert!(matches!(more.kind(), ErrorKind::Corrupt(_)), "{more}");
+        }
+    }
+
+    #[test]
+    fn a_row_over_the_limit_is_refused_and_insert_statements_are_not_rows() {
+        let long = vec![b'x'; 3 * BUFFER_BYTES];
+        let mut rows = Rows::new(Source(&long), 100, "t".into(), true);
+        assert!(matches!(rows.next_row().unwrap_err().kind(), ErrorKind::LimitExceeded { .. }));
+        let mut rows = Rows::new(Source(b"INSERT INTO t VALUES (1);\n"), 100, "t".into(), false);
+        assert!(matches!(rows.next_batch().unwrap_err().kind(), ErrorKind::Usage(_)));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_escaped_decodes_to_itself(value: Vec<u8>) {
+            let mut raw = Vec::new();
+            escape_field(&value, &mut raw);
+            prop_assert!(!raw.contains(&b'\t') && !raw.contains(&b'\n'));
+            prop_assert_eq!(decode(&raw), Some(value));
+        }
+
+        #[test]
+        fn rows_and_batches_agree(lines in prop::collection::vec("[a\\\\.\t]{0,5}", 0..50)) {
+            let lines: Vec<_> = lines.into_iter().filter(|line| line != "\\.").collect();
+            let mut data: Vec<u8> = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect();
+            data.extend_from_slice(b"\\.\n\n\n");
+            let expected: Vec<_> = lines.iter().map(|line| line.as_bytes().to_vec()).collect();
+            prop_assert_eq!(one_by_one(&data).unwrap(), expected.clone());
+            prop_assert_eq!(by_batch(&data).unwrap(), expected);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Archives built byte by byte: whole ones, cut ones, damaged ones and hostile
+//! ones. What real pg_dump writes is read in the whole-program tests.
+
+use std::io::{Cursor, Read, Write};
+
+use dumpfmt::example::Builder;
+use dumpfmt::{ArchiveReader, Block, CopyStatement, DataState, Error, ErrorKind, SequenceValue};
+
+const ROWS: &[u8] = b"1\tone\n2\ttwo\n\\.\n\n\n";
+const NONE: u8 = 0;
+const GZIP: u8 = 1;
+const LZ4: u8 = 2;
+const ZSTD: u8 = 3;
+
+fn compress(compression: u8, data: &[u8]) -> Vec<u8> {
+    match compression {
+        NONE => data.to_vec(),
+        GZIP => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        LZ4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        ZSTD => zstd::encode_all(data, 3).unwrap(),
+        other => panic!("compression {other}"),
+    }
+}
+
+/// Two tables, the first one after the second in the file, and two large objects.
+fn sample(minor: u8, compression: u8) -> Vec<u8> {
+    let mut builder = Builder::new(minor, compression);
+    let copy = |table: &str| format!("COPY public.{table} (id, name) FROM stdin;\n");
+    builder
+        .entry(9, 1, false, [Some("ENCODING"), Some("ENCODING"), Some("SET client_encoding = 'LATIN1';\n"), None, None])
+        .entry(3, 3, true, [Some("a"), Some("TABLE DATA"), Some(""), None, Some(&copy("a"))])
+        .entry(4, 3, true, [Some("b"), Some("TABLE DATA"), Some(""), None, Some(&copy("b"))])
+        .entry(5, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None])
+        .entry(
+            6,
+            3,
+            false,
+            [
+                Some("s"),
+                Some("SEQUENCE SET"),
+                Some("SELECT pg_catalog.setval('public.\"S x\"', -7, false);\n"),
+                None,
+                None,
+            ],
+        );
+    let rows = compress(compression, ROWS);
+    let (first, second) = rows.split_at(3);
+    let empty = compress(compression, b"\\.\n\n\n");
+    let object = compress(compression, b"large object");
+    builder.data(4, &[first, second]).data(3, &[&empty]).large_objects(5, &[(7, &[&object]), (u32::MAX, &[&object])]);
+    builder.build()
+}
+
+fn variants() -> impl Iterator<Item = (u8, u8)> {
+    [
+        (12, NONE),
+        (13, GZIP),
+        (14, NONE),
+        (14, GZIP),
+        (15, LZ4),
+        (15, ZSTD),
+        (16, NONE),
+        (16, GZIP),
+        (16, LZ4),
+        (16, ZSTD),
+    ]
+    .into_iter()
+}
+
+fn verify(bytes: &[u8]) -> Result<u64, Error> {
+    let verified = ArchiveReader::new(bytes)?.verify(|_| {})?;
+    Ok(verified.iter().map(|entry| entry.rows.unwrap_or(0) + entry.large_objects.unwrap_or(0)).sum())
+}
+
+#[test]
+fn every_version_and_compression_is_read_in_the_order_of_the_file() {
+    for (minor, compression) in variants() {
+        let bytes = sample(minor, compression);
+        let mut archive = ArchiveReader::new(&bytes[..]).unwrap();
+        assert_eq!(archive.toc().encoding().as_deref(), Some("LATIN1"));
+        assert_eq!(archive.header().version.minor, minor);
+        let mut seen = Vec::new();
+        while let Some(block) = archive.next_block().unwrap() {
+            seen.push(block.entry().tag().to_vec());
+            match block {
+                Block::Data(mut data) => {
+                    let mut text = Vec::new();
+                    let expected = if data.entry().tag() == b"b" { ROWS } else { b"\\.\n\n\n" };
+                    data.read_to_end(&mut text).unwrap();
+                    assert_eq!(text, expected);
+                }
+                Block::LargeObjects(mut objects) => {
+                    let mut oids = Vec::new();
+                    while let Some(mut object) = objects.next_object().unwrap() {
+                        let mut content = String::new();
+                        object.read_to_string(&mut content).unwrap();
+                        assert_eq!(content, "large object");
+                        oids.push(object.oid());
+                    }
+                    assert_eq!(oids, [7, u32::MAX]);
+                }
+            }
+        }
+        assert_eq!(seen, [b"b".to_vec(), b"a".to_vec(), b"BLOBS".to_vec()]);
+    }
+}
+
+#[test]
+fn blocks_that_the_caller_ignores_are_passed_over() {
+    for (minor, compression) in variants() {
+        let bytes = sample(minor, compression);
+        let mut archive = ArchiveReader::new(&bytes[..]).unwrap();
+        let mut blocks = 0;
+        while let Some(block) = archive.next_block().unwrap() {
+            if let Block::LargeObjects(mut objects) = block {
+                // Left in the middle of the first object.
+                objects.next_object().unwrap().unwrap().read_exact(&mut [0; 2]).unwrap();
+            }
+            blocks += 1;
+        }
+        assert_eq!(blocks, 3);
+    }
+}
+
+#[test]
+fn any_entry_is_found_in_a_file_without_positions() {
+    for (minor, compression) in variants() {
+        let mut archive = ArchiveReader::new(Cursor::new(sample(minor, compression))).unwrap();
+        assert_eq!(archive.toc().get(3).unwrap().data_state(), DataState::PositionNotSet);
+        for (dump_id, expected) in [(3, 0), (4, 2), (3, 0), (4, 2)] {
+            let Some(Block::Data(data)) = archive.block(dump_id).unwrap() else { panic!("no data") };
+            let mut rows = data.rows();
+            let mut count = 0;
+            while rows.next_row().unwrap().is_some() {
+                count += 1;
+            }
+            assert_eq!(count, expected);
+        }
+        assert!(archive.block(6).unwrap().is_none());
+        assert!(matches!(archive.block(77).unwrap_err().kind(), ErrorKind::Usage(_)));
+        archive.rewind().unwrap();
+        assert_eq!(archive.verify(|_| {}).unwrap().len(), 3);
+    }
+}
+
+#[test]
+fn statements_are_read_as_values() {
+    let bytes = sample(16, NONE);
+    let archive = ArchiveReader::new(&bytes[..]).unwrap();
+    let copy = CopyStatement::of(archive.toc().get(3).unwrap()).unwrap();
+    assert_eq!(copy.table, b"a");
+    assert_eq!(copy.columns, [b"id".to_vec(), b"name".to_vec()]);
+    let sequence = SequenceValue::of(archive.toc().get(6).unwrap()).unwrap();
+    assert_eq!((&sequence.sequence[..], sequence.value, sequence.is_called), (&b"S x"[..], -7, false));
+    assert_eq!(CopyStatement::of(archive.toc().get(5).unwrap()), None);
+}
+
+#[test]
+fn an_archive_cut_at_any_byte_is_an_error() {
+    for (minor, compression) in variants() {
+        let bytes = sample(minor, compression);
+        assert_eq!(verify(&bytes).unwrap(), 4);
+        for length in 0..bytes.len() {
+            let error = verify(&bytes[..length]).unwrap_err();
+            assert!(error.offset() <= length as u64, "cut at {length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn bytes_after_the_last_block_are_an_error() {
+    for extra in [&b"\n"[..], b"\x01", b"\x01\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00", b"Finished backup"] {
+        let bytes = [&sample(14, GZIP)[..], extra].concat();
+        verify(&bytes).unwrap_err();
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_an_error_or_the_data_it_makes_never_a_panic() {
+    for (minor, compression) in [(14, GZIP), (16, NONE), (16, LZ4), (16, ZSTD)] {
+        let bytes = sample(minor, compression);
+        for position in 0..bytes.len() {
+            for bit in 0..8 {
+                let mut damaged = bytes.clone();
+                damaged[position] ^= 1 << bit;
+                let _ = verify(&damaged);
+                if let Ok(mut archive) = ArchiveReader::new(Cursor::new(&damaged)) {
+                    let _ = archive.block(4).map(|block| block.is_some());
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_gzip_data_is_noticed() {
+    let stream = compress(GZIP, ROWS);
+    for position in 0..stream.len() {
+        for bit in 0..8 {
+            let mut damaged = stream.clone();
+            damaged[position] ^= 1 << bit;
+            // Some bits mean nothing, such as the padding of the last byte.
+            let decoded = first_body(&one_table(GZIP, &[&damaged]));
+            assert!(decoded.is_err() || decoded.unwrap() == ROWS, "byte {position}, bit {bit}");
+        }
+    }
+}
+
+fn first_body(bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut archive = ArchiveReader::new(bytes)?;
+    let Some(Block::Data(mut data)) = archive.next_block()? else { panic!("no data") };
+    let mut body = Vec::new();
+    match data.read_to_end(&mut body) {
+        Ok(_) => Ok(body),
+        Err(e) => Err(Error::from_io(e, 0)),
+    }
+}
+
+fn one_table(compression: u8, chunks: &[&[u8]]) -> Vec<u8> {
+    let mut builder = Builder::new(16, compression);
+    builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+    builder.data(1, chunks).build()
+}
+
+#[test]
+fn a_compressed_stream_that_was_cut_within_whole_chunks_is_an_error() {
+    for compression in [GZIP, LZ4, ZSTD] {
+        let stream = compress(compression, ROWS);
+        assert_eq!(verify(&one_table(compression, &[&stream])).unwrap(), 2);
+        for length in 0..stream.len() {
+            let error = verify(&one_table(compression, &[&stream[..length]])).unwrap_err();
+            assert!(error.entry().unwrap().contains("TABLE DATA public.t"), "{compression}, {length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_compressed_stream_is_an_error() {
+    for compression in [GZIP, LZ4, ZSTD] {
+        let stream = compress(compression, ROWS);
+        let error = verify(&one_table(compression, &[&stream, b"xyzxyzxyz"])).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+    }
+}
+
+#[test]
+fn several_frames_in_one_body_are_read_to_the_end() {
+    for compression in [LZ4, ZSTD] {
+        let (first, second) = (compress(compression, b"1\n2\n"), compress(compression, b"3\n\\.\n\n\n"));
+        assert_eq!(verify(&one_table(compression, &[&first, &second])).unwrap(), 3);
+        assert_eq!(verify(&one_table(compression, &[&[first, second].concat()])).unwrap(), 3);
+    }
+}
+
+#[test]
+fn a_header_that_claims_billions_of_entries_takes_no_memory() {
+    let mut bytes = Builder::new(16, NONE).build();
+    let count = bytes.len() - 4;
+    bytes[count..].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
+    let error = verify(&bytes).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::LimitExceeded { field: "toc_entries", .. }), "{error}");
+    bytes[count..].copy_from_slice(&0x00ff_ffff_u32.to_le_bytes());
+    assert!(matches!(verify(&bytes).unwrap_err().kind(), ErrorKind::Truncated(_)));
+}
+
+#[test]
+fn unknown_versions_formats_and_compressions_are_told() {
+    let bytes = sample(16, NONE);
+    for (position, value, expected) in [
+        (6, 17, "archive version 1.17-0 is newer"),
+        (6, 11, "archive version 1.11-0 is older"),
+        (5, 2, "archive version 2.16-0 is newer"),
+        (8, 0, "a number takes 0 bytes"),
+        (10, 3, "directory or tar format"),
+        (10, 9, "unknown format 9"),
+        (11, 9, "compressed with algorithm 9"),
+    ] {
+        let mut damaged = bytes.clone();
+        damaged[position] = value;
+        let error = verify(&damaged).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn blocks_that_the_table_of_contents_does_not_expect_are_errors() {
+    let entry = |builder: &mut Builder| {
+        builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+    };
+    type Build = dyn Fn(&mut Builder);
+    let cases: [(&str, &Build); 5] = [
+        ("before the data of TABLE DATA public.t", &|_| {}),
+        ("dump ID 2, which the table of contents does not have", &|b| drop(b.data(2, &[ROWS]).build())),
+        ("data twice", &|b| drop(b.data(1, &[ROWS]).data(1, &[ROWS]).build())),
+        ("cannot have a block of data of this type", &|b| drop(b.large_objects(1, &[]).build())),
+        ("does not", &|b| drop(b.data(-1, &[ROWS]).build())),
+    ];
+    for (expected, build) in cases {
+        let mut builder = Builder::new(16, NONE);
+        entry(&mut builder);
+        build(&mut builder);
+        let error = verify(&builder.build()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    let mut builder = Builder::new(14, NONE);
+    entry(&mut builder);
+    entry(&mut builder);
+    assert!(verify(&builder.build()).unwrap_err().to_string().contains("dump ID 1 occurs twice"));
+}
+
+#[test]
+fn a_negative_chunk_is_an_error() {
+    let mut bytes = one_table(NONE, &[ROWS]);
+    let length = bytes.len() - ROWS.len() - 10;
+    assert_eq!(bytes[length], 0);
+    bytes[length] = 1;
+    assert!(verify(&bytes).unwrap_err().to_string().contains("a chunk of data claims -"));
+}

@@ -1,0 +1,158 @@
+//! A connection that breaks when a test wants it to.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
+    },
+    thread,
+};
+
+/// A TCP proxy on loopback in front of a server, which can cut every connection at a chosen byte.
+///
+/// After a cut it accepts connections and closes them at once, until [`CutProxy::heal`].
+#[derive(Debug)]
+pub struct CutProxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    from_client: AtomicU64,
+    from_server: AtomicU64,
+    cut_at: AtomicU64,
+    cut: AtomicBool,
+    stopped: AtomicBool,
+    streams: Mutex<Vec<TcpStream>>,
+}
+
+impl CutProxy {
+    /// Starts a proxy in front of a port on 127.0.0.1.
+    ///
+    /// # Panics
+    ///
+    /// When no port is free.
+    pub fn start(upstream_port: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port on loopback");
+        let port = listener.local_addr().expect("a bound listener has an address").port();
+        let state = Arc::new(State {
+            from_client: AtomicU64::new(0),
+            from_server: AtomicU64::new(0),
+            cut_at: AtomicU64::new(u64::MAX),
+            cut: AtomicBool::new(false),
+            stopped: AtomicBool::new(false),
+            streams: Mutex::default(),
+        });
+        let shared = Arc::clone(&state);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if shared.stopped.load(SeqCst) {
+                    return;
+                }
+                // A refused upstream shows to the client as a closed connection, which is what it would be.
+                if let Ok(client) = client {
+                    shared.connect(client, upstream_port).ok();
+                }
+            }
+        });
+        Self { port, state }
+    }
+
+    /// The port to connect to on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// How many bytes clients have sent to the server.
+    pub fn bytes_from_clients(&self) -> u64 {
+        self.state.from_client.load(SeqCst)
+    }
+
+    /// How many bytes the server has sent to clients.
+    pub fn bytes_from_server(&self) -> u64 {
+        self.state.from_server.load(SeqCst)
+    }
+
+    /// Cuts all connections once clients have sent `bytes` more than until now. The server gets exactly these.
+    pub fn cut_after(&self, bytes: u64) {
+        self.state.cut_at.store(self.bytes_from_clients() + bytes, SeqCst);
+    }
+
+    /// Cuts all connections now.
+    pub fn cut(&self) {
+        self.state.cut();
+    }
+
+    /// Whether connections have been cut.
+    pub fn is_cut(&self) -> bool {
+        self.state.cut.load(SeqCst)
+    }
+
+    /// Lets connections through again.
+    pub fn heal(&self) {
+        self.state.cut_at.store(u64::MAX, SeqCst);
+        self.state.cut.store(false, SeqCst);
+    }
+}
+
+impl Drop for CutProxy {
+    fn drop(&mut self) {
+        self.state.stopped.store(true, SeqCst);
+        self.state.cut();
+        // the listening thread looks at `stopped` when it is woken
+        TcpStream::connect(("127.0.0.1", self.port)).ok();
+    }
+}
+
+impl State {
+    fn connect(self: &Arc<Self>, client: TcpStream, upstream_port: u16) -> io::Result<()> {
+        let server = TcpStream::connect(("127.0.0.1", upstream_port))?;
+        {
+            // `cut` is read under the same lock under which it is written, so no connection slips past a cut.
+            let mut streams = self.streams.lock().expect("no thread panics with the lock");
+            if self.cut.load(SeqCst) {
+                return Ok(());
+            }
+            streams.extend([client.try_clone()?, server.try_clone()?]);
+        }
+        let (client_again, server_again) = (client.try_clone()?, server.try_clone()?);
+        let (up, down) = (Arc::clone(self), Arc::clone(self));
+        thread::spawn(move || up.pump(client, server, true));
+        thread::spawn(move || down.pump(server_again, client_again, false));
+        Ok(())
+    }
+
+    fn pump(&self, mut from: TcpStream, mut to: TcpStream, from_client: bool) {
+        let count = if from_client { &self.from_client } else { &self.from_server };
+        let mut buffer = vec![0; 16 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let mut pass = read;
+            if from_client {
+                let sent = count.load(SeqCst);
+                let allowed = self.cut_at.load(SeqCst).saturating_sub(sent);
+                pass = read.min(usize::try_from(allowed).unwrap_or(usize::MAX));
+            }
+            if to.write_all(&buffer[..pass]).is_err() {
+                break;
+            }
+            count.fetch_add(pass as u64, SeqCst);
+            if from_client && self.from_client.load(SeqCst) >= self.cut_at.load(SeqCst) {
+                self.cut();
+                return;
+            }
+        }
+        // One side has closed: the other is told, and may still send what it has.
+        to.shutdown(Shutdown::Write).ok();
+    }
+
+    fn cut(&self) {
+        let mut streams = self.streams.lock().expect("no thread panics with the lock");
+        self.cut.store(true, SeqCst);
+        for stream in streams.drain(..) {
+            stream.shutdown(Shutdown::Both).ok();
+        }
+    }
+}

@@ -1,0 +1,183 @@
+//! Tests of the harness itself: what the other tests rely on.
+
+use std::net::TcpStream;
+
+use pgmig_tests::{Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls};
+
+const MAJORS: [u32; 4] = [15, 16, 17, 18];
+
+/// Whether a `host` connection with these libpq parameters gets through.
+fn connects(server: &Server, tools: &PgTools, parameters: &str) -> bool {
+    let output = std::process::Command::new(tools.program("psql"))
+        .arg(format!("{} {parameters}", server.connection_string("postgres")))
+        .args(["-XAtc", "select 1"])
+        .output()
+        .expect("psql runs");
+    output.status.success()
+}
+
+#[test]
+fn a_server_of_each_major_version_answers() {
+    for major in MAJORS {
+        let server = Server::shared(major);
+        assert!(server.psql("postgres", "show server_version").starts_with(&major.to_string()));
+    }
+}
+
+#[test]
+fn a_dropped_server_leaves_nothing() {
+    let server = Server::start(&PgTools::major(15));
+    let (folder, port) = (server.socket_folder().to_owned(), server.port());
+    assert!(folder.exists() && TcpStream::connect(("127.0.0.1", port)).is_ok());
+    drop(server);
+    assert!(!folder.exists(), "the folder is still there");
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err(), "the server still listens");
+}
+
+#[test]
+fn a_crashed_server_comes_back_with_what_was_committed() {
+    let server = Server::start(&PgTools::major(15));
+    // `synchronous_commit` is off: what is to survive has to ask for it
+    server.psql("postgres", "set synchronous_commit = on; create table t as select 1 as n");
+    let port = server.port();
+    server.crash();
+    assert!(TcpStream::connect(("127.0.0.1", port)).is_err());
+    server.restart();
+    assert_eq!(server.port(), port);
+    assert_eq!(server.psql("postgres", "select n from t"), "1");
+}
+
+#[test]
+fn the_host_name_of_the_certificate_decides_about_verify_full() {
+    let tools = PgTools::major(15);
+    let full = |server: &Server, mode: &str| {
+        connects(server, &tools, &format!("sslmode={mode} sslrootcert={}", server.ca_file().unwrap().display()))
+    };
+    let good = Server::start_with(&tools, &ServerOptions { tls: Tls::Localhost, tls_only: true, ..Default::default() });
+    assert!(full(&good, "verify-full"));
+    assert!(!connects(&good, &tools, "sslmode=disable"));
+    let other =
+        Server::start_with(&tools, &ServerOptions { tls: Tls::Host("db.example".to_owned()), ..Default::default() });
+    assert!(full(&other, "verify-ca"));
+    assert!(!full(&other, "verify-full"));
+}
+
+#[test]
+fn a_full_disk_fails_the_statement_and_keeps_the_data() {
+    let tools = PgTools::major(15);
+    let server = Server::start_with(&tools, &ServerOptions { disk_bytes: Some(128 << 20), ..Default::default() });
+    server.create_database("small", "UTF8");
+    server.psql("small", "create table t as select n, md5(n::text) from generate_series(1, 1000) n");
+    let before = Fingerprint::of(&server, "small");
+    server.fill_disk(4 << 20);
+    let failed = std::process::Command::new(tools.program("psql"))
+        .arg(server.connection_string("small"))
+        .args(["-Xc", "insert into t select n, md5(n::text) from generate_series(1, 1000000) n"])
+        .output()
+        .expect("psql runs");
+    assert!(!failed.status.success());
+    server.free_disk();
+    server.restart();
+    before.assert_same(&Fingerprint::of(&server, "small"));
+}
+
+#[test]
+fn a_cut_connection_has_passed_exactly_the_bytes_asked_for() {
+    let tools = PgTools::major(15);
+    let server = Server::shared(15);
+    let proxy = CutProxy::start(server.port());
+    let run = |sql: &str| {
+        std::process::Command::new(tools.program("psql"))
+            .arg(
+                server
+                    .connection_string("postgres")
+                    .replace(&format!("port={}", server.port()), &format!("port={}", proxy.port())),
+            )
+            .args(["-Xc", sql])
+            .output()
+            .expect("psql runs")
+            .status
+            .success()
+    };
+    assert!(run("select 1"));
+    assert!(proxy.bytes_from_server() > 0);
+    let before = proxy.bytes_from_clients();
+    proxy.cut_after(5000);
+    assert!(!run(&format!("select length('{}')", "x".repeat(100_000))));
+    assert_eq!(proxy.bytes_from_clients() - before, 5000);
+    assert!(proxy.is_cut() && !run("select 1"));
+    proxy.heal();
+    assert!(run("select 1"));
+}
+
+#[test]
+fn a_fingerprint_names_what_changed() {
+    let server = Server::shared(15);
+    server.create_database("changes", "UTF8");
+    server.psql(
+        "changes",
+        "create table a (n int primary key, t text); insert into a select n, n from generate_series(1, 100) n;
+         create sequence s; select lo_from_bytea(4711, 'abc');
+         create function f() returns trigger language plpgsql as 'begin return new; end';
+         create trigger t before update on a for each row execute function f();
+         alter table a add constraint c check (n > 0) not valid;",
+    );
+    let before = Fingerprint::of(server, "changes");
+    before.assert_same(&Fingerprint::of(server, "changes"));
+    // rows in another order are the same rows
+    server.psql(
+        "changes",
+        "create table b as table a; delete from a; insert into a select * from b order by n desc; drop table b",
+    );
+    before.assert_same(&Fingerprint::of(server, "changes"));
+    for (change, named) in [
+        ("update a set t = '' where n = 50", "rows public.a"),
+        ("select nextval('s')", "sequence public.s"),
+        ("select lo_put(4711, 0, 'x')", "large object 4711"),
+        ("alter table a disable trigger t", "trigger public.a t"),
+        ("alter table a validate constraint c", "constraint public.a.c"),
+        ("create index i on a (t)", "index public.i"),
+    ] {
+        let before = Fingerprint::of(server, "changes");
+        server.psql("changes", change);
+        let lines = before.differences(&Fingerprint::of(server, "changes"));
+        assert_eq!(lines.len(), 1, "{change}: {lines:?}");
+        assert!(lines[0].contains(named), "{change}: {lines:?}");
+    }
+}
+
+#[test]
+fn sessions_of_other_programs_read_the_postgres_yaml() {
+    let server = Server::shared(15);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("postgres.yaml");
+    server.write_postgres_yaml(&file, "store");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let keys: Vec<&str> = text.lines().map(|line| line.split(':').next().unwrap()).collect();
+    assert_eq!(keys, ["host", "port", "database", "username", "su_username", "su_password"]);
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions()) & 0o777,
+        0o600
+    );
+}
+
+#[test]
+fn every_way_of_dumping_restores_to_the_same_fingerprint() {
+    for major in MAJORS {
+        let (server, tools) = (Server::shared(major), PgTools::major(major));
+        server.create_database("dumped", "UTF8");
+        server.psql("dumped", "create table t as select n, md5(n::text) from generate_series(1, 5000) n");
+        let before = Fingerprint::of(server, "dumped");
+        let methods = tools.compressions();
+        assert_eq!(methods.contains(&Compression::Zstd), major >= 17, "{major}: {methods:?}");
+        for method in methods {
+            for how in [DumpOptions::seekable(), DumpOptions::piped()] {
+                let archive = tools.dump(server, "dumped", &how.compress(method));
+                server.create_database("restored", "UTF8");
+                tools.restore(server, "restored", &archive, &[]);
+                before.assert_same(&Fingerprint::of(server, "restored"));
+                server.drop_database("restored");
+            }
+        }
+    }
+}
