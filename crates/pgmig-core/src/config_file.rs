@@ -39,25 +39,13 @@ pub struct Fault {
 
 impl ConfigFileError {
     pub(crate) fn read(what: &'static str, path: &Path, error: io::Error) -> Self {
-        Self {
-            what,
-            path: Some(path.to_owned()),
-            problem: Problem::Read(error),
-        }
+        Self { what, path: Some(path.to_owned()), problem: Problem::Read(error) }
     }
 
     /// In the order of the file, what is missing last.
-    pub(crate) fn faults_in(
-        what: &'static str,
-        path: Option<&Path>,
-        mut faults: Vec<Fault>,
-    ) -> Self {
+    pub(crate) fn faults_in(what: &'static str, path: Option<&Path>, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
-        Self {
-            what,
-            path: path.map(Path::to_owned),
-            problem: Problem::Faults(faults),
-        }
+        Self { what, path: path.map(Path::to_owned), problem: Problem::Faults(faults) }
     }
 
     /// The faults of the content; none if the file could not be read at all.
@@ -77,9 +65,7 @@ impl ConfigFileError {
                 io::ErrorKind::NotFound => {
                     Some("check the path; a relative one starts at the current directory".into())
                 }
-                io::ErrorKind::PermissionDenied => {
-                    Some("make the file readable for the user that runs this".into())
-                }
+                io::ErrorKind::PermissionDenied => Some("make the file readable for the user that runs this".into()),
                 _ => None,
             },
             Problem::Faults(_) => Some("correct the file and run the same command again".into()),
@@ -126,33 +112,17 @@ impl fmt::Display for Fault {
 pub(crate) fn read_text(what: &'static str, path: &Path) -> Result<String, ConfigFileError> {
     let read = || {
         let mut bytes = Vec::new();
-        File::open(path)?
-            .take(MAX_BYTES + 1)
-            .read_to_end(&mut bytes)?;
+        File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = read().map_err(|error| ConfigFileError::read(what, path, error))?;
-    let fault = |message: String| {
-        ConfigFileError::faults_in(
-            what,
-            Some(path),
-            vec![Fault {
-                line: None,
-                message,
-            }],
-        )
-    };
+    let fault = |message: String| ConfigFileError::faults_in(what, Some(path), vec![Fault { line: None, message }]);
     if bytes.len() as u64 > MAX_BYTES {
-        return Err(fault(format!(
-            "it is larger than {} MiB, is it the right file",
-            MAX_BYTES >> 20
-        )));
+        return Err(fault(format!("it is larger than {} MiB, is it the right file", MAX_BYTES >> 20)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        fault(format!(
-            "it is not UTF-8 text (at byte {offset}), is it the right file"
-        ))
+        fault(format!("it is not UTF-8 text (at byte {offset}), is it the right file"))
     })
 }
 
@@ -165,22 +135,11 @@ pub(crate) struct Fields {
 impl Fields {
     /// `known` are the keys that the file may have.
     pub(crate) fn parse(text: &str, known: &[&str]) -> Self {
-        let mut fields = Self {
-            entries: Vec::new(),
-            faults: Vec::new(),
-        };
+        let mut fields = Self { entries: Vec::new(), faults: Vec::new() };
         let expected = || format!("expected `key: value` lines with the keys {}", list(known));
         let pairs = match yaml::parse(text) {
-            Ok(Some(Node {
-                value: Value::Mapping(pairs),
-                ..
-            })) => pairs,
-            Ok(
-                None
-                | Some(Node {
-                    value: Value::Null, ..
-                }),
-            ) => {
+            Ok(Some(Node { value: Value::Mapping(pairs), .. })) => pairs,
+            Ok(None | Some(Node { value: Value::Null, .. })) => {
                 fields.fault(None, format!("the file is empty; {}", expected()));
                 return fields;
             }
@@ -200,35 +159,21 @@ impl Fields {
                 continue;
             };
             if !known.contains(&key.as_str()) {
-                let key = quotable(&key)
-                    .map(|key| format!(" `{key}`"))
-                    .unwrap_or_default();
-                fields.fault(
-                    Some(line),
-                    format!("unknown key{key}; known are {}", list(known)),
-                );
+                let key = quotable(&key).map(|key| format!(" `{key}`")).unwrap_or_default();
+                fields.fault(Some(line), format!("unknown key{key}; known are {}", list(known)));
             } else if let Some((_, first)) = fields.entries.iter().find(|(name, _)| *name == key) {
                 let message = format!("`{key}` is given again, first on line {}", first.line);
                 fields.fault(Some(line), message);
             } else {
                 // The key's line: a value below its key would mislead in "first on line".
-                fields.entries.push((
-                    key,
-                    Node {
-                        line,
-                        value: value.value,
-                    },
-                ));
+                fields.entries.push((key, Node { line, value: value.value }));
             }
         }
         fields
     }
 
     pub(crate) fn fault(&mut self, line: Option<usize>, message: impl Into<String>) {
-        self.faults.push(Fault {
-            line,
-            message: message.into(),
-        });
+        self.faults.push(Fault { line, message: message.into() });
     }
 
     /// True if the file could not be taken apart, so that nothing more can be said about it.
@@ -247,18 +192,13 @@ impl Fields {
     pub(crate) fn text(&mut self, key: &str) -> Option<(usize, String)> {
         let node = self.take(key)?;
         match node.value {
-            Value::Scalar(text) if !text.trim().is_empty() => {
-                Some((node.line, text.trim().to_owned()))
-            }
+            Value::Scalar(text) if !text.trim().is_empty() => Some((node.line, text.trim().to_owned())),
             Value::Scalar(_) => {
                 self.fault(Some(node.line), format!("`{key}` is empty"));
                 None
             }
             _ => {
-                self.fault(
-                    Some(node.line),
-                    format!("`{key}` must be text, not a list or a map"),
-                );
+                self.fault(Some(node.line), format!("`{key}` must be text, not a list or a map"));
                 None
             }
         }
@@ -280,10 +220,7 @@ impl Fields {
         match node.value {
             Value::Scalar(text) => Some(text.into()),
             _ => {
-                self.fault(
-                    Some(node.line),
-                    format!("`{key}` must be text, not a list or a map"),
-                );
+                self.fault(Some(node.line), format!("`{key}` must be text, not a list or a map"));
                 None
             }
         }
@@ -295,10 +232,7 @@ impl Fields {
         match text.parse() {
             Ok(port) if port != 0 => Some(port),
             _ => {
-                self.fault(
-                    Some(line),
-                    format!("`{key}` must be a number from 1 to 65535"),
-                );
+                self.fault(Some(line), format!("`{key}` must be a number from 1 to 65535"));
                 None
             }
         }
@@ -356,21 +290,13 @@ mod tests {
     #[test]
     fn a_key_given_twice_is_a_fault() {
         let fields = Fields::parse("a: 1\nb: 2\na: 3\n", &["a", "b"]);
-        assert_eq!(
-            fields.faults[0].to_string(),
-            "line 3: `a` is given again, first on line 1"
-        );
+        assert_eq!(fields.faults[0].to_string(), "line 3: `a` is given again, first on line 1");
     }
 
     #[test]
     fn a_file_that_is_not_there_says_so() {
         let error = read_text("test file", Path::new("/nowhere/x.yaml")).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot use the test file `/nowhere/x.yaml`: No such file"),
-            "{error}"
-        );
+        assert!(error.to_string().starts_with("cannot use the test file `/nowhere/x.yaml`: No such file"), "{error}");
         assert!(error.hint().is_some());
     }
 
@@ -380,9 +306,6 @@ mod tests {
         let path = folder.path().join("x");
         std::fs::write(&path, b"PGDMP\x01\x0e\xff").expect("write");
         let error = read_text("test file", &path).unwrap_err().to_string();
-        assert!(
-            error.ends_with("it is not UTF-8 text (at byte 7), is it the right file"),
-            "{error}"
-        );
+        assert!(error.ends_with("it is not UTF-8 text (at byte 7), is it the right file"), "{error}");
     }
 }

@@ -98,9 +98,7 @@ impl Serialize for InstanceId {
 
 impl<'de> Deserialize<'de> for InstanceId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -112,10 +110,7 @@ pub enum ParseInstanceIdError {
     #[error("an instance ID cannot be empty")]
     Empty,
     /// Longer than [`InstanceId::MAX_CHARS`].
-    #[error(
-        "an instance ID has at most {} characters, this one has {chars}",
-        InstanceId::MAX_CHARS
-    )]
+    #[error("an instance ID has at most {} characters, this one has {chars}", InstanceId::MAX_CHARS)]
     TooLong {
         /// The length found, in characters.
         chars: usize,
@@ -130,11 +125,7 @@ pub enum ParseInstanceIdError {
 /// The forms without hyphens, in braces and as a URN are left alone: in a text column they are
 /// other values than the hyphenated one.
 fn hyphenated_uuid(text: &str) -> Option<Uuid> {
-    if text.len() == 36 {
-        Uuid::try_parse(text).ok()
-    } else {
-        None
-    }
+    if text.len() == 36 { Uuid::try_parse(text).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -164,12 +155,7 @@ mod tests {
 
     #[test]
     fn other_text_is_kept_as_it_is() {
-        for text in [
-            "Tenant-1",
-            "E10001EB6272453ABB433DCF0E765892",
-            "urn:x",
-            "Mandant Süd",
-        ] {
+        for text in ["Tenant-1", "E10001EB6272453ABB433DCF0E765892", "urn:x", "Mandant Süd"] {
             assert_eq!(id(text).as_str(), text);
             assert_eq!(id(text).uuid(), None);
         }
@@ -179,19 +165,10 @@ mod tests {
     #[test]
     fn white_space_around_is_dropped_and_nothing_is_not_an_id() {
         assert_eq!(id("\t a b \n").as_str(), "a b");
+        assert_eq!(" \n".parse::<InstanceId>(), Err(ParseInstanceIdError::Empty));
+        assert_eq!("a\nb".parse::<InstanceId>(), Err(ParseInstanceIdError::ControlCharacter));
         assert_eq!(
-            " \n".parse::<InstanceId>(),
-            Err(ParseInstanceIdError::Empty)
-        );
-        assert_eq!(
-            "a\nb".parse::<InstanceId>(),
-            Err(ParseInstanceIdError::ControlCharacter)
-        );
-        assert_eq!(
-            "é".repeat(257)
-                .parse::<InstanceId>()
-                .unwrap_err()
-                .to_string(),
+            "é".repeat(257).parse::<InstanceId>().unwrap_err().to_string(),
             "an instance ID has at most 256 characters, this one has 257"
         );
     }
@@ -200,10 +177,7 @@ mod tests {
     fn it_is_text_in_json() {
         let json = "\"00000000-0000-0000-0000-00157018497A\"";
         let id: InstanceId = serde_json::from_str(json).expect("JSON");
-        assert_eq!(
-            serde_json::to_string(&id).expect("JSON"),
-            "\"00000000-0000-0000-0000-00157018497a\""
-        );
+        assert_eq!(serde_json::to_string(&id).expect("JSON"), "\"00000000-0000-0000-0000-00157018497a\"");
         assert!(serde_json::from_str::<InstanceId>("\" \"").is_err());
         assert!(serde_json::from_str::<InstanceId>("7").is_err());
     }

@@ -10,15 +10,11 @@ use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{verify_server_cert_signed_by_trust_anchor, verify_server_name};
-use rustls::crypto::{
-    CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature,
-};
+use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::{PemObject as _, SectionKind};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme,
-};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
 /// The largest file with certificates that is read, in bytes; the system's own has 200 KB.
 const MAX_CA_BYTES: u64 = 8 * 1024 * 1024;
@@ -53,18 +49,13 @@ pub(crate) struct TrustedRoots {
 
 impl TrustedRoots {
     pub(crate) fn none() -> Self {
-        Self {
-            store: RootCertStore::empty(),
-            given: Vec::new(),
-        }
+        Self { store: RootCertStore::empty(), given: Vec::new() }
     }
 
     /// Those of the system. Certificates that cannot be read are skipped, as everywhere.
     pub(crate) fn of_the_system() -> Self {
         let mut roots = Self::none();
-        roots
-            .store
-            .add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        roots.store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots
     }
 
@@ -74,15 +65,10 @@ impl TrustedRoots {
             CaSource::File(path) => (Some(path.clone()), read_limited(path)),
             CaSource::Pem(pem) => (None, Ok(pem.clone())),
         };
-        let error = |problem| CaError {
-            path: path.clone(),
-            problem,
-        };
+        let error = |problem| CaError { path: path.clone(), problem };
         let pem = pem.map_err(|e| error(CaProblem::Read(e)))?;
         for (index, certificate) in certificates(&pem).map_err(error)?.into_iter().enumerate() {
-            self.store
-                .add(certificate.clone())
-                .map_err(|_| error(CaProblem::BadCertificate { number: index + 1 }))?;
+            self.store.add(certificate.clone()).map_err(|_| error(CaProblem::BadCertificate { number: index + 1 }))?;
             self.given.push(certificate);
         }
         Ok(())
@@ -115,12 +101,8 @@ impl CaError {
     pub fn hint(&self) -> Option<String> {
         Some(match &self.problem {
             CaProblem::Read(_) => "check the path and that you may read the file".into(),
-            CaProblem::Der => {
-                "convert it with `openssl x509 -inform der -in FILE -out ca.crt`".into()
-            }
-            CaProblem::PrivateKey => {
-                "give the certificate of the CA (`ca.crt`) and keep the key to yourself".into()
-            }
+            CaProblem::Der => "convert it with `openssl x509 -inform der -in FILE -out ca.crt`".into(),
+            CaProblem::PrivateKey => "give the certificate of the CA (`ca.crt`) and keep the key to yourself".into(),
             _ => "give a PEM file; it has a line `-----BEGIN CERTIFICATE-----` for each \
                   certificate"
                 .into(),
@@ -154,9 +136,7 @@ impl StdError for CaError {}
 
 fn read_limited(path: &Path) -> io::Result<Vec<u8>> {
     let mut pem = Vec::new();
-    File::open(path)?
-        .take(MAX_CA_BYTES + 1)
-        .read_to_end(&mut pem)?;
+    File::open(path)?.take(MAX_CA_BYTES + 1).read_to_end(&mut pem)?;
     Ok(pem)
 }
 
@@ -175,10 +155,9 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(pem) {
         match section {
             Ok((SectionKind::Certificate, der)) => found.push(der.into()),
-            Ok((
-                SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey,
-                _,
-            )) => other = Some(CaProblem::PrivateKey),
+            Ok((SectionKind::PrivateKey | SectionKind::RsaPrivateKey | SectionKind::EcPrivateKey, _)) => {
+                other = Some(CaProblem::PrivateKey);
+            }
             Ok(_) => {
                 other.get_or_insert(CaProblem::OtherPem);
             }
@@ -203,17 +182,10 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CaProblem> {
 }
 
 /// A client configuration without ALPN and without client certificates.
-pub(crate) fn client_config(
-    roots: TrustedRoots,
-    verification: Verification,
-) -> Result<ClientConfig, rustls::Error> {
+pub(crate) fn client_config(roots: TrustedRoots, verification: Verification) -> Result<ClientConfig, rustls::Error> {
     // Named, not the default of the process: a library must not depend on who set that.
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = ServerVerifier {
-        roots,
-        verification,
-        algorithms: algorithms(&provider),
-    };
+    let verifier = ServerVerifier { roots, verification, algorithms: algorithms(&provider) };
     Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
@@ -350,9 +322,7 @@ impl TlsFault {
             }
             // An `io::Error` is transparent: its source is that of the error inside, so the error
             // inside has to be asked for.
-            if let Some(inner) = error
-                .downcast_ref::<io::Error>()
-                .and_then(io::Error::get_ref)
+            if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
                 && let Some(fault) = Self::find(inner)
             {
                 return Some(fault);
@@ -372,9 +342,7 @@ impl From<&rustls::Error> for TlsFault {
             rustls::Error::InvalidCertificate(error) => error,
             rustls::Error::InvalidMessage(_) => return Self::NotTls,
             other => {
-                return Self::Refused {
-                    reason: other.to_string(),
-                };
+                return Self::Refused { reason: other.to_string() };
             }
         };
         match certificate {
@@ -384,22 +352,14 @@ impl From<&rustls::Error> for TlsFault {
             CertificateError::ExpiredContext { not_after, .. } => {
                 let since = i64::try_from(not_after.as_secs()).ok();
                 let since = since.and_then(|secs| chrono::DateTime::from_timestamp(secs, 0));
-                Self::Expired {
-                    since: since.map(|time| time.format("%Y-%m-%d").to_string()),
-                }
+                Self::Expired { since: since.map(|time| time.format("%Y-%m-%d").to_string()) }
             }
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Self::NotYetValid
+            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => Self::NotYetValid,
+            CertificateError::NotValidForName => Self::WrongName { presented: Vec::new() },
+            CertificateError::NotValidForNameContext { presented, .. } => {
+                Self::WrongName { presented: presented.iter().map(|name| plain_name(name)).collect() }
             }
-            CertificateError::NotValidForName => Self::WrongName {
-                presented: Vec::new(),
-            },
-            CertificateError::NotValidForNameContext { presented, .. } => Self::WrongName {
-                presented: presented.iter().map(|name| plain_name(name)).collect(),
-            },
-            other => Self::BadCertificate {
-                reason: other.to_string(),
-            },
+            other => Self::BadCertificate { reason: other.to_string() },
         }
     }
 }
@@ -416,19 +376,13 @@ fn plain_name(presented: &str) -> String {
 impl fmt::Display for TlsFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::UntrustedCa => {
-                f.write_str("the server's certificate is self-signed or signed by an unknown CA")
-            }
+            Self::UntrustedCa => f.write_str("the server's certificate is self-signed or signed by an unknown CA"),
             Self::WrongName { presented } if presented.is_empty() => {
                 f.write_str("the server's certificate is for another host name")
             }
             Self::WrongName { presented } => {
                 let names: Vec<_> = presented.iter().map(|name| format!("`{name}`")).collect();
-                write!(
-                    f,
-                    "the server's certificate is only for {}",
-                    names.join(", ")
-                )
+                write!(f, "the server's certificate is only for {}", names.join(", "))
             }
             Self::Expired { since: Some(since) } => {
                 write!(f, "the server's certificate expired on {since}")
@@ -449,10 +403,7 @@ impl fmt::Display for TlsFault {
 fn is_ca_as_server(error: &rustls::Error) -> bool {
     match error {
         rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
-            matches!(
-                other.0.downcast_ref(),
-                Some(webpki::Error::CaUsedAsEndEntity)
-            )
+            matches!(other.0.downcast_ref(), Some(webpki::Error::CaUsedAsEndEntity))
         }
         _ => false,
     }
@@ -467,9 +418,7 @@ pub(crate) mod tests {
     /// A CA named `name`.
     pub(crate) fn ca(name: &str) -> CertifiedIssuer<'static, KeyPair> {
         let mut params = CertificateParams::new(Vec::new()).expect("params");
-        params
-            .distinguished_name
-            .push(rcgen::DnType::CommonName, name);
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key")).expect("CA")
     }
@@ -479,16 +428,9 @@ pub(crate) mod tests {
         CertificateParams::new(names).expect("params")
     }
 
-    fn issue(
-        params: &CertificateParams,
-        ca: &CertifiedIssuer<'_, KeyPair>,
-    ) -> CertificateDer<'static> {
+    fn issue(params: &CertificateParams, ca: &CertifiedIssuer<'_, KeyPair>) -> CertificateDer<'static> {
         let key = KeyPair::generate().expect("key");
-        params
-            .signed_by(&key, ca)
-            .expect("certificate")
-            .der()
-            .clone()
+        params.signed_by(&key, ca).expect("certificate").der().clone()
     }
 
     fn verify(
@@ -502,11 +444,7 @@ pub(crate) mod tests {
             roots.add(&CaSource::Pem(pem.into())).expect("certificates");
         }
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let verifier = ServerVerifier {
-            roots,
-            verification,
-            algorithms: algorithms(&provider),
-        };
+        let verifier = ServerVerifier { roots, verification, algorithms: algorithms(&provider) };
         let name = ServerName::try_from(name.to_owned()).expect("name");
         match verifier.verify_server_cert(certificate, &[], &name, &[], UnixTime::now()) {
             Ok(_) => Ok(()),
@@ -519,30 +457,13 @@ pub(crate) mod tests {
         use Verification::{Chain, Full, None};
         let (ours, other) = (ca("one CA"), ca("another CA"));
         let certificate = issue(&server(&["db.example"]), &ours);
-        let wrong_name = TlsFault::WrongName {
-            presented: vec!["db.example".into()],
-        };
+        let wrong_name = TlsFault::WrongName { presented: vec!["db.example".into()] };
 
-        assert_eq!(
-            verify(&ours.pem(), Full, &certificate, "db.example"),
-            Ok(())
-        );
-        assert_eq!(
-            verify(&ours.pem(), Full, &certificate, "localhost"),
-            Err(wrong_name)
-        );
-        assert_eq!(
-            verify(&ours.pem(), Chain, &certificate, "localhost"),
-            Ok(())
-        );
-        assert_eq!(
-            verify(&other.pem(), Chain, &certificate, "db.example"),
-            Err(TlsFault::UntrustedCa)
-        );
-        assert_eq!(
-            verify("", Chain, &certificate, "db.example"),
-            Err(TlsFault::UntrustedCa)
-        );
+        assert_eq!(verify(&ours.pem(), Full, &certificate, "db.example"), Ok(()));
+        assert_eq!(verify(&ours.pem(), Full, &certificate, "localhost"), Err(wrong_name));
+        assert_eq!(verify(&ours.pem(), Chain, &certificate, "localhost"), Ok(()));
+        assert_eq!(verify(&other.pem(), Chain, &certificate, "db.example"), Err(TlsFault::UntrustedCa));
+        assert_eq!(verify("", Chain, &certificate, "db.example"), Err(TlsFault::UntrustedCa));
         assert_eq!(verify("", None, &certificate, "localhost"), Ok(()));
         let bundle = format!("# two\n{}\n{}", other.pem(), ours.pem());
         assert_eq!(verify(&bundle, Full, &certificate, "db.example"), Ok(()));
@@ -552,12 +473,7 @@ pub(crate) mod tests {
     fn a_ca_made_anew_under_its_old_name_is_untrusted() {
         let certificate = issue(&server(&["db.example"]), &ca("the CA"));
         assert_eq!(
-            verify(
-                &ca("the CA").pem(),
-                Verification::Chain,
-                &certificate,
-                "db.example"
-            ),
+            verify(&ca("the CA").pem(), Verification::Chain, &certificate, "db.example"),
             Err(TlsFault::UntrustedCa)
         );
     }
@@ -574,14 +490,9 @@ pub(crate) mod tests {
         for verification in [Verification::Full, Verification::Chain] {
             assert_eq!(
                 verify(&ours.pem(), verification, &expired, "db.example"),
-                Err(TlsFault::Expired {
-                    since: Some("2024-02-29".into())
-                })
+                Err(TlsFault::Expired { since: Some("2024-02-29".into()) })
             );
-            assert_eq!(
-                verify(&ours.pem(), verification, &early, "db.example"),
-                Err(TlsFault::NotYetValid)
-            );
+            assert_eq!(verify(&ours.pem(), verification, &early, "db.example"), Err(TlsFault::NotYetValid));
         }
     }
 
@@ -594,25 +505,14 @@ pub(crate) mod tests {
         let full = |pem: &str, name: &str| verify(pem, Verification::Full, own.der(), name);
 
         assert_eq!(full("", "db.example"), Err(TlsFault::UntrustedCa));
-        assert_eq!(
-            full(&ca("other").pem(), "db.example"),
-            Err(TlsFault::UntrustedCa)
-        );
+        assert_eq!(full(&ca("other").pem(), "db.example"), Err(TlsFault::UntrustedCa));
         assert_eq!(full(&own.pem(), "db.example"), Ok(()));
-        assert!(matches!(
-            full(&own.pem(), "localhost"),
-            Err(TlsFault::WrongName { .. })
-        ));
+        assert!(matches!(full(&own.pem(), "localhost"), Err(TlsFault::WrongName { .. })));
 
         params.not_after = rcgen::date_time_ymd(2024, 2, 29);
         let expired = params.self_signed(&key).expect("certificate");
         assert!(matches!(
-            verify(
-                &expired.pem(),
-                Verification::Chain,
-                expired.der(),
-                "db.example"
-            ),
+            verify(&expired.pem(), Verification::Chain, expired.der(), "db.example"),
             Err(TlsFault::Expired { .. })
         ));
     }
@@ -620,17 +520,13 @@ pub(crate) mod tests {
     #[test]
     fn a_self_signed_server_that_is_no_ca_is_trusted_once_given() {
         let key = KeyPair::generate().expect("key");
-        let own = server(&["db.example", "127.0.0.1"])
-            .self_signed(&key)
-            .expect("certificate");
+        let own = server(&["db.example", "127.0.0.1"]).self_signed(&key).expect("certificate");
         let full = |pem: &str, name: &str| verify(pem, Verification::Full, own.der(), name);
         assert_eq!(full("", "db.example"), Err(TlsFault::UntrustedCa));
         assert_eq!(full(&own.pem(), "127.0.0.1"), Ok(()));
         assert_eq!(
             full(&own.pem(), "127.0.0.2"),
-            Err(TlsFault::WrongName {
-                presented: vec!["db.example".into(), "127.0.0.1".into()]
-            })
+            Err(TlsFault::WrongName { presented: vec!["db.example".into(), "127.0.0.1".into()] })
         );
     }
 
@@ -644,38 +540,21 @@ pub(crate) mod tests {
             (b"ca.crt\n", "it is not in PEM format"),
             (good.der(), "it is in DER format, not PEM"),
             (key.as_bytes(), "it holds a private key and no certificate"),
-            (
-                b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n",
-                "it holds no certificate",
-            ),
-            (
-                cut.as_bytes(),
-                "its PEM format is broken: an `-----END` line is missing",
-            ),
+            (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "it holds no certificate"),
+            (cut.as_bytes(), "its PEM format is broken: an `-----END` line is missing"),
             (
                 b"-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
                 "its PEM format is broken: a section is not valid base64",
             ),
-            (
-                b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-                "certificate 1 in it is broken",
-            ),
+            (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "certificate 1 in it is broken"),
         ];
         for (pem, cause) in cases {
-            let error = TrustedRoots::none()
-                .add(&CaSource::Pem(pem.to_vec()))
-                .expect_err(cause);
-            assert_eq!(
-                error.to_string(),
-                format!("cannot use the CA certificates: {cause}")
-            );
+            let error = TrustedRoots::none().add(&CaSource::Pem(pem.to_vec())).expect_err(cause);
+            assert_eq!(error.to_string(), format!("cannot use the CA certificates: {cause}"));
             assert!(error.hint().is_some());
         }
         let error = TrustedRoots::none().add(&CaSource::File("/nowhere/ca.crt".into()));
         let error = error.expect_err("no file").to_string();
-        assert!(
-            error.starts_with("cannot use the CA file `/nowhere/ca.crt`: No such"),
-            "{error}"
-        );
+        assert!(error.starts_with("cannot use the CA file `/nowhere/ca.crt`: No such"), "{error}");
     }
 }

@@ -68,26 +68,16 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, Fault> {
                 let is_null = style == ScalarStyle::Plain
                     && tag.is_none()
                     && matches!(&*text, "" | "~" | "null" | "Null" | "NULL");
-                let value = if is_null {
-                    Value::Null
-                } else {
-                    Value::Scalar(text.into_owned())
-                };
+                let value = if is_null { Value::Null } else { Value::Scalar(text.into_owned()) };
                 Node { line, value }
             }
             Event::SequenceStart(..) => {
-                open.push(Node {
-                    line,
-                    value: Value::Sequence(Vec::new()),
-                });
+                open.push(Node { line, value: Value::Sequence(Vec::new()) });
                 keys.push(None);
                 continue;
             }
             Event::MappingStart(..) => {
-                open.push(Node {
-                    line,
-                    value: Value::Mapping(Vec::new()),
-                });
+                open.push(Node { line, value: Value::Mapping(Vec::new()) });
                 keys.push(None);
                 continue;
             }
@@ -101,20 +91,8 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, Fault> {
             _ => continue,
         };
         match (open.last_mut(), keys.last_mut()) {
-            (
-                Some(Node {
-                    value: Value::Sequence(items),
-                    ..
-                }),
-                _,
-            ) => items.push(done),
-            (
-                Some(Node {
-                    value: Value::Mapping(pairs),
-                    ..
-                }),
-                Some(key),
-            ) => match key.take() {
+            (Some(Node { value: Value::Sequence(items), .. }), _) => items.push(done),
+            (Some(Node { value: Value::Mapping(pairs), .. }), Some(key)) => match key.take() {
                 Some(key) => pairs.push((key, done)),
                 None => *key = Some(done),
             },
@@ -126,10 +104,7 @@ pub(crate) fn parse(text: &str) -> Result<Option<Node>, Fault> {
 
 fn fault(error: &ScanError) -> Fault {
     // The parser's message is a fixed phrase, at most with one character of the document.
-    Fault {
-        line: error.marker().line(),
-        message: format!("not YAML: {}", error.info()),
-    }
+    Fault { line: error.marker().line(), message: format!("not YAML: {}", error.info()) }
 }
 
 #[cfg(test)]
@@ -147,20 +122,14 @@ mod tests {
                 format!("{line}:[{}]", items.join(", "))
             }
             Value::Mapping(pairs) => {
-                let pairs: Vec<_> = pairs
-                    .iter()
-                    .map(|(k, v)| format!("{} => {}", shape(k), shape(v)))
-                    .collect();
+                let pairs: Vec<_> = pairs.iter().map(|(k, v)| format!("{} => {}", shape(k), shape(v))).collect();
                 format!("{line}:{{{}}}", pairs.join(", "))
             }
         }
     }
 
     fn shape_of(text: &str) -> String {
-        parse(text)
-            .expect("YAML")
-            .as_ref()
-            .map_or_else(|| "none".into(), shape)
+        parse(text).expect("YAML").as_ref().map_or_else(|| "none".into(), shape)
     }
 
     #[test]

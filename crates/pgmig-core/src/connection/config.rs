@@ -10,17 +10,8 @@ use secrecy::SecretString;
 use crate::config_file::{self, ConfigFileError, Fault, Fields};
 
 const WHAT: &str = "target configuration";
-const KEYS: [&str; 9] = [
-    "host",
-    "port",
-    "database",
-    "username",
-    "password",
-    "su_username",
-    "su_password",
-    "sslmode",
-    "ca_file",
-];
+const KEYS: [&str; 9] =
+    ["host", "port", "database", "username", "password", "su_username", "su_password", "sslmode", "ca_file"];
 const DEFAULT_PORT: u16 = 5432;
 const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -105,14 +96,7 @@ pub enum SslMode {
 }
 
 impl SslMode {
-    const ALL: [Self; 6] = [
-        Self::Disable,
-        Self::Allow,
-        Self::Prefer,
-        Self::Require,
-        Self::VerifyCa,
-        Self::VerifyFull,
-    ];
+    const ALL: [Self; 6] = [Self::Disable, Self::Allow, Self::Prefer, Self::Require, Self::VerifyCa, Self::VerifyFull];
 
     /// libpq's word for it.
     #[must_use]
@@ -138,10 +122,7 @@ impl FromStr for SslMode {
     type Err = UnknownSslMode;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|mode| mode.as_str() == text)
-            .ok_or(UnknownSslMode)
+        Self::ALL.into_iter().find(|mode| mode.as_str() == text).ok_or(UnknownSslMode)
     }
 }
 
@@ -151,10 +132,7 @@ pub struct UnknownSslMode;
 
 impl fmt::Display for UnknownSslMode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words: Vec<_> = SslMode::ALL
-            .iter()
-            .map(|mode| format!("`{mode}`"))
-            .collect();
+        let words: Vec<_> = SslMode::ALL.iter().map(|mode| format!("`{mode}`")).collect();
         write!(f, "expected one of {}", words.join(", "))
     }
 }
@@ -168,11 +146,7 @@ impl TargetConfig {
     ///
     /// The file cannot be read, or all faults of [`TargetConfig::parse`].
     pub fn load(path: &Path, environment: &Environment) -> Result<Self, ConfigFileError> {
-        Self::parse_at(
-            &config_file::read_text(WHAT, path)?,
-            Some(path),
-            environment,
-        )
+        Self::parse_at(&config_file::read_text(WHAT, path)?, Some(path), environment)
     }
 
     /// Reads the text of the file.
@@ -192,36 +166,24 @@ impl TargetConfig {
         self.host.starts_with('/')
     }
 
-    fn parse_at(
-        text: &str,
-        path: Option<&Path>,
-        environment: &Environment,
-    ) -> Result<Self, ConfigFileError> {
+    fn parse_at(text: &str, path: Option<&Path>, environment: &Environment) -> Result<Self, ConfigFileError> {
         let mut fields = Fields::parse(text, &KEYS);
         if fields.is_unreadable() {
             return Err(ConfigFileError::faults_in(WHAT, path, fields.faults));
         }
-        let host = fields.required_text("host").and_then(|(line, host)| {
-            checked_host(&host)
-                .map_err(|message| fields.fault(Some(line), message))
-                .ok()
-        });
+        let host = fields
+            .required_text("host")
+            .and_then(|(line, host)| checked_host(&host).map_err(|message| fields.fault(Some(line), message)).ok());
         let port = fields.port("port").unwrap_or(DEFAULT_PORT);
         let database = fields.required_text("database").map(|(_, text)| text);
         let username = fields.required_text("username").map(|(_, text)| text);
         let su_username = fields.text("su_username").map(|(_, text)| text);
         let password = fields.secret("password");
-        let su_password = fields
-            .secret("su_password")
-            .or(password)
-            .or_else(|| environment.password.clone());
+        let su_password = fields.secret("su_password").or(password).or_else(|| environment.password.clone());
         let ca_file = match fields.text("ca_file") {
             Some((_, file)) => Some(config_file::relative_to(path.and_then(Path::parent), &file)),
             // An empty variable is one that is not set, as in libpq.
-            None => environment
-                .ca_file
-                .clone()
-                .filter(|file| !file.as_os_str().is_empty()),
+            None => environment.ca_file.clone().filter(|file| !file.as_os_str().is_empty()),
         };
         let sslmode = sslmode(&mut fields, environment, ca_file.is_some());
         match (host, database, username) {
@@ -244,28 +206,10 @@ impl TargetConfig {
 /// `sslmode` of the file, else `PGSSLMODE`, else what fits: `verify-ca` with a CA file, `prefer`
 /// without one.
 fn sslmode(fields: &mut Fields, environment: &Environment, has_ca_file: bool) -> SslMode {
-    let given = fields
-        .text("sslmode")
-        .map(|(line, text)| (Some(line), "`sslmode`", text));
-    let variable = environment
-        .sslmode
-        .as_deref()
-        .map(str::trim)
-        .filter(|text| !text.is_empty());
-    let given = given.or_else(|| {
-        variable.map(|text| {
-            (
-                None,
-                "the environment variable `PGSSLMODE`",
-                text.to_owned(),
-            )
-        })
-    });
-    let default = if has_ca_file {
-        SslMode::VerifyCa
-    } else {
-        SslMode::Prefer
-    };
+    let given = fields.text("sslmode").map(|(line, text)| (Some(line), "`sslmode`", text));
+    let variable = environment.sslmode.as_deref().map(str::trim).filter(|text| !text.is_empty());
+    let given = given.or_else(|| variable.map(|text| (None, "the environment variable `PGSSLMODE`", text.to_owned())));
+    let default = if has_ca_file { SslMode::VerifyCa } else { SslMode::Prefer };
     let Some((line, name, text)) = given else {
         return default;
     };
@@ -296,10 +240,7 @@ fn checked_host(host: &str) -> Result<String, String> {
     if host.contains(['$', '<', '>', '{', '}']) {
         return Err("`host` still holds a placeholder; put the real name there".into());
     }
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if bare.parse::<std::net::Ipv6Addr>().is_ok() {
         return Ok(bare.to_owned());
     }
@@ -328,34 +269,21 @@ mod tests {
 
     fn faults(text: &str, environment: &Environment) -> Vec<String> {
         let error = TargetConfig::parse(text, environment).expect_err(text);
-        assert!(
-            !format!("{error} {error:?}").contains("s3cret"),
-            "{error:?}"
-        );
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error:?}");
         error.faults().iter().map(ToString::to_string).collect()
     }
 
     fn environment(sslmode: &str, ca_file: &str) -> Environment {
-        Environment {
-            ca_file: Some(ca_file.into()),
-            sslmode: Some(sslmode.into()),
-            password: None,
-        }
+        Environment { ca_file: Some(ca_file.into()), sslmode: Some(sslmode.into()), password: None }
     }
 
     #[test]
     fn the_documents_example_is_read() {
         let target = target(EXAMPLE);
         assert_eq!((target.host.as_str(), target.port), ("localhost", 5432));
-        assert_eq!(
-            (target.database.as_str(), target.username.as_str()),
-            ("store", "user")
-        );
+        assert_eq!((target.database.as_str(), target.username.as_str()), ("store", "user"));
         assert_eq!(target.su_username, "admin");
-        assert_eq!(
-            target.su_password.expect("password").expose_secret(),
-            "password"
-        );
+        assert_eq!(target.su_password.expect("password").expose_secret(), "password");
         assert_eq!((target.sslmode, target.ca_file), (SslMode::Prefer, None));
     }
 
@@ -369,17 +297,9 @@ mod tests {
     #[test]
     fn the_password_is_su_password_then_password_then_the_environment() {
         let password = |text: &str| {
-            let environment = Environment {
-                password: Some("three".into()),
-                ..Environment::default()
-            };
+            let environment = Environment { password: Some("three".into()), ..Environment::default() };
             let target = TargetConfig::parse(&format!("{SHORT}{text}"), &environment);
-            target
-                .expect("file")
-                .su_password
-                .expect("password")
-                .expose_secret()
-                .to_owned()
+            target.expect("file").su_password.expect("password").expose_secret().to_owned()
         };
         assert_eq!(password("password: two\nsu_password: 0123\n"), "0123");
         assert_eq!(password("password: ' two '\n"), " two ");
@@ -389,27 +309,16 @@ mod tests {
     #[test]
     fn the_ssl_mode_follows_the_file_then_the_environment_then_the_ca_file() {
         let mode = |text: &str, environment: &Environment| {
-            TargetConfig::parse(&format!("{SHORT}{text}"), environment)
-                .expect("file")
-                .sslmode
+            TargetConfig::parse(&format!("{SHORT}{text}"), environment).expect("file").sslmode
         };
         let none = Environment::default();
         assert_eq!(mode("", &none), SslMode::Prefer);
         assert_eq!(mode("ca_file: ca.crt\n", &none), SslMode::VerifyCa);
         assert_eq!(mode("", &environment("", "ca.crt")), SslMode::VerifyCa);
         assert_eq!(mode("", &environment("disable", "")), SslMode::Disable);
-        assert_eq!(
-            mode("sslmode: verify-full\n", &environment("disable", "")),
-            SslMode::VerifyFull
-        );
-        assert_eq!(
-            mode("", &environment("verify-ca", "ca.crt")),
-            SslMode::VerifyCa
-        );
-        assert_eq!(
-            mode("sslmode: require\nca_file: ca.crt\n", &none),
-            SslMode::Require
-        );
+        assert_eq!(mode("sslmode: verify-full\n", &environment("disable", "")), SslMode::VerifyFull);
+        assert_eq!(mode("", &environment("verify-ca", "ca.crt")), SslMode::VerifyCa);
+        assert_eq!(mode("sslmode: require\nca_file: ca.crt\n", &none), SslMode::Require);
     }
 
     #[test]
@@ -448,22 +357,16 @@ mod tests {
     fn a_mode_that_verifies_says_which_ca_file_it_misses() {
         assert_eq!(
             faults(SHORT, &environment("verify-ca", "")),
-            [
-                "the environment variable `PGSSLMODE` is `verify-ca` but there is no CA file; give \
+            ["the environment variable `PGSSLMODE` is `verify-ca` but there is no CA file; give \
               `ca_file` or `PG_CA_FILE`, or use `verify-full` to trust the certificates of the \
-              system"
-            ]
+              system"]
         );
         assert_eq!(faults(SHORT, &environment("Require", "")).len(), 1);
     }
 
     #[test]
     fn hosts_of_every_kind_are_read() {
-        for (text, host) in [
-            ("/var/run/postgresql", "/var/run/postgresql"),
-            ("'[::1]'", "::1"),
-            ("::1", "::1"),
-        ] {
+        for (text, host) in [("/var/run/postgresql", "/var/run/postgresql"), ("'[::1]'", "::1"), ("::1", "::1")] {
             let text = format!("host: {text}\ndatabase: d\nusername: u\n");
             assert_eq!(target(&text).host, host);
         }

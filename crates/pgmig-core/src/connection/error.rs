@@ -177,9 +177,7 @@ impl ConnectError {
                      log"
                 }
             },
-            ErrorKind::PasswordMissing => {
-                "write `su_password` into the target configuration, or set `PGPASSWORD`"
-            }
+            ErrorKind::PasswordMissing => "write `su_password` into the target configuration, or set `PGPASSWORD`",
             ErrorKind::WrongPassword { .. } => {
                 "take `username` and `password` from the product's connection secret and write them \
                  as `su_username` and `su_password` into the target configuration"
@@ -213,13 +211,7 @@ impl ConnectError {
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place {
-            host,
-            port,
-            database,
-            role,
-            ..
-        } = &self.place;
+        let Place { host, port, database, role, .. } = &self.place;
         write!(f, "cannot connect to database `{database}` at `")?;
         if host.starts_with('/') {
             write!(f, "{host}/.s.PGSQL.{port}")?;
@@ -247,10 +239,7 @@ impl fmt::Display for ErrorKind {
             Self::Tls(fault) => fault.fmt(f),
             Self::PasswordMissing => f.write_str("the server asks for a password"),
             Self::TooOld { version } => {
-                write!(
-                    f,
-                    "the server is PostgreSQL {version}, at least 13 is needed"
-                )
+                write!(f, "the server is PostgreSQL {version}, at least 13 is needed")
             }
             Self::WrongPassword { reason }
             | Self::NoSuchRole { reason }
@@ -275,22 +264,16 @@ impl ErrorKind {
         let root = root_cause(error);
         // The driver's kinds are private; its messages for them are fixed.
         match error.to_string().as_str() {
-            "error performing TLS handshake" if root == "server does not support TLS" => {
-                Self::TlsRefused
-            }
+            "error performing TLS handshake" if root == "server does not support TLS" => Self::TlsRefused,
             "invalid configuration" if root == "password missing" => Self::PasswordMissing,
             "invalid configuration" => Self::Setup { reason: root },
             "authentication error" => Self::WrongPassword { reason: root },
             "error connecting to server" => {
-                let cause = error
-                    .source()
-                    .and_then(|error| error.downcast_ref::<io::Error>());
+                let cause = error.source().and_then(|error| error.downcast_ref::<io::Error>());
                 if root.starts_with("failed to lookup address information") {
                     Self::Dns { reason: root }
                 } else if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                    Self::Unreachable {
-                        reason: "it timed out".into(),
-                    }
+                    Self::Unreachable { reason: "it timed out".into() }
                 } else {
                     Self::Unreachable { reason: root }
                 }
@@ -313,20 +296,15 @@ impl ErrorKind {
             },
             &SqlState::INVALID_CATALOG_NAME => Self::NoSuchDatabase { reason },
             &SqlState::INSUFFICIENT_PRIVILEGE => Self::NotPermitted { reason },
-            &SqlState::CANNOT_CONNECT_NOW
-            | &SqlState::TOO_MANY_CONNECTIONS
-            | &SqlState::ADMIN_SHUTDOWN => Self::NotReady { reason },
-            code => Self::Server {
-                reason: format!("{reason} (SQLSTATE {})", code.code()),
-            },
+            &SqlState::CANNOT_CONNECT_NOW | &SqlState::TOO_MANY_CONNECTIONS | &SqlState::ADMIN_SHUTDOWN => {
+                Self::NotReady { reason }
+            }
+            code => Self::Server { reason: format!("{reason} (SQLSTATE {})", code.code()) },
         }
     }
 
     /// True if the other kind of connection, with or without TLS, may be let in.
     pub(super) fn is_about_security(&self) -> bool {
-        matches!(
-            self,
-            Self::TlsRefused | Self::Tls(_) | Self::NotAdmitted { .. }
-        )
+        matches!(self, Self::TlsRefused | Self::Tls(_) | Self::NotAdmitted { .. })
     }
 }

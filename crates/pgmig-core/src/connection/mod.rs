@@ -93,22 +93,12 @@ pub async fn connect(target: &TargetConfig) -> Result<Connection, ConnectError> 
     let encrypted = security == Security::Tls;
     let verified = encrypted && attempts.verification != Verification::None;
     let server_version = server_version(&client).await.map_err(error)?;
-    Ok(Connection {
-        client,
-        task,
-        encrypted,
-        verified,
-        server_version,
-    })
+    Ok(Connection { client, task, encrypted, verified, server_version })
 }
 
 type Connected = (Client, JoinHandle<Result<(), tokio_postgres::Error>>);
 
-async fn attempt(
-    target: &TargetConfig,
-    security: Security,
-    tls: MakeRustlsConnect,
-) -> Result<Connected, ErrorKind> {
+async fn attempt(target: &TargetConfig, security: Security, tls: MakeRustlsConnect) -> Result<Connected, ErrorKind> {
     let mut config = tokio_postgres::Config::new();
     config
         // An absolute path is taken as the folder of a socket.
@@ -144,21 +134,14 @@ async fn attempt(
 async fn server_version(client: &Client) -> Result<i32, ErrorKind> {
     let show = "SELECT current_setting('server_version_num')::int4, \
                 current_setting('server_version')";
-    let row = client
-        .query_one(show, &[])
-        .await
-        .map_err(|error| ErrorKind::of(&error))?;
+    let row = client.query_one(show, &[]).await.map_err(|error| ErrorKind::of(&error))?;
     let number: i32 = row.try_get(0).map_err(|error| ErrorKind::of(&error))?;
     let version: String = row.try_get(1).map_err(|error| ErrorKind::of(&error))?;
     new_enough(number, version)
 }
 
 fn new_enough(number: i32, version: String) -> Result<i32, ErrorKind> {
-    if number < OLDEST_SERVER {
-        Err(ErrorKind::TooOld { version })
-    } else {
-        Ok(number)
-    }
+    if number < OLDEST_SERVER { Err(ErrorKind::TooOld { version }) } else { Ok(number) }
 }
 
 #[cfg(test)]
@@ -168,11 +151,8 @@ mod tests {
     #[test]
     fn a_server_older_than_13_is_refused() {
         assert!(matches!(new_enough(130_000, "13.0".into()), Ok(130_000)));
-        let target = TargetConfig::parse(
-            "host: ::1\ndatabase: store\nusername: admin\n",
-            &Environment::default(),
-        )
-        .expect("file");
+        let target = TargetConfig::parse("host: ::1\ndatabase: store\nusername: admin\n", &Environment::default())
+            .expect("file");
         let kind = new_enough(120_018, "12.18".into()).expect_err("too old");
         let error = ConnectError::new(&target, kind);
         assert_eq!(

@@ -41,23 +41,15 @@ impl Attempts {
         let roots = match &target.ca_file {
             Some(file) if needs_tls => {
                 let mut roots = TrustedRoots::none();
-                roots
-                    .add(&CaSource::File(file.clone()))
-                    .map_err(ErrorKind::Ca)?;
+                roots.add(&CaSource::File(file.clone())).map_err(ErrorKind::Ca)?;
                 roots
             }
             None if verification == Verification::Full => TrustedRoots::of_the_system(),
             _ => TrustedRoots::none(),
         };
-        let config = tls::client_config(roots, verification).map_err(|error| ErrorKind::Setup {
-            reason: error.to_string(),
-        })?;
-        Ok(Self {
-            first,
-            second,
-            tls: MakeRustlsConnect::new(config),
-            verification,
-        })
+        let config =
+            tls::client_config(roots, verification).map_err(|error| ErrorKind::Setup { reason: error.to_string() })?;
+        Ok(Self { first, second, tls: MakeRustlsConnect::new(config), verification })
     }
 }
 
@@ -90,21 +82,9 @@ mod tests {
         std::fs::write(&ca, crate::tls::tests::ca("CA").pem()).expect("write");
         let ca = ca.display();
         for (mode, without_ca, with_ca) in [
-            (
-                "disable",
-                Some((Plain, None, Nothing)),
-                (Plain, None, Chain),
-            ),
-            (
-                "allow",
-                Some((Plain, Some(Tls), Nothing)),
-                (Plain, Some(Tls), Chain),
-            ),
-            (
-                "prefer",
-                Some((Tls, Some(Plain), Nothing)),
-                (Tls, Some(Plain), Chain),
-            ),
+            ("disable", Some((Plain, None, Nothing)), (Plain, None, Chain)),
+            ("allow", Some((Plain, Some(Tls), Nothing)), (Plain, Some(Tls), Chain)),
+            ("prefer", Some((Tls, Some(Plain), Nothing)), (Tls, Some(Plain), Chain)),
             ("require", Some((Tls, None, Nothing)), (Tls, None, Chain)),
             ("verify-ca", None, (Tls, None, Chain)),
             ("verify-full", Some((Tls, None, Full)), (Tls, None, Full)),
@@ -114,11 +94,7 @@ mod tests {
                 (attempts.first, attempts.second, attempts.verification)
             };
             if let Some(expected) = without_ca {
-                assert_eq!(
-                    of(format!("host: h\nsslmode: {mode}\n")),
-                    expected,
-                    "{mode}"
-                );
+                assert_eq!(of(format!("host: h\nsslmode: {mode}\n")), expected, "{mode}");
             }
             let text = format!("host: h\nsslmode: {mode}\nca_file: {ca}\n");
             assert_eq!(of(text), with_ca, "{mode} with a CA file");
@@ -130,10 +106,7 @@ mod tests {
     #[test]
     fn a_ca_file_is_read_only_where_tls_can_be_used() {
         let missing = "ca_file: /nowhere/ca.crt\n";
-        assert!(matches!(
-            attempts(&format!("host: h\n{missing}")),
-            Err(ErrorKind::Ca(_))
-        ));
+        assert!(matches!(attempts(&format!("host: h\n{missing}")), Err(ErrorKind::Ca(_))));
         assert!(attempts(&format!("host: h\nsslmode: disable\n{missing}")).is_ok());
         assert!(attempts(&format!("host: /run\n{missing}")).is_ok());
     }

@@ -84,10 +84,7 @@ impl MappingFile {
     /// The instance that takes the data of `source`.
     #[must_use]
     pub fn target_of(&self, source: &InstanceId) -> Option<&InstanceId> {
-        self.entries
-            .iter()
-            .find(|entry| entry.source == *source)
-            .map(|entry| &entry.target)
+        self.entries.iter().find(|entry| entry.source == *source).map(|entry| &entry.target)
     }
 
     /// The text of the file.
@@ -110,10 +107,7 @@ impl MappingFile {
     ///
     /// The folder or the file cannot be written; what was there before is still there.
     pub fn write_to(&self, path: &Path) -> Result<Written, WriteError> {
-        let error = |source| WriteError {
-            path: path.to_owned(),
-            source,
-        };
+        let error = |source| WriteError { path: path.to_owned(), source };
         let text = self.to_yaml();
         let before = match fs::read(path) {
             Ok(bytes) => Some(bytes),
@@ -126,10 +120,7 @@ impl MappingFile {
                 let mut name = path.as_os_str().to_owned();
                 name.push(".bak");
                 let kept = PathBuf::from(name);
-                replace(&kept, &before).map_err(|source| WriteError {
-                    path: kept.clone(),
-                    source,
-                })?;
+                replace(&kept, &before).map_err(|source| WriteError { path: kept.clone(), source })?;
                 Some(kept)
             }
             None => None,
@@ -144,10 +135,7 @@ impl MappingFile {
         match yaml::parse(text) {
             Ok(root) => read_root(root, &mut entries, &mut faults),
             Err(fault) => {
-                faults.push(Fault {
-                    line: Some(fault.line),
-                    message: fault.message,
-                });
+                faults.push(Fault { line: Some(fault.line), message: fault.message });
                 return Err(ConfigFileError::faults_in(WHAT, path, faults));
             }
         }
@@ -167,15 +155,10 @@ impl MappingFile {
                 None => format!("as pair {}", number + 1),
             };
             let mut fault = |message| {
-                faults.push(Fault {
-                    line: *line,
-                    message,
-                });
+                faults.push(Fault { line: *line, message });
             };
             if let Some(first) = sources.get(source) {
-                fault(format!(
-                    "the source `{source}` is mapped again, first {first}"
-                ));
+                fault(format!("the source `{source}` is mapped again, first {first}"));
             } else {
                 sources.insert(source, place(line, number));
             }
@@ -191,10 +174,7 @@ impl MappingFile {
         if entries.is_empty() && faults.is_empty() {
             let message = "it maps nothing; write one line `SOURCE-ID: TARGET-ID` per instance \
                            under `instance-mappings:`";
-            faults.push(Fault {
-                line: None,
-                message: message.into(),
-            });
+            faults.push(Fault { line: None, message: message.into() });
         }
         if faults.is_empty() {
             let entries = entries.into_iter().map(|(_, entry)| entry).collect();
@@ -228,26 +208,13 @@ impl WriteError {
     }
 }
 
-fn read_root(
-    root: Option<Node>,
-    entries: &mut Vec<(Option<usize>, MappingEntry)>,
-    faults: &mut Vec<Fault>,
-) {
+fn read_root(root: Option<Node>, entries: &mut Vec<(Option<usize>, MappingEntry)>, faults: &mut Vec<Fault>) {
     let mut fault = |line, message: String| {
-        faults.push(Fault {
-            line: Some(line),
-            message,
-        });
+        faults.push(Fault { line: Some(line), message });
     };
     let pairs = match root {
-        Some(Node {
-            value: Value::Mapping(pairs),
-            ..
-        }) => pairs,
-        None
-        | Some(Node {
-            value: Value::Null, ..
-        }) => return,
+        Some(Node { value: Value::Mapping(pairs), .. }) => pairs,
+        None | Some(Node { value: Value::Null, .. }) => return,
         Some(Node { line, .. }) => return fault(line, format!("expected `{KEY}:`")),
     };
     let mut first = None;
@@ -264,10 +231,7 @@ fn read_root(
             }
         }
         if let Some(first) = first {
-            fault(
-                key.line,
-                format!("`{KEY}` is given again, first on line {first}"),
-            );
+            fault(key.line, format!("`{KEY}` is given again, first on line {first}"));
         }
         first.get_or_insert(key.line);
         match value.value {
@@ -289,23 +253,16 @@ fn read_root(
                 }
             }
             Value::Null => {}
-            _ => fault(
-                value.line,
-                format!("`{KEY}` must hold one line `SOURCE-ID: TARGET-ID` per instance"),
-            ),
+            _ => fault(value.line, format!("`{KEY}` must hold one line `SOURCE-ID: TARGET-ID` per instance")),
         }
     }
 }
 
 fn instance_id(node: Node, what: &str) -> Result<InstanceId, String> {
     match node.value {
-        Value::Scalar(text) => text
-            .parse()
-            .map_err(|error| format!("the {what} is not an instance ID: {error}")),
+        Value::Scalar(text) => text.parse().map_err(|error| format!("the {what} is not an instance ID: {error}")),
         Value::Null => Err(format!("the {what} is missing")),
-        _ => Err(format!(
-            "the {what} is not an instance ID: it is a list or a map"
-        )),
+        _ => Err(format!("the {what} is not an instance ID: it is a list or a map")),
     }
 }
 
@@ -352,10 +309,7 @@ mod tests {
     const B: &str = "00000000-0000-0000-1764-035503433645";
 
     fn entry(source: &str, target: &str) -> MappingEntry {
-        MappingEntry {
-            source: source.parse().expect("an ID"),
-            target: target.parse().expect("an ID"),
-        }
+        MappingEntry { source: source.parse().expect("an ID"), target: target.parse().expect("an ID") }
     }
 
     #[test]
@@ -373,12 +327,7 @@ mod tests {
         let file = MappingFile::parse(&text).expect("file");
         let expected = [entry("z", B), entry(A, "20240101"), entry("a: b", "0x1F")];
         assert_eq!(file.entries(), expected);
-        assert_eq!(
-            file.target_of(&A.parse().expect("an ID"))
-                .expect("target")
-                .as_str(),
-            "20240101"
-        );
+        assert_eq!(file.target_of(&A.parse().expect("an ID")).expect("target").as_str(), "20240101");
         let flow = MappingFile::parse("{instance-mappings: {b: c, a: d}}").expect("file");
         assert_eq!(flow.entries(), [entry("b", "c"), entry("a", "d")]);
     }
@@ -418,29 +367,12 @@ mod tests {
 
     #[test]
     fn a_file_that_maps_nothing_is_a_fault() {
-        for text in [
-            "",
-            "# nothing\n",
-            "instance-mappings:\n",
-            "instance-mappings: {}\n",
-        ] {
+        for text in ["", "# nothing\n", "instance-mappings:\n", "instance-mappings: {}\n"] {
             let error = MappingFile::parse(text).expect_err(text).to_string();
-            assert!(
-                error.starts_with("cannot use the mapping file: it maps nothing"),
-                "{error}"
-            );
+            assert!(error.starts_with("cannot use the mapping file: it maps nothing"), "{error}");
         }
-        for text in [
-            "a\n",
-            "- a\n",
-            "instance-mappings: a\n",
-            "instance-mappings:\n- a: b\n",
-        ] {
-            assert_eq!(
-                MappingFile::parse(text).expect_err(text).faults().len(),
-                1,
-                "{text}"
-            );
+        for text in ["a\n", "- a\n", "instance-mappings: a\n", "instance-mappings:\n- a: b\n"] {
+            assert_eq!(MappingFile::parse(text).expect_err(text).faults().len(), 1, "{text}");
         }
     }
 
@@ -462,12 +394,7 @@ mod tests {
         assert_eq!(one.write_to(&path).expect("write"), Written { kept: None });
         assert_eq!(one.write_to(&path).expect("write"), Written { kept: None });
         assert!(!kept.exists());
-        assert_eq!(
-            two.write_to(&path).expect("write"),
-            Written {
-                kept: Some(kept.clone())
-            }
-        );
+        assert_eq!(two.write_to(&path).expect("write"), Written { kept: Some(kept.clone()) });
 
         assert_eq!(MappingFile::load(&path).expect("load"), two);
         assert_eq!(MappingFile::load(&kept).expect("load"), one);
@@ -487,14 +414,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_not_there_is_named() {
         let mapping = MappingFile::new(vec![entry("a", "b")]).expect("mapping");
-        let error = mapping
-            .write_to(Path::new("/nowhere/m.yaml"))
-            .expect_err("no folder");
-        assert!(
-            error
-                .to_string()
-                .starts_with("cannot write the mapping file `/nowhere/m.yaml`: ")
-        );
+        let error = mapping.write_to(Path::new("/nowhere/m.yaml")).expect_err("no folder");
+        assert!(error.to_string().starts_with("cannot write the mapping file `/nowhere/m.yaml`: "));
         assert!(error.hint().is_some());
     }
 

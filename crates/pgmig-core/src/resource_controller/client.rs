@@ -127,11 +127,7 @@ impl ResourceController {
     /// A CA file that cannot be used; a host that no URL can have; `type` and
     /// [`ClientOptions::kind`] that contradict each other.
     pub fn new(config: ResourceControllerConfig, options: ClientOptions) -> Result<Self, Error> {
-        let host = if config.host.contains(':') {
-            format!("[{}]", config.host)
-        } else {
-            config.host.clone()
-        };
+        let host = if config.host.contains(':') { format!("[{}]", config.host) } else { config.host.clone() };
         let address = format!("https://{host}:{}{PATH}", config.port);
         let error = |kind| Error::new(address.clone(), kind);
 
@@ -141,11 +137,7 @@ impl ResourceController {
             }
             (configured, asked) => asked.or(configured),
         };
-        let url = Url::parse(&address).map_err(|e| {
-            error(ErrorKind::Setup {
-                reason: e.to_string(),
-            })
-        })?;
+        let url = Url::parse(&address).map_err(|e| error(ErrorKind::Setup { reason: e.to_string() }))?;
 
         let mut builder = reqwest::Client::builder()
             .tls_backend_preconfigured(tls_config(&config, &options).map_err(error)?)
@@ -160,18 +152,8 @@ impl ResourceController {
             // A proxy in the environment cannot know what runs on this machine.
             builder = builder.no_proxy();
         }
-        let http = builder.build().map_err(|e| {
-            error(ErrorKind::Setup {
-                reason: root_cause(&e),
-            })
-        })?;
-        Ok(Self {
-            http,
-            url,
-            tokens: config.access_tokens,
-            kind,
-            options,
-        })
+        let http = builder.build().map_err(|e| error(ErrorKind::Setup { reason: root_cause(&e) }))?;
+        Ok(Self { http, url, tokens: config.access_tokens, kind, options })
     }
 
     /// The address of the listing.
@@ -202,11 +184,7 @@ impl ResourceController {
     /// As [`ResourceController::instances`].
     pub async fn test_connection(&self) -> Result<ConnectionTest, Error> {
         let (instances, tokens) = self.list().await?;
-        Ok(ConnectionTest {
-            url: self.url.to_string(),
-            tokens,
-            instances: instances.len(),
-        })
+        Ok(ConnectionTest { url: self.url.to_string(), tokens, instances: instances.len() })
     }
 
     async fn list(&self) -> Result<(Vec<ServiceInstance>, Vec<TokenTest>), Error> {
@@ -217,20 +195,14 @@ impl ResourceController {
         for token in &self.tokens {
             match self.list_with(token).await {
                 Ok(found) => {
-                    tests.push(TokenTest {
-                        key: token.key.clone(),
-                        instances: found.len(),
-                    });
+                    tests.push(TokenTest { key: token.key.clone(), instances: found.len() });
                     for instance in found {
                         if seen.insert(instance.guid.clone()) {
                             instances.push(instance);
                         }
                     }
                 }
-                Err(Error {
-                    kind: ErrorKind::Unauthorized { tokens, .. },
-                    ..
-                }) => {
+                Err(Error { kind: ErrorKind::Unauthorized { tokens, .. }, .. }) => {
                     refused.extend(tokens);
                 }
                 Err(error) if self.tokens.len() > 1 => return Err(error.with_token(&token.key)),
@@ -240,10 +212,7 @@ impl ResourceController {
         if refused.is_empty() {
             Ok((instances, tests))
         } else {
-            let kind = ErrorKind::Unauthorized {
-                tokens: refused,
-                of: self.tokens.len(),
-            };
+            let kind = ErrorKind::Unauthorized { tokens: refused, of: self.tokens.len() };
             Err(Error::new(self.url.to_string(), kind))
         }
     }
@@ -265,10 +234,7 @@ impl ResourceController {
             let body = self.get(token, &url, &redactor).await?;
             let page = Page::parse(&body).map_err(|reason| {
                 let excerpt = redactor.excerpt(&body);
-                error(ErrorKind::NotDocumented {
-                    reason: redactor.clean(&reason),
-                    excerpt,
-                })
+                error(ErrorKind::NotDocumented { reason: redactor.clean(&reason), excerpt })
             })?;
             let carried = page.resources.len();
             if let Some(rows_count) = page.rows_count
@@ -280,32 +246,21 @@ impl ResourceController {
 
             let Some(next) = page.next_url else {
                 let total = instances.len() as u64;
-                if let Some(&(page, rows_count, carried)) = odd_pages
-                    .iter()
-                    .find(|(_, rows_count, _)| *rows_count != total)
+                if let Some(&(page, rows_count, carried)) =
+                    odd_pages.iter().find(|(_, rows_count, _)| *rows_count != total)
                 {
-                    return Err(error(ErrorKind::RowsCount {
-                        page,
-                        rows_count,
-                        carried,
-                    }));
+                    return Err(error(ErrorKind::RowsCount { page, rows_count, carried }));
                 }
                 break;
             };
-            let elsewhere = || {
-                error(ErrorKind::NextUrlElsewhere {
-                    next_url: redactor.clean(&next),
-                })
-            };
+            let elsewhere = || error(ErrorKind::NextUrlElsewhere { next_url: redactor.clean(&next) });
             let mut next_url = url.join(&next).map_err(|_| elsewhere())?;
             next_url.set_fragment(None);
             if !same_server(&self.url, &next_url) {
                 return Err(elsewhere());
             }
             if visited.contains(&next_url) {
-                return Err(error(ErrorKind::PageLoop {
-                    next_url: redactor.clean(&next),
-                }));
+                return Err(error(ErrorKind::PageLoop { next_url: redactor.clean(&next) }));
             }
             url = next_url;
         }
@@ -317,12 +272,7 @@ impl ResourceController {
     }
 
     /// The body of one page, after up to [`RETRIES`] more attempts.
-    async fn get(
-        &self,
-        token: &AccessToken,
-        url: &Url,
-        redactor: &Redactor<'_>,
-    ) -> Result<Vec<u8>, Error> {
+    async fn get(&self, token: &AccessToken, url: &Url, redactor: &Redactor<'_>) -> Result<Vec<u8>, Error> {
         let mut wait = self.options.retry_wait;
         let mut attempts = 1;
         loop {
@@ -341,12 +291,7 @@ impl ResourceController {
         }
     }
 
-    async fn get_once(
-        &self,
-        token: &AccessToken,
-        url: &Url,
-        redactor: &Redactor<'_>,
-    ) -> Result<Vec<u8>, ErrorKind> {
+    async fn get_once(&self, token: &AccessToken, url: &Url, redactor: &Redactor<'_>) -> Result<Vec<u8>, ErrorKind> {
         let failed = |error: reqwest::Error| self.transport(&error, 0);
         let mut response = self
             .http
@@ -360,14 +305,8 @@ impl ResourceController {
 
         let status = response.status();
         if status == 401 || status == 403 {
-            let refused = RefusedToken {
-                key: token.key.clone(),
-                status: status.as_u16(),
-            };
-            return Err(ErrorKind::Unauthorized {
-                tokens: vec![refused],
-                of: self.tokens.len(),
-            });
+            let refused = RefusedToken { key: token.key.clone(), status: status.as_u16() };
+            return Err(ErrorKind::Unauthorized { tokens: vec![refused], of: self.tokens.len() });
         }
         if status == 404 {
             return Err(ErrorKind::NotFound);
@@ -375,10 +314,7 @@ impl ResourceController {
         if status.is_redirection() {
             let location = response.headers().get(reqwest::header::LOCATION);
             let location = location.and_then(|value| redactor.excerpt(value.as_bytes()));
-            return Err(ErrorKind::Redirect {
-                status: status.as_u16(),
-                location,
-            });
+            return Err(ErrorKind::Redirect { status: status.as_u16(), location });
         }
 
         let limit = self.options.max_page_bytes;
@@ -399,10 +335,7 @@ impl ResourceController {
             Ok(body)
         } else {
             let excerpt = redactor.excerpt(&body);
-            Err(ErrorKind::Status {
-                status: status.as_u16(),
-                excerpt,
-            })
+            Err(ErrorKind::Status { status: status.as_u16(), excerpt })
         }
     }
 
@@ -411,16 +344,10 @@ impl ResourceController {
         if let Some(fault) = TlsFault::find(error) {
             ErrorKind::Tls(fault)
         } else if error.is_timeout() {
-            let after = if error.is_connect() {
-                self.options.connect_timeout
-            } else {
-                self.options.timeout
-            };
+            let after = if error.is_connect() { self.options.connect_timeout } else { self.options.timeout };
             ErrorKind::Timeout { after }
         } else if error.is_builder() {
-            ErrorKind::Setup {
-                reason: root_cause(error),
-            }
+            ErrorKind::Setup { reason: root_cause(error) }
         } else if error.is_connect() {
             let reason = root_cause(error);
             if chain(error).any(|error| error.to_string().starts_with("dns error")) {
@@ -429,10 +356,7 @@ impl ResourceController {
                 ErrorKind::Unreachable { reason }
             }
         } else {
-            ErrorKind::Interrupted {
-                received,
-                reason: root_cause(error),
-            }
+            ErrorKind::Interrupted { received, reason: root_cause(error) }
         }
     }
 }
@@ -448,17 +372,10 @@ impl std::fmt::Display for ConnectionTest {
 }
 
 fn counted(instances: usize) -> String {
-    if instances == 1 {
-        "1 instance".into()
-    } else {
-        format!("{instances} instances")
-    }
+    if instances == 1 { "1 instance".into() } else { format!("{instances} instances") }
 }
 
-fn tls_config(
-    config: &ResourceControllerConfig,
-    options: &ClientOptions,
-) -> Result<rustls::ClientConfig, ErrorKind> {
+fn tls_config(config: &ResourceControllerConfig, options: &ClientOptions) -> Result<rustls::ClientConfig, ErrorKind> {
     let (roots, verification) = if config.insecure_skip_tls_verify {
         (TrustedRoots::none(), Verification::None)
     } else {
@@ -469,16 +386,11 @@ fn tls_config(
         }
         (roots, Verification::Full)
     };
-    tls::client_config(roots, verification).map_err(|error| ErrorKind::Setup {
-        reason: error.to_string(),
-    })
+    tls::client_config(roots, verification).map_err(|error| ErrorKind::Setup { reason: error.to_string() })
 }
 
 fn is_loopback(host: &str) -> bool {
-    host.eq_ignore_ascii_case("localhost")
-        || host
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
+    host.eq_ignore_ascii_case("localhost") || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
 /// True if a token meant for `ours` may go to `other`.
@@ -500,11 +412,7 @@ impl Page {
             if error.is_eof() {
                 "it ends in the middle of JSON".to_owned()
             } else {
-                format!(
-                    "it is not JSON (line {}, column {})",
-                    error.line(),
-                    error.column()
-                )
+                format!("it is not JSON (line {}, column {})", error.line(), error.column())
             }
         })?;
         let Value::Object(mut page) = page else {
@@ -531,15 +439,9 @@ impl Page {
         let resources = resources
             .into_iter()
             .enumerate()
-            .map(|(index, resource)| {
-                instance(resource).map_err(|reason| format!("its `resources[{index}]` {reason}"))
-            })
+            .map(|(index, resource)| instance(resource).map_err(|reason| format!("its `resources[{index}]` {reason}")))
             .collect::<Result<_, _>>()?;
-        Ok(Self {
-            rows_count,
-            next_url,
-            resources,
-        })
+        Ok(Self { rows_count, next_url, resources })
     }
 }
 
@@ -556,16 +458,8 @@ fn instance(resource: Value) -> Result<ServiceInstance, String> {
     let id = text("id")?.ok_or("has no `id`")?;
     let name = text("name")?;
     let state = text("state")?;
-    let guid = guid
-        .parse()
-        .map_err(|error| format!("has no usable `guid`: {error}"))?;
-    Ok(ServiceInstance {
-        id,
-        guid,
-        name,
-        state,
-        extra: fields,
-    })
+    let guid = guid.parse().map_err(|error| format!("has no usable `guid`: {error}"))?;
+    Ok(ServiceInstance { id, guid, name, state, extra: fields })
 }
 
 /// The kind that the instance's own `type` tells, else the service name in its CRN
@@ -573,16 +467,10 @@ fn instance(resource: Value) -> Result<ServiceInstance, String> {
 fn kind_of(instance: &ServiceInstance) -> Option<InstanceKind> {
     let by_word = |word: &str| match word.to_ascii_lowercase().as_str() {
         "assistant" | "watson-assistant" | "conversation" => Some(InstanceKind::Assistant),
-        "orchestrate" | "watson-orchestrate" | "watsonx-orchestrate" | "wxo" => {
-            Some(InstanceKind::Orchestrate)
-        }
+        "orchestrate" | "watson-orchestrate" | "watsonx-orchestrate" | "wxo" => Some(InstanceKind::Orchestrate),
         _ => None,
     };
-    let own = instance
-        .extra
-        .get("type")
-        .and_then(Value::as_str)
-        .and_then(by_word);
+    let own = instance.extra.get("type").and_then(Value::as_str).and_then(by_word);
     own.or_else(|| {
         let mut segments = instance.id.split(':');
         (segments.next() == Some("crn")).then_some(())?;
@@ -599,18 +487,9 @@ mod tests {
     }
 
     fn service(id: &str, own: Option<&str>) -> ServiceInstance {
-        let extra = own
-            .map(|own| ("type".to_owned(), Value::from(own)))
-            .into_iter()
-            .collect();
+        let extra = own.map(|own| ("type".to_owned(), Value::from(own))).into_iter().collect();
         let guid = "a".parse().expect("an ID");
-        ServiceInstance {
-            id: id.into(),
-            guid,
-            name: None,
-            state: None,
-            extra,
-        }
+        ServiceInstance { id: id.into(), guid, name: None, state: None, extra }
     }
 
     fn client(config: &str, options: ClientOptions) -> Result<ResourceController, Error> {
@@ -626,10 +505,7 @@ mod tests {
         )
         .expect("page");
         let instance = &page.resources[0];
-        assert_eq!(
-            (instance.id.as_str(), instance.guid.as_str()),
-            ("crn:v1", "A-1")
-        );
+        assert_eq!((instance.id.as_str(), instance.guid.as_str()), ("crn:v1", "A-1"));
         assert_eq!(instance.name.as_deref(), Some("n"));
         assert_eq!(
             Value::Object(instance.extra.clone()),
@@ -657,26 +533,11 @@ mod tests {
             ("[]", "it is JSON, but not an object"),
             (r#"{"errors": []}"#, "it has no `resources`"),
             (r#"{"resources": {}}"#, "its `resources` is not a list"),
-            (
-                r#"{"resources": [], "rows_count": "1"}"#,
-                "its `rows_count` is not a number",
-            ),
-            (
-                r#"{"resources": [], "next_url": 7}"#,
-                "its `next_url` is not text",
-            ),
-            (
-                r#"{"resources": [7]}"#,
-                "its `resources[0]` is not an object",
-            ),
-            (
-                r#"{"resources": [{"id": "x"}]}"#,
-                "its `resources[0]` has no `guid`",
-            ),
-            (
-                r#"{"resources": [{"guid": "x"}]}"#,
-                "its `resources[0]` has no `id`",
-            ),
+            (r#"{"resources": [], "rows_count": "1"}"#, "its `rows_count` is not a number"),
+            (r#"{"resources": [], "next_url": 7}"#, "its `next_url` is not text"),
+            (r#"{"resources": [7]}"#, "its `resources[0]` is not an object"),
+            (r#"{"resources": [{"id": "x"}]}"#, "its `resources[0]` has no `guid`"),
+            (r#"{"resources": [{"guid": "x"}]}"#, "its `resources[0]` has no `id`"),
             (
                 r#"{"resources": [{"guid": "", "id": "x"}]}"#,
                 "its `resources[0]` has no usable `guid`: an instance ID cannot be empty",
@@ -694,18 +555,9 @@ mod tests {
     fn the_kind_is_told_by_the_type_then_by_the_crn() {
         use InstanceKind::{Assistant, Orchestrate};
         let crn = |service: &str| format!("crn:v1:cp4d:private:{service}:local:a/1:guid::");
-        assert_eq!(
-            kind_of(&service(&crn("conversation"), None)),
-            Some(Assistant)
-        );
-        assert_eq!(
-            kind_of(&service(&crn("orchestrate"), None)),
-            Some(Orchestrate)
-        );
-        assert_eq!(
-            kind_of(&service(&crn("assistant"), Some("Orchestrate"))),
-            Some(Orchestrate)
-        );
+        assert_eq!(kind_of(&service(&crn("conversation"), None)), Some(Assistant));
+        assert_eq!(kind_of(&service(&crn("orchestrate"), None)), Some(Orchestrate));
+        assert_eq!(kind_of(&service(&crn("assistant"), Some("Orchestrate"))), Some(Orchestrate));
         assert_eq!(kind_of(&service(&crn("x"), Some("service_instance"))), None);
         assert_eq!(kind_of(&service("a:b:c:d:assistant", None)), None);
         assert_eq!(kind_of(&service("crn:v1", None)), None);
@@ -732,10 +584,7 @@ mod tests {
 
     #[test]
     fn the_address_is_the_documented_one() {
-        let client = client(
-            "token: t\nhost: '[fd00::2]'\nport: 5000\n",
-            ClientOptions::default(),
-        );
+        let client = client("token: t\nhost: '[fd00::2]'\nport: 5000\n", ClientOptions::default());
         assert_eq!(
             client.expect("client").url().as_str(),
             "https://[fd00::2]:5000/api/ibmcloud/resource-controller/resource_instances"
@@ -744,10 +593,7 @@ mod tests {
 
     #[test]
     fn the_file_and_the_command_line_must_not_contradict_each_other() {
-        let options = ClientOptions {
-            kind: Some(InstanceKind::Orchestrate),
-            ..ClientOptions::default()
-        };
+        let options = ClientOptions { kind: Some(InstanceKind::Orchestrate), ..ClientOptions::default() };
         let config = "token: t\nhost: h\nport: 1\ntype: assistant\n";
         let error = client(config, options.clone()).expect_err("conflict");
         assert!(matches!(error.kind(), ErrorKind::KindConflict { .. }));
@@ -765,10 +611,7 @@ mod tests {
 
     #[test]
     fn debug_output_has_no_token() {
-        let client = client(
-            "token: s3cret\nhost: h\nport: 1\n",
-            ClientOptions::default(),
-        );
+        let client = client("token: s3cret\nhost: h\nport: 1\n", ClientOptions::default());
         assert!(!format!("{client:?}").contains("s3cret"));
     }
 }

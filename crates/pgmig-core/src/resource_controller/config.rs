@@ -11,16 +11,8 @@ use crate::yaml::{Node, Value};
 
 const WHAT: &str = "resource controller configuration";
 const TOKEN_KEYS: [&str; 3] = ["accessTokens", "accessToken", "token"];
-const KEYS: [&str; 8] = [
-    "accessTokens",
-    "accessToken",
-    "token",
-    "host",
-    "port",
-    "type",
-    "caFile",
-    "insecureSkipTlsVerify",
-];
+const KEYS: [&str; 8] =
+    ["accessTokens", "accessToken", "token", "host", "port", "type", "caFile", "insecureSkipTlsVerify"];
 
 /// Where the Resource Controller is and with which tokens it is asked.
 ///
@@ -123,11 +115,9 @@ impl ResourceControllerConfig {
             return Err(ConfigFileError::faults_in(WHAT, path, fields.faults));
         }
         let access_tokens = access_tokens(&mut fields);
-        let host = fields.required_text("host").and_then(|(line, host)| {
-            checked_host(&host)
-                .map_err(|message| fields.fault(Some(line), message))
-                .ok()
-        });
+        let host = fields
+            .required_text("host")
+            .and_then(|(line, host)| checked_host(&host).map_err(|message| fields.fault(Some(line), message)).ok());
         let faults = fields.faults.len();
         let port = fields.port("port");
         if port.is_none() && fields.faults.len() == faults {
@@ -135,23 +125,15 @@ impl ResourceControllerConfig {
             fields.fault(None, message);
         }
         let kind = fields.text("type").and_then(|(line, kind)| {
-            kind.parse()
-                .map_err(|error: UnknownKind| fields.fault(Some(line), error.to_string()))
-                .ok()
+            kind.parse().map_err(|error: UnknownKind| fields.fault(Some(line), error.to_string())).ok()
         });
-        let ca_file = fields
-            .text("caFile")
-            .map(|(_, file)| config_file::relative_to(path.and_then(Path::parent), &file));
+        let ca_file =
+            fields.text("caFile").map(|(_, file)| config_file::relative_to(path.and_then(Path::parent), &file));
         let insecure_skip_tls_verify = fields.flag("insecureSkipTlsVerify").unwrap_or(false);
         match (host, port) {
-            (Some(host), Some(port)) if fields.faults.is_empty() => Ok(Self {
-                access_tokens,
-                host,
-                port,
-                kind,
-                ca_file,
-                insecure_skip_tls_verify,
-            }),
+            (Some(host), Some(port)) if fields.faults.is_empty() => {
+                Ok(Self { access_tokens, host, port, kind, ca_file, insecure_skip_tls_verify })
+            }
             _ => Err(ConfigFileError::faults_in(WHAT, path, fields.faults)),
         }
     }
@@ -183,10 +165,7 @@ fn access_tokens(fields: &mut Fields) -> Vec<AccessToken> {
             continue;
         };
         if let Some(first) = first {
-            fields.fault(
-                Some(line),
-                format!("`{key}` is given besides `{first}`; keep one"),
-            );
+            fields.fault(Some(line), format!("`{key}` is given besides `{first}`; keep one"));
             continue;
         }
         first = Some(key);
@@ -200,8 +179,7 @@ fn access_tokens(fields: &mut Fields) -> Vec<AccessToken> {
         }
     }
     if tokens.is_empty() && fields.faults.len() == before {
-        let message =
-            "`accessTokens` is missing; it lists a bearer token of each owner of instances";
+        let message = "`accessTokens` is missing; it lists a bearer token of each owner of instances";
         fields.fault(None, message);
     }
     tokens
@@ -216,10 +194,7 @@ fn access_token(key: String, node: &Node, fields: &mut Fields) -> Option<AccessT
             };
             match token_fault(token) {
                 None => {
-                    return Some(AccessToken {
-                        key,
-                        value: token.into(),
-                    });
+                    return Some(AccessToken { key, value: token.into() });
                 }
                 Some(fault) => fault,
             }
@@ -258,10 +233,7 @@ fn checked_host(host: &str) -> Result<String, String> {
     if host.contains("NAMESPACE") || host.contains(['$', '<', '>', '{', '}']) {
         return Err("`host` still holds a placeholder; put the real name there".into());
     }
-    let bare = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if bare.parse::<Ipv6Addr>().is_ok() {
         return Ok(bare.to_owned());
     }
@@ -295,17 +267,10 @@ mod tests {
 
     #[test]
     fn the_generation_before_5_2_1_is_read() {
-        let config =
-            config("accessTokens: \n  - one\n  - Bearer two\nhost: localhost\nport: 5000\n");
-        let tokens: Vec<_> = config
-            .access_tokens
-            .iter()
-            .map(|token| (token.key.as_str(), token.value.expose_secret()))
-            .collect();
-        assert_eq!(
-            tokens,
-            [("accessTokens[0]", "one"), ("accessTokens[1]", "two")]
-        );
+        let config = config("accessTokens: \n  - one\n  - Bearer two\nhost: localhost\nport: 5000\n");
+        let tokens: Vec<_> =
+            config.access_tokens.iter().map(|token| (token.key.as_str(), token.value.expose_secret())).collect();
+        assert_eq!(tokens, [("accessTokens[0]", "one"), ("accessTokens[1]", "two")]);
         assert_eq!((config.host.as_str(), config.port), ("localhost", 5000));
         assert_eq!((config.kind, config.ca_file), (None, None));
         assert!(!config.insecure_skip_tls_verify);
@@ -313,16 +278,8 @@ mod tests {
 
     #[test]
     fn the_generation_from_5_2_1_is_read_however_its_token_is_written() {
-        for token in [
-            "accessTokens: [t]",
-            "accessTokens: t",
-            "accessToken: t",
-            "token: t",
-            "accessTokens:\n- t",
-        ] {
-            let config = config(&format!(
-                "{token}\nhost: zen-core-api-svc.cpd\nport: '4444'\ntype: orchestrate\n"
-            ));
+        for token in ["accessTokens: [t]", "accessTokens: t", "accessToken: t", "token: t", "accessTokens:\n- t"] {
+            let config = config(&format!("{token}\nhost: zen-core-api-svc.cpd\nport: '4444'\ntype: orchestrate\n"));
             assert_eq!(config.access_tokens.len(), 1);
             assert_eq!(config.access_tokens[0].value.expose_secret(), "t");
             assert_eq!(config.port, 4444);

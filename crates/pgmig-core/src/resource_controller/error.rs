@@ -136,12 +136,7 @@ pub struct RefusedToken {
 
 impl Error {
     pub(super) fn new(url: String, kind: ErrorKind) -> Self {
-        Self {
-            url,
-            token: None,
-            attempts: 1,
-            kind,
-        }
+        Self { url, token: None, attempts: 1, kind }
     }
 
     /// The error happened with the token that stands at `key`.
@@ -182,15 +177,10 @@ impl Error {
                 "check `host` and `port` in the resource controller configuration: something else \
                  seems to answer there"
             }
-            ErrorKind::Status {
-                status: 429 | 500..=599,
-                ..
-            } => {
+            ErrorKind::Status { status: 429 | 500..=599, .. } => {
                 "the server has trouble: look at the log of its pod, then run the same command again"
             }
-            ErrorKind::Status { .. } => {
-                "check `host` and `port` in the resource controller configuration"
-            }
+            ErrorKind::Status { .. } => "check `host` and `port` in the resource controller configuration",
             ErrorKind::Timeout { .. } => {
                 "check that the server is up and that this machine may reach it, then run the same \
                  command again"
@@ -219,14 +209,10 @@ impl Error {
                      resource controller configuration to do without verification"
                 }
                 TlsFault::NotYetValid => "check the clock of this machine",
-                TlsFault::NotTls | TlsFault::Refused { .. } => {
-                    "check `port` in the resource controller configuration"
-                }
+                TlsFault::NotTls | TlsFault::Refused { .. } => "check `port` in the resource controller configuration",
             },
             ErrorKind::Interrupted { .. } => "run the same command again",
-            ErrorKind::TooLarge { .. }
-            | ErrorKind::PageLoop { .. }
-            | ErrorKind::TooManyPages { .. } => {
+            ErrorKind::TooLarge { .. } | ErrorKind::PageLoop { .. } | ErrorKind::TooManyPages { .. } => {
                 "check `host` and `port` in the resource controller configuration; to go on without \
                  the listing, pass a mapping file"
             }
@@ -245,15 +231,7 @@ impl Error {
 impl ErrorKind {
     /// True for a fault that can be gone a moment later.
     pub(super) fn is_passing(&self) -> bool {
-        matches!(
-            self,
-            Self::Dns { .. }
-                | Self::Unreachable { .. }
-                | Self::Status {
-                    status: 429 | 502 | 503 | 504,
-                    ..
-                }
-        )
+        matches!(self, Self::Dns { .. } | Self::Unreachable { .. } | Self::Status { status: 429 | 502 | 503 | 504, .. })
     }
 }
 
@@ -275,28 +253,18 @@ impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ca(error) => error.fmt(f),
-            Self::KindConflict { configured, asked } => write!(
-                f,
-                "the configuration says `type: {configured}`, but {asked} instances were asked for"
-            ),
+            Self::KindConflict { configured, asked } => {
+                write!(f, "the configuration says `type: {configured}`, but {asked} instances were asked for")
+            }
             Self::Setup { reason } => write!(f, "the request cannot be made: {reason}"),
             Self::Unauthorized { tokens, of } => {
                 let word = if tokens.len() == 1 { "token" } else { "tokens" };
                 let tokens: Vec<_> = tokens.iter().map(ToString::to_string).collect();
-                write!(
-                    f,
-                    "{} of {of} {word} refused: {}",
-                    tokens.len(),
-                    tokens.join(", ")
-                )
+                write!(f, "{} of {of} {word} refused: {}", tokens.len(), tokens.join(", "))
             }
             Self::NotFound => f.write_str("the server answered 404 Not Found"),
             Self::Redirect { status, location } => {
-                write!(
-                    f,
-                    "the server answered {} and sends us ",
-                    status_line(*status)
-                )?;
+                write!(f, "the server answered {} and sends us ", status_line(*status))?;
                 match location {
                     Some(location) => write!(f, "to `{location}`"),
                     None => f.write_str("elsewhere"),
@@ -304,25 +272,18 @@ impl fmt::Display for ErrorKind {
             }
             Self::Status { status, excerpt } => {
                 write!(f, "the server answered {}", status_line(*status))?;
-                excerpt
-                    .iter()
-                    .try_for_each(|excerpt| write!(f, ": `{excerpt}`"))
+                excerpt.iter().try_for_each(|excerpt| write!(f, ": `{excerpt}`"))
             }
             Self::Timeout { after } => write!(f, "no complete answer within {after:?}"),
             Self::Dns { reason } => write!(f, "the host name is not known: {reason}"),
             Self::Unreachable { reason } => write!(f, "no connection: {reason}"),
             Self::Tls(fault) => fault.fmt(f),
             Self::Interrupted { received, reason } => {
-                write!(
-                    f,
-                    "the connection broke after {received} bytes of the answer: {reason}"
-                )
+                write!(f, "the connection broke after {received} bytes of the answer: {reason}")
             }
             Self::NotDocumented { reason, excerpt } => {
                 write!(f, "the answer is not the documented form: {reason}")?;
-                excerpt
-                    .iter()
-                    .try_for_each(|excerpt| write!(f, "; it begins with `{excerpt}`"))
+                excerpt.iter().try_for_each(|excerpt| write!(f, "; it begins with `{excerpt}`"))
             }
             Self::TooLarge { limit } => write!(f, "the answer is larger than {limit} bytes"),
             Self::NextUrlElsewhere { next_url } => {
@@ -334,11 +295,7 @@ impl fmt::Display for ErrorKind {
             Self::TooManyPages { limit } => {
                 write!(f, "the listing does not end after {limit} pages")
             }
-            Self::RowsCount {
-                page,
-                rows_count,
-                carried,
-            } => write!(
+            Self::RowsCount { page, rows_count, carried } => write!(
                 f,
                 "page {page} says that it carries {rows_count} instances (`rows_count`), but it \
                  carries {carried}"
@@ -357,10 +314,7 @@ impl std::error::Error for Error {}
 
 /// `503 Service Unavailable`
 fn status_line(status: u16) -> String {
-    match reqwest::StatusCode::from_u16(status)
-        .ok()
-        .and_then(|code| code.canonical_reason())
-    {
+    match reqwest::StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason()) {
         Some(reason) => format!("{status} {reason}"),
         None => status.to_string(),
     }
@@ -413,25 +367,15 @@ mod tests {
     use super::*;
 
     fn token(value: &str) -> AccessToken {
-        AccessToken {
-            key: "accessTokens[0]".into(),
-            value: value.into(),
-        }
+        AccessToken { key: "accessTokens[0]".into(), value: value.into() }
     }
 
     #[test]
     fn an_excerpt_is_one_short_printable_line() {
         let redactor = Redactor::new(&[]);
-        assert_eq!(
-            redactor
-                .excerpt(b" <html>\r\n\t<b>\x1b[31m`x`\xff")
-                .as_deref(),
-            Some("<html> <b> [31m x \u{fffd}")
-        );
+        assert_eq!(redactor.excerpt(b" <html>\r\n\t<b>\x1b[31m`x`\xff").as_deref(), Some("<html> <b> [31m x \u{fffd}"));
         assert_eq!(redactor.excerpt(b"\n \0"), None);
-        let long = redactor
-            .excerpt("é".repeat(500).as_bytes())
-            .expect("excerpt");
+        let long = redactor.excerpt("é".repeat(500).as_bytes()).expect("excerpt");
         assert_eq!(long, format!("{}…", "é".repeat(200)));
         assert_eq!(redactor.excerpt(&[b'x'; 200]).expect("excerpt").len(), 200);
     }
@@ -447,15 +391,9 @@ mod tests {
 
     #[test]
     fn refused_tokens_are_named_by_their_place() {
-        let refused = |key: &str, status| RefusedToken {
-            key: key.into(),
-            status,
-        };
+        let refused = |key: &str, status| RefusedToken { key: key.into(), status };
         let kind = ErrorKind::Unauthorized {
-            tokens: vec![
-                refused("accessTokens[1]", 401),
-                refused("accessTokens[2]", 403),
-            ],
+            tokens: vec![refused("accessTokens[1]", 401), refused("accessTokens[2]", 403)],
             of: 4,
         };
         assert_eq!(
@@ -467,10 +405,7 @@ mod tests {
 
     #[test]
     fn only_passing_faults_are_tried_again() {
-        let status = |status| ErrorKind::Status {
-            status,
-            excerpt: None,
-        };
+        let status = |status| ErrorKind::Status { status, excerpt: None };
         for passing in [429, 502, 503, 504] {
             assert!(status(passing).is_passing());
         }
@@ -478,11 +413,6 @@ mod tests {
             assert!(!status(lasting).is_passing());
         }
         assert!(!ErrorKind::Tls(TlsFault::UntrustedCa).is_passing());
-        assert!(
-            !ErrorKind::Timeout {
-                after: Duration::from_secs(1)
-            }
-            .is_passing()
-        );
+        assert!(!ErrorKind::Timeout { after: Duration::from_secs(1) }.is_passing());
     }
 }
