@@ -22,6 +22,7 @@
 mod fingerprint;
 mod postgres;
 mod proxy;
+pub mod resource_controller;
 mod tls;
 mod tools;
 

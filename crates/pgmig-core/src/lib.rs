@@ -5,6 +5,7 @@
 //! - [`resource_controller`]: the instances that are provisioned in the target installation
 //! - [`connection`]: the connection to the target's PostgreSQL server
 //! - [`config_file`]: what reading any of our YAML files can report
+//! - [`tls`]: trusted certificates, and what a failed TLS handshake means
 
 pub mod archive;
 pub mod catalog;
@@ -22,6 +23,7 @@ pub mod resource_controller;
 pub mod tenant;
 
 mod encoding;
+mod error_chain;
 mod tls;
 mod yaml;
 
