@@ -14,13 +14,16 @@ begin isolation level repeatable read read only;
 -- The relations of the user, with names that are always quoted alike.
 \set user_schemas 'n.nspname <> ''information_schema'' and n.nspname !~ ''^pg_'''
 
--- rows: the checksum of the sorted checksums of the rows, which is the same in any order
+-- rows: the checksum of the sorted checksums of the rows, which is the same in any order.
+-- Partitions are counted in their root: which one a row is in follows from the row, but with a hash of an enum
+-- (of its OID) not in the same way in every database.
 select format(
   'select json_build_array(%L, format(''%%s rows, %%s'', count(*), md5(coalesce(string_agg(h, '''' order by h collate "C"), ''''))))
-   from (select md5(t::text) as h from only %I.%I as t) as hashed',
-  case c.relkind when 'm' then 'materialized view ' else 'rows ' end || format('%I.%I', n.nspname, c.relname), n.nspname, c.relname)
+   from (select md5(t::text) as h from %s %I.%I as t) as hashed',
+  case c.relkind when 'm' then 'materialized view ' else 'rows ' end || format('%I.%I', n.nspname, c.relname),
+  case c.relkind when 'r' then 'only' else '' end, n.nspname, c.relname)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
-where c.relkind in ('r', 'm') and c.relispopulated and :user_schemas
+where c.relkind in ('r', 'p', 'm') and not c.relispartition and c.relispopulated and :user_schemas
 order by n.nspname, c.relname
 \gexec
 
@@ -51,7 +54,8 @@ select json_build_array(what, fact) from (
   where c.relkind in ('r', 'p', 'v', 'm', 'S', 'f') and :user_schemas
 union all
   select format('column %I.%I.%I', n.nspname, c.relname, a.attname),
-    format('%s %s, not null %s, default %s, identity %s, generated %s', a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull,
+    -- the place among those that are left: a column's number also counts those that were dropped
+    format('%s %s, not null %s, default %s, identity %s, generated %s', row_number() over (partition by c.oid order by a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull,
       pg_get_expr(d.adbin, d.adrelid), a.attidentity, a.attgenerated)
   from pg_attribute a join pg_class c on c.oid = a.attrelid join pg_namespace n on n.oid = c.relnamespace
     left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
