@@ -98,7 +98,7 @@ impl<D: Read + Position> Rows<D> {
     }
 
     /// How many bytes of the archive precede the next one to be read.
-    pub(crate) fn position(&self) -> u64 {
+    pub fn position(&self) -> u64 {
         self.data.position()
     }
 

@@ -25,6 +25,8 @@ pub struct Archive {
 pub struct Contents {
     /// PostgreSQL's name of the encoding of all text; `None` in an archive that does not say.
     pub encoding: Option<String>,
+    /// The tables that the archive defines; none in a dump of the data alone.
+    pub defined_tables: Vec<TableName>,
     /// The tables that have rows in the archive, in its order.
     pub tables: Vec<ArchiveTable>,
     /// The foreign keys of the source.
@@ -239,6 +241,7 @@ impl Contents {
         let text = |bytes: &[u8]| encoding::decode(encoding.as_deref(), bytes);
         let table = |schema: Option<&[u8]>, table: &[u8]| TableName::new(text(schema.unwrap_or_default()), text(table));
         let mut contents = Self {
+            defined_tables: Vec::new(),
             tables: Vec::new(),
             foreign_keys: Vec::new(),
             partitions: Vec::new(),
@@ -259,6 +262,7 @@ impl Contents {
                         columns: copy.columns.iter().map(|column| text(column)).collect(),
                     });
                 }
+                b"TABLE" => contents.defined_tables.push(table(entry.namespace(), entry.tag())),
                 b"SEQUENCE SET" => {
                     let value = SequenceValue::of(entry)
                         .ok_or_else(|| (entry.to_string(), "its definition is not the `setval` that pg_dump writes"))?;

@@ -19,10 +19,13 @@ pub struct Catalog {
     pub tables: Vec<Table>,
     /// Foreign keys, those that partitions inherit left out.
     pub foreign_keys: Vec<ForeignKey>,
-    /// Triggers that users made, those that partitions inherit left out.
+    /// Check and NOT NULL constraints that are marked NOT VALID, so that rows which
+    /// break them may be there, but no new ones may come.
+    pub unvalidated: Vec<Constraint>,
+    /// Enabled triggers that users made, on partitions too.
     pub triggers: Vec<Trigger>,
     /// Sequences.
-    pub sequences: Vec<TableName>,
+    pub sequences: Vec<Sequence>,
     /// Materialized views that hold data, each after those that it reads.
     pub materialized_views: Vec<TableName>,
     by_name: HashMap<TableName, usize>,
@@ -83,24 +86,42 @@ pub enum ColumnKind {
     Other,
 }
 
+/// A constraint of the target.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Constraint {
+    /// Its name.
+    pub name: String,
+    /// The table's OID.
+    pub table: u32,
+    /// The definition as `ALTER TABLE ... ADD CONSTRAINT` takes it.
+    pub definition: String,
+    /// Its comment.
+    pub comment: Option<String>,
+}
+
 /// A foreign key of the target.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct ForeignKey {
-    /// Its name.
-    pub name: String,
-    /// The referencing table's OID.
-    pub table: u32,
+    /// The constraint, on the referencing table.
+    pub constraint: Constraint,
     /// The referencing columns.
     pub columns: Vec<String>,
     /// The referenced table's OID.
     pub referenced_table: u32,
     /// The referenced columns.
     pub referenced_columns: Vec<String>,
-    /// The definition as `ALTER TABLE ... ADD CONSTRAINT` takes it.
-    pub definition: String,
-    /// Its comment.
-    pub comment: Option<String>,
+}
+
+/// A sequence of the target.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Sequence {
+    /// Its name.
+    pub name: TableName,
+    /// The OID of the table with the column that it serves.
+    pub owner: Option<u32>,
 }
 
 /// A trigger of the target.
@@ -150,13 +171,22 @@ const FOREIGN_KEYS: &str = "
       from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
      where k.contype = 'f' and k.conparentid = 0 and ";
 
+const UNVALIDATED: &str = "
+    select k.conname, k.conrelid, pg_get_constraintdef(k.oid) as definition,
+           obj_description(k.oid, 'pg_constraint') as comment
+      from pg_constraint k join pg_class c on c.oid = k.conrelid join pg_namespace n on n.oid = c.relnamespace
+     where k.contype in ('c', 'n') and not k.convalidated and k.coninhcount = 0 and ";
+
 const TRIGGERS: &str = "
     select t.tgname, t.tgrelid, t.tgenabled::text as enabled
       from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
      where not t.tgisinternal and t.tgenabled <> 'D' and c.relkind in ('r', 'p') and ";
 
 const SEQUENCES: &str = "
-    select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+    select n.nspname, c.relname,
+           (select max(d.refobjid::int8)::oid from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
+               and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')) as owner
+      from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and ";
 
 /// Each materialized view that holds data with the longest way to it through
@@ -215,15 +245,14 @@ impl Catalog {
         let mut foreign_keys = Vec::new();
         for row in query(format!("{FOREIGN_KEYS}{OURS} order by c.oid, k.conname")).await? {
             foreign_keys.push(ForeignKey {
-                name: row.try_get("conname")?,
-                table: row.try_get("conrelid")?,
+                constraint: constraint(&row)?,
                 columns: row.try_get("columns")?,
                 referenced_table: row.try_get("confrelid")?,
                 referenced_columns: row.try_get("referenced")?,
-                definition: row.try_get("definition")?,
-                comment: row.try_get("comment")?,
             });
         }
+        let unvalidated = query(format!("{UNVALIDATED}{OURS} order by c.oid, k.conname")).await?;
+        let unvalidated = unvalidated.iter().map(constraint).collect::<Result<_, _>>()?;
         let mut triggers = Vec::new();
         for row in query(format!("{TRIGGERS}{OURS} order by c.oid, t.tgname")).await? {
             triggers.push(Trigger {
@@ -232,20 +261,22 @@ impl Catalog {
                 enabled: row.try_get::<_, String>("enabled")?.chars().next().unwrap_or('O'),
             });
         }
-        let names = async |sql: String| -> Result<Vec<TableName>, tokio_postgres::Error> {
-            let rows = query(sql).await?;
-            rows.iter()
-                .map(|row| Ok(TableName::new(row.try_get::<_, String>(0)?, row.try_get::<_, String>(1)?)))
-                .collect()
+        let name = |row: &Row| -> Result<TableName, tokio_postgres::Error> {
+            Ok(TableName::new(row.try_get::<_, String>("nspname")?, row.try_get::<_, String>("relname")?))
         };
+        let mut sequences = Vec::new();
+        for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
+            sequences.push(Sequence { name: name(&row)?, owner: row.try_get("owner")? });
+        }
+        let views = query(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
         Ok(Self {
             // The server writes digits only; 0 would be refused as too old.
             server_version: version.parse().unwrap_or(0),
-            sequences: names(format!("{SEQUENCES}{OURS} order by 1, 2")).await?,
-            materialized_views: names(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2"))
-                .await?,
+            sequences,
+            materialized_views: views.iter().map(name).collect::<Result<_, _>>()?,
             tables,
             foreign_keys,
+            unvalidated,
             triggers,
             by_name,
             by_oid,
@@ -280,6 +311,15 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
+}
+
+fn constraint(row: &Row) -> Result<Constraint, tokio_postgres::Error> {
+    Ok(Constraint {
+        name: row.try_get("conname")?,
+        table: row.try_get("conrelid")?,
+        definition: row.try_get("definition")?,
+        comment: row.try_get("comment")?,
+    })
 }
 
 fn column(row: &Row) -> Result<Column, tokio_postgres::Error> {

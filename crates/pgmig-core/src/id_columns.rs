@@ -135,7 +135,7 @@ fn archive_references(contents: &Contents) -> Vec<(ColumnName, ColumnName)> {
 
 fn target_references(catalog: &Catalog) -> impl Iterator<Item = (ColumnName, ColumnName)> {
     catalog.foreign_keys.iter().flat_map(move |key| {
-        let tables = catalog.table_by_oid(key.table).zip(catalog.table_by_oid(key.referenced_table));
+        let tables = catalog.table_by_oid(key.constraint.table).zip(catalog.table_by_oid(key.referenced_table));
         tables.into_iter().flat_map(|(table, referenced)| {
             let columns = key.columns.iter().zip(&key.referenced_columns);
             columns.map(|(from, to)| (table.name.column(from), referenced.name.column(to)))

@@ -17,14 +17,20 @@ pub mod instance_id;
 pub mod json_path;
 pub mod mapping;
 pub mod names;
+pub mod plan;
 pub mod profile;
-mod remap;
+
 pub mod resource_controller;
+pub mod summary;
+pub mod target;
 pub mod tenant;
 
 mod encoding;
 mod error_chain;
-mod tls;
+mod id_sql;
+mod remap;
+mod survey;
+pub mod tls;
 mod yaml;
 
 pub use error::Error;

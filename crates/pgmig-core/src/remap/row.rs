@@ -48,7 +48,7 @@ impl<'a> RowRemapper<'a> {
     }
 
     /// The IDs in the ID columns of `row`, in order.
-    pub(crate) fn find(&mut self, row: Row<'_>) -> Result<&[Span], RowError> {
+    pub(crate) fn find(&mut self, row: Row<'_>) -> Result<(), RowError> {
         self.spans.clear();
         let mut columns = self.columns.iter().peekable();
         let mut start = 0;
@@ -68,7 +68,12 @@ impl<'a> RowRemapper<'a> {
         // Two paths into one document may have found their strings in any order.
         self.spans.sort_by_key(|span| span.range.start);
         self.spans.dedup_by(|b, a| a.range == b.range);
-        Ok(&self.spans)
+        Ok(())
+    }
+
+    /// What [`find`](Self::find) found last.
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
     }
 
     /// Appends `row` with its IDs replaced and a newline to `out`; false, and

@@ -1,0 +1,54 @@
+//! The same questions about IDs that the remapping answers for rows, as SQL.
+
+use crate::id_columns::{IdColumn, IdForm};
+use crate::instance_id::InstanceId;
+use crate::names::{quote_always, sql_literal};
+
+/// A condition on the table alias `alias`: the column names one of `ids`.
+/// `ids` must not be empty.
+pub(crate) fn names_one_of(alias: &str, column: &IdColumn, ids: &[&InstanceId]) -> String {
+    let list = ids.iter().map(|id| sql_literal(id.as_str())).collect::<Vec<_>>().join(", ");
+    let value = format!("{alias}.{}", quote_always(&column.column.column));
+    // UUIDs compare without regard to case, as everywhere; other IDs as they are.
+    let is_one = |text: &str| {
+        format!("(case when {text} ~ '^[0-9A-Fa-f-]{{36}}$' then lower({text}) else {text} end) = any (array[{list}])")
+    };
+    match &column.form {
+        IdForm::Value => is_one(&format!("{value}::text")),
+        IdForm::Array => format!("exists (select from unnest({value}::text[]) as e (id) where {})", is_one("e.id")),
+        IdForm::Json(path) => format!(
+            "exists (select from jsonb_path_query({value}::jsonb, {}, '{{}}', true) as e (id) where {})",
+            sql_literal(&path.to_string()),
+            is_one("(e.id #>> '{}')")
+        ),
+        IdForm::Anywhere => {
+            let patterns = ids.iter().flat_map(|id| {
+                let plain = id.as_str().to_lowercase();
+                std::iter::once(plain).chain(id.uuid().map(|uuid| uuid.simple().to_string()))
+            });
+            let likes = patterns.map(|text| sql_literal(&format!("%{}%", like_escape(&text)))).collect::<Vec<_>>();
+            format!("lower({value}::text) like any (array[{}])", likes.join(", "))
+        }
+    }
+}
+
+fn like_escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::names::TableName;
+
+    #[test]
+    fn names_and_ids_are_quoted() {
+        let id: InstanceId = "it's".parse().unwrap();
+        let column = TableName::new("public", "t").column("a\"b");
+        let id_column = |form| IdColumn { column: column.clone(), form, reason: String::new() };
+        let sql = names_one_of("t", &id_column(IdForm::Value), &[&id]);
+        assert!(sql.contains("t.\"a\"\"b\"::text") && sql.contains("array['it''s']"), "{sql}");
+        let sql = names_one_of("t", &id_column(IdForm::Anywhere), &[&"50%_x".parse().unwrap()]);
+        assert!(sql.contains(r" E'%50\\%\\_x%'"), "{sql}");
+    }
+}
