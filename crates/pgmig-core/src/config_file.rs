@@ -130,12 +130,13 @@ pub(crate) fn read_text(what: &'static str, path: &Path) -> Result<String, Confi
 pub(crate) struct Fields {
     entries: Vec<(String, Node)>,
     pub(crate) faults: Vec<Fault>,
+    is_readable: bool,
 }
 
 impl Fields {
     /// `known` are the keys that the file may have.
     pub(crate) fn parse(text: &str, known: &[&str]) -> Self {
-        let mut fields = Self { entries: Vec::new(), faults: Vec::new() };
+        let mut fields = Self { entries: Vec::new(), faults: Vec::new(), is_readable: false };
         let expected = || format!("expected `key: value` lines with the keys {}", list(known));
         let pairs = match yaml::parse(text) {
             Ok(Some(Node { value: Value::Mapping(pairs), .. })) => pairs,
@@ -152,6 +153,7 @@ impl Fields {
                 return fields;
             }
         };
+        fields.is_readable = true;
         for (key, value) in pairs {
             let line = key.line;
             let Value::Scalar(key) = key.value else {
@@ -159,7 +161,7 @@ impl Fields {
                 continue;
             };
             if !known.contains(&key.as_str()) {
-                let key = quotable(&key).map(|key| format!(" `{key}`")).unwrap_or_default();
+                let key = quoted_key(&key);
                 fields.fault(Some(line), format!("unknown key{key}; known are {}", list(known)));
             } else if let Some((_, first)) = fields.entries.iter().find(|(name, _)| *name == key) {
                 let message = format!("`{key}` is given again, first on line {}", first.line);
@@ -176,9 +178,9 @@ impl Fields {
         self.faults.push(Fault { line, message: message.into() });
     }
 
-    /// True if the file could not be taken apart, so that nothing more can be said about it.
-    pub(crate) fn is_unreadable(&self) -> bool {
-        self.entries.is_empty() && !self.faults.is_empty()
+    /// False if the file could not be taken apart, so that nothing more can be said about it.
+    pub(crate) fn is_readable(&self) -> bool {
+        self.is_readable
     }
 
     /// The value of `key`, if it is given and not null.
@@ -252,10 +254,11 @@ impl Fields {
     }
 }
 
-/// `text`, if it is short and plain enough to be a mistyped key and not a secret.
-fn quotable(text: &str) -> Option<&str> {
+/// A blank and the key in backticks, if it is short and plain enough to be a mistyped key; nothing if
+/// it could be a secret.
+pub(crate) fn quoted_key(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    (text.len() <= 32 && text.chars().all(plain)).then_some(text)
+    if key.len() <= 32 && key.chars().all(plain) { format!(" `{key}`") } else { String::new() }
 }
 
 fn list(keys: &[&str]) -> String {

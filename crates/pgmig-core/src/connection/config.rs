@@ -77,6 +77,9 @@ pub struct Environment {
 /// As in libpq, a certificate is verified whenever a CA file is given and TLS is used, so that
 /// `require` with a CA file is `verify-ca`. The mode has no effect on a Unix-domain socket.
 ///
+/// `verify-full` without a CA file trusts the certificates of the system, as libpq does with
+/// `sslrootcert=system`; `verify-ca` without one is an error.
+///
 /// Unlike libpq, `verify-full` accepts only names in the certificate's subjectAltName extension,
 /// not a common name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -168,7 +171,7 @@ impl TargetConfig {
 
     fn parse_at(text: &str, path: Option<&Path>, environment: &Environment) -> Result<Self, ConfigFileError> {
         let mut fields = Fields::parse(text, &KEYS);
-        if fields.is_unreadable() {
+        if !fields.is_readable() {
             return Err(ConfigFileError::faults_in(WHAT, path, fields.faults));
         }
         let host = fields

@@ -253,8 +253,8 @@ impl fmt::Display for ErrorKind {
 }
 
 impl ErrorKind {
-    /// What an error of the driver means while connecting.
-    pub(super) fn of(error: &tokio_postgres::Error) -> Self {
+    /// What an error of the driver means while connecting; reaching a port may take `limit`.
+    pub(super) fn of(error: &tokio_postgres::Error, limit: Duration) -> Self {
         if let Some(error) = error.as_db_error() {
             return Self::of_server(error);
         }
@@ -273,7 +273,7 @@ impl ErrorKind {
                 if root.starts_with("failed to lookup address information") {
                     Self::Dns { reason: root }
                 } else if cause.is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-                    Self::Unreachable { reason: "it timed out".into() }
+                    Self::Timeout { after: limit }
                 } else {
                     Self::Unreachable { reason: root }
                 }

@@ -92,7 +92,7 @@ pub async fn connect(target: &TargetConfig) -> Result<Connection, ConnectError> 
     let (client, task) = connected;
     let encrypted = security == Security::Tls;
     let verified = encrypted && attempts.verification != Verification::None;
-    let server_version = server_version(&client).await.map_err(error)?;
+    let server_version = server_version(&client, target.connect_timeout).await.map_err(error)?;
     Ok(Connection { client, task, encrypted, verified, server_version })
 }
 
@@ -125,19 +125,21 @@ async fn attempt(target: &TargetConfig, security: Security, tls: MakeRustlsConne
     let result = timeout(limit, config.connect(tls)).await;
     let (client, connection): (Client, tokio_postgres::Connection<Socket, _>) = match result {
         Ok(Ok(connected)) => connected,
-        Ok(Err(error)) => return Err(ErrorKind::of(&error)),
+        Ok(Err(error)) => return Err(ErrorKind::of(&error, target.connect_timeout)),
         Err(_) => return Err(ErrorKind::Timeout { after: limit }),
     };
     Ok((client, tokio::spawn(connection)))
 }
 
-async fn server_version(client: &Client) -> Result<i32, ErrorKind> {
+async fn server_version(client: &Client, limit: Duration) -> Result<i32, ErrorKind> {
     let show = "SELECT current_setting('server_version_num')::int4, \
                 current_setting('server_version')";
-    let row = client.query_one(show, &[]).await.map_err(|error| ErrorKind::of(&error))?;
-    let number: i32 = row.try_get(0).map_err(|error| ErrorKind::of(&error))?;
-    let version: String = row.try_get(1).map_err(|error| ErrorKind::of(&error))?;
-    new_enough(number, version)
+    let failed = |error: tokio_postgres::Error| ErrorKind::of(&error, limit);
+    let row = timeout(limit, client.query_one(show, &[]))
+        .await
+        .map_err(|_| ErrorKind::Timeout { after: limit })?
+        .map_err(failed)?;
+    new_enough(row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)
 }
 
 fn new_enough(number: i32, version: String) -> Result<i32, ErrorKind> {

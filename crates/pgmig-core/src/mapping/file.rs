@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -222,7 +222,7 @@ fn read_root(root: Option<Node>, entries: &mut Vec<(Option<usize>, MappingEntry)
         match &key.value {
             Value::Scalar(name) if name == KEY => {}
             Value::Scalar(name) => {
-                fault(key.line, format!("unknown key `{name}`, expected `{KEY}`"));
+                fault(key.line, format!("unknown key{}, expected `{KEY}`", config_file::quoted_key(name)));
                 continue;
             }
             _ => {
@@ -295,7 +295,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
-    File::open(folder)?.sync_all()?;
+    fs::File::open(folder)?.sync_all()?;
     Ok(())
 }
 
@@ -405,7 +405,7 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             let ours = fs::metadata(&path).expect("metadata").permissions().mode() & 0o777;
             let plain = folder.path().join("plain");
-            File::create(&plain).expect("create");
+            fs::File::create(&plain).expect("create");
             let usual = fs::metadata(&plain).expect("metadata").permissions().mode() & 0o777;
             assert_eq!(ours, usual);
         }

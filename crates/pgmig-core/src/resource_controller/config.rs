@@ -111,7 +111,7 @@ impl ResourceControllerConfig {
 
     fn parse_at(text: &str, path: Option<&Path>) -> Result<Self, ConfigFileError> {
         let mut fields = Fields::parse(text, &KEYS);
-        if fields.is_unreadable() {
+        if !fields.is_readable() {
             return Err(ConfigFileError::faults_in(WHAT, path, fields.faults));
         }
         let access_tokens = access_tokens(&mut fields);
