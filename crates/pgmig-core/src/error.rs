@@ -90,7 +90,7 @@ impl fmt::Display for Faults {
         match self.faults.as_slice() {
             [one] => write!(f, ": {one}"),
             several => {
-                write!(f, ", {} faults:", several.len())?;
+                f.write_str(":")?;
                 several.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
             }
         }
