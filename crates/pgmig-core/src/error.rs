@@ -29,7 +29,7 @@ impl Error {
         match self {
             Self::Archive(e) => e.hint(),
             Self::ConfigFile(e) => e.hint(),
-            Self::Faults(e) => e.hint.clone(),
+            Self::Faults(e) => e.hint(),
             Self::Database(e) => e.hint(),
         }
     }
@@ -71,6 +71,11 @@ impl Faults {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        self.hint.clone()
     }
 
     /// The faults one by one.

@@ -207,12 +207,16 @@ impl Plan {
         client: &impl GenericClient,
         target: &Target,
         profile: &Profile,
-        mapping: Mapping,
+        mut mapping: Mapping,
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
         let contents = archive.contents().clone();
         let catalog = &target.catalog;
+        // The product's own tenants are no spare instances: they stay.
+        let internal = target.tenants.iter().filter(|tenant| tenant.state == TenantState::Internal);
+        let internal: HashSet<_> = internal.map(|tenant| &tenant.id).collect();
+        mapping.spare.retain(|spare| !internal.contains(&spare.id));
         let id_columns = id_columns::find(&Schema::of_both(&contents, catalog), profile, &options.remap_also)?;
         let layout = Layout::fit(&contents, catalog, profile, &id_columns)?;
         let ids = id_map(&mapping);
