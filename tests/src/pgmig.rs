@@ -146,6 +146,16 @@ impl Run {
         self
     }
 
+    /// Standard output as JSON.
+    ///
+    /// # Panics
+    ///
+    /// When it is none.
+    #[track_caller]
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|why| panic!("no JSON ({why}): {self}"))
+    }
+
     /// Panics unless standard error or output has each of these texts.
     #[track_caller]
     #[must_use]
