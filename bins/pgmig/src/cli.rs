@@ -11,6 +11,7 @@ use pgmig_core::names::ColumnName;
 #[derive(Debug, Parser)]
 #[command(
     name = "pgmig",
+    version,
     about = "Restores a database backup into another installation, every service instance ID remapped",
     after_help = "Environment: PG_CA_FILE, the file of CA certificates for the connection to PostgreSQL; PGSSLMODE and \
                   PGPASSWORD, where the target's configuration does not say; ENABLE_ICP=true, trust PG_CA_FILE for the \
