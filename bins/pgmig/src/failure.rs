@@ -36,10 +36,11 @@ impl Failure {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
-        eprintln!("{}: {:#}", terminal::error_word(), self.error);
+        let error = format!("{:#}", self.error);
+        eprintln!("{}: {}", terminal::error_word(), terminal::harmless(&error));
         let hint = self.hint.clone().or_else(|| hint_of(&self.error));
         if let Some(hint) = hint {
-            eprintln!("{}: {hint}", terminal::hint_word());
+            eprintln!("{}: {}", terminal::hint_word(), terminal::harmless(&hint));
         }
         ExitCode::from(self.status)
     }
