@@ -25,6 +25,14 @@ struct Instances {
     details: Vec<ServiceInstance>,
 }
 
+impl Instances {
+    /// Those that a person may choose.
+    fn for_users(&self) -> Self {
+        let provisioned = self.provisioned.iter().filter(|instance| !instance.internal).cloned().collect();
+        Self { provisioned, details: self.details.clone(), ..*self }
+    }
+}
+
 pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &Target) -> Result<Mapping, Failure> {
     // Before anybody waits for the network: what is wrong with the file is wrong anyhow.
     let file = match &options.mapping {
@@ -42,7 +50,7 @@ pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &
                     "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name";
                 return Err(Failure::new("no mapping was given, and there is no terminal to ask for one", hint));
             };
-            let file = prompt(&mut terminal, tenants, &instances)?;
+            let file = prompt(&mut terminal, tenants, &instances.for_users())?;
             let written = file.write_to(Path::new(ENTERED))?;
             if let Some(kept) = written.kept {
                 warn(format_args!("the {ENTERED} that was there is now {}", kept.display()));
@@ -65,7 +73,7 @@ async fn instances(options: &RestoreOptions, target: &Target) -> Result<Instance
     let details = client.instances().await?;
     let provisioned = details
         .iter()
-        .map(|instance| ProvisionedInstance { id: instance.guid.clone(), name: instance.name.clone() })
+        .map(|instance| ProvisionedInstance { id: instance.guid.clone(), name: instance.name.clone(), internal: false })
         .collect();
     Ok(Instances { provisioned, provisioned_by: "the Resource Controller", details })
 }
@@ -80,12 +88,13 @@ fn prompt(terminal: &mut Terminal, tenants: &[Tenant], instances: &Instances) ->
         );
         return Err(Failure::new(text, "create the missing instances in the target, then run the same command again"));
     }
-    eprintln!("\nChoose for each instance of the archive the instance of the target that takes its data.\n");
-    list(instances, &HashSet::new());
+    terminal.show("\nChoose for each instance of the archive the instance of the target that takes its data.\n\n")?;
+    terminal.show(&list(instances, &HashSet::new()))?;
     let mut entries: Vec<MappingEntry> = Vec::new();
     let mut taken = HashSet::new();
     for (index, tenant) in live.iter().enumerate() {
-        eprintln!("\n{} of {}: {} ({})", index + 1, live.len(), tenant.display_name(), tenant.id);
+        let (number, name) = (index + 1, tenant.display_name());
+        terminal.show(&format!("\n{number} of {}: {name} ({})\n", live.len(), tenant.id))?;
         let chosen = choose(terminal, tenant, instances, &taken)?;
         taken.insert(chosen.clone());
         entries.push(MappingEntry { source: tenant.id.clone(), target: chosen });
@@ -93,13 +102,13 @@ fn prompt(terminal: &mut Terminal, tenants: &[Tenant], instances: &Instances) ->
     Ok(MappingFile::new(entries)?)
 }
 
-fn list(instances: &Instances, taken: &HashSet<InstanceId>) {
+fn list(instances: &Instances, taken: &HashSet<InstanceId>) -> String {
     let rows = instances.provisioned.iter().enumerate().map(|(index, instance)| {
         let state = if taken.contains(&instance.id) { "taken" } else { "" };
         let name = instance.name.as_deref().unwrap_or("(no name)");
         vec![(index + 1).to_string(), name.into(), instance.id.to_string(), state.into()]
     });
-    eprint!("{}", text::table(&["", "Instance of the target", "ID", ""], &[0], rows));
+    text::table(&["", "Instance of the target", "ID", ""], &[0], rows)
 }
 
 fn choose(
@@ -120,7 +129,7 @@ fn choose(
         let number = match number.as_str() {
             "q" | "Q" => return Err(stopped()),
             "l" | "L" => {
-                list(instances, taken);
+                terminal.show(&list(instances, taken))?;
                 continue;
             }
             "" if !details => suggestion,
@@ -128,9 +137,9 @@ fn choose(
         };
         let chosen = number.and_then(|number: usize| instances.provisioned.get(number.checked_sub(1)?));
         match chosen {
-            None => eprintln!("  Please give a number from 1 to {}.", instances.provisioned.len()),
-            Some(instance) if details => show_details(instance, instances),
-            Some(instance) if taken.contains(&instance.id) => eprintln!("  That one is taken already."),
+            None => terminal.show(&format!("  a number from 1 to {} is needed\n", instances.provisioned.len()))?,
+            Some(instance) if details => terminal.show(&details_of(instance, instances))?,
+            Some(instance) if taken.contains(&instance.id) => terminal.show("  that one is taken already\n")?,
             Some(instance) => return Ok(instance.id.clone()),
         }
     }
@@ -147,11 +156,11 @@ fn suggestion(tenant: &Tenant, instances: &Instances, taken: &HashSet<InstanceId
     first.filter(|_| numbers.next().is_none())
 }
 
-fn show_details(instance: &ProvisionedInstance, instances: &Instances) {
+fn details_of(instance: &ProvisionedInstance, instances: &Instances) -> String {
     let details = instances.details.iter().find(|details| details.guid == instance.id);
     match details.and_then(|details| serde_json::to_string_pretty(details).ok()) {
-        Some(details) => eprintln!("{details}"),
-        None => eprintln!("  {} ({})", instance.name.as_deref().unwrap_or("(no name)"), instance.id),
+        Some(details) => details + "\n",
+        None => format!("  {} ({})\n", instance.name.as_deref().unwrap_or("(no name)"), instance.id),
     }
 }
 

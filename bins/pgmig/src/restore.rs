@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context;
 use pgmig_core::archive::Archive;
@@ -116,7 +117,12 @@ async fn act(
     let bar = progress::rows(total);
     // Rows of the tables that are done.
     let mut done = 0;
+    let committing = AtomicBool::new(false);
     let observe = |event: Event<'_>| match event {
+        Event::Step(Step::Commit) => {
+            committing.store(true, Ordering::Relaxed);
+            step(Step::Commit);
+        }
         Event::Step(Step::Load) => {
             step(Step::Load);
             bar.reset();
@@ -135,10 +141,19 @@ async fn act(
         _ => {}
     };
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let result = tokio::select! {
-        result = pgmig_core::restore::restore(plan, archive, connection, config, observe) => result.map_err(Failure::from),
-        _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
-        _ = terminate.recv() => Err(Failure::interrupted()),
+    let restore = pgmig_core::restore::restore(plan, archive, connection, config, observe);
+    let mut restore = std::pin::pin!(restore);
+    let result = loop {
+        tokio::select! {
+            result = &mut restore => break result.map_err(Failure::from),
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        // Once the server has been told to commit, only its answer says what became of it.
+        if !committing.load(Ordering::Relaxed) {
+            break Err(Failure::interrupted());
+        }
+        warn("the restore is being committed; wait for its end");
     };
     bar.finish_and_clear();
     result
@@ -155,11 +170,11 @@ fn finish(report: &Report, file: Option<ReportFile>, options: &RestoreOptions) -
     Ok(())
 }
 
-/// The file for the report. Made before anything is changed: a restore whose
-/// record cannot be written should not begin.
+/// Where the report goes. Tried before anything is changed: a restore whose record
+/// cannot be written should not begin.
 struct ReportFile {
     path: PathBuf,
-    file: NamedTempFile,
+    folder: PathBuf,
 }
 
 impl ReportFile {
@@ -168,20 +183,22 @@ impl ReportFile {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        let failed = |e| {
+        // Not kept open until the end: whoever kills us should not have to clean up.
+        let trial = NamedTempFile::new_in(folder).and_then(NamedTempFile::close);
+        trial.map_err(|e| {
             let text = format!("cannot write the report to `{}`: {e}", path.display());
             Failure::new(text, "run in a folder that you can write to, or say where with --report")
-        };
-        let file = NamedTempFile::new_in(folder).map_err(failed)?;
-        Ok(Self { path: path.to_owned(), file })
+        })?;
+        Ok(Self { path: path.to_owned(), folder: folder.to_owned() })
     }
 
-    fn write(mut self, report: &Report) -> Result<(), Failure> {
+    fn write(&self, report: &Report) -> Result<(), Failure> {
         let json = serde_json::to_string_pretty(report)? + "\n";
         let write = || -> std::io::Result<()> {
-            self.file.write_all(json.as_bytes())?;
-            self.file.as_file().sync_all()?;
-            self.file.persist(&self.path)?;
+            let mut file = NamedTempFile::new_in(&self.folder)?;
+            file.write_all(json.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path)?;
             Ok(())
         };
         write().map_err(|e| {
@@ -189,7 +206,7 @@ impl ReportFile {
                 "the restore was committed, but the report could not be written to `{}`: {e}",
                 self.path.display()
             );
-            Failure::new(text, "do not restore again; `--output json` prints the same report")
+            Failure::new(text, "do not restore again; the summary above says what was done")
         })
     }
 }
