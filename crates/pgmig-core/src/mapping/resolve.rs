@@ -153,7 +153,8 @@ impl Mapping {
             if !e.is_empty() {
                 faults.push(Fault::new(e));
             }
-            let unused = provisioned.iter().filter(|p| !live.iter().any(|tenant| tenant.name == p.name));
+            let unused =
+                provisioned.iter().filter(|p| p.name.is_none() || !live.iter().any(|tenant| tenant.name == p.name));
             faults.extend(unused.map(|p| {
                 let name = p.name.as_deref().unwrap_or("(no name)");
                 Fault::new(format!("`{}`, {name}, of the target has no counterpart in the archive", p.id))
