@@ -50,7 +50,7 @@ pub struct Plan {
     pub sequences: Vec<SequenceState>,
     /// The materialized views that are refreshed, in this order.
     pub materialized_views: Vec<TableName>,
-    /// Tables that the profile leaves to the target.
+    /// Tables that the profile leaves to the target, and those of extensions.
     pub kept_in_target: Vec<TableName>,
     /// Tables that only the target has and that hold no tenant's data. They stay as they are.
     pub only_in_target: Vec<TableName>,
@@ -338,7 +338,12 @@ impl<'a> Layout<'a> {
         profile: &Profile,
         id_columns: &[IdColumn],
     ) -> Result<Self, Faults> {
-        let is_kept = |table: &TableName| profile.keep_in_target.iter().any(|pattern| pattern.matches(table));
+        // Extensions fill their tables themselves; a dump has only what users added to
+        // some of them, which must not replace the whole.
+        let is_kept = |table: &TableName| {
+            profile.keep_in_target.iter().any(|pattern| pattern.matches(table))
+                || catalog.extension_tables.contains(table)
+        };
         let (mut faults, mut loads, mut kept) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (index, source) in contents.tables.iter().enumerate() {
             if is_kept(&source.table) {
