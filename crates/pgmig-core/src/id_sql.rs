@@ -7,11 +7,17 @@ use crate::names::{quote_always, sql_literal};
 /// A condition on the table alias `alias`: the column names one of `ids`.
 /// `ids` must not be empty.
 pub(crate) fn names_one_of(alias: &str, column: &IdColumn, ids: &[&InstanceId]) -> String {
-    let list = ids.iter().map(|id| sql_literal(id.as_str())).collect::<Vec<_>>().join(", ");
     let value = format!("{alias}.{}", quote_always(&column.column.column));
+    let list = |ids: &mut dyn Iterator<Item = &InstanceId>| {
+        ids.map(|id| sql_literal(id.as_str())).collect::<Vec<_>>().join(", ")
+    };
     // UUIDs compare without regard to case, as everywhere; other IDs as they are.
-    let is_one = |text: &str| {
-        format!("(case when {text} ~ '^[0-9A-Fa-f-]{{36}}$' then lower({text}) else {text} end) = any (array[{list}])")
+    let uuids = list(&mut ids.iter().copied().filter(|id| id.uuid().is_some()));
+    let texts = list(&mut ids.iter().copied().filter(|id| id.uuid().is_none()));
+    let is_one = |text: &str| match (uuids.is_empty(), texts.is_empty()) {
+        (false, true) => format!("lower({text}) = any (array[{uuids}])"),
+        (true, _) => format!("{text} = any (array[{texts}])"),
+        (false, false) => format!("(lower({text}) = any (array[{uuids}]) or {text} = any (array[{texts}]))"),
     };
     match &column.form {
         IdForm::Value => is_one(&format!("{value}::text")),

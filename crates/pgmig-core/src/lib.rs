@@ -13,6 +13,7 @@ pub mod config_file;
 pub mod connection;
 pub mod error;
 pub mod id_columns;
+pub mod inspect;
 pub mod instance_id;
 pub mod json_path;
 pub mod mapping;
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod profile;
 
 pub mod resource_controller;
+pub mod restore;
 pub mod summary;
 pub mod target;
 pub mod tenant;

@@ -1,6 +1,7 @@
 //! The plan: everything that a restore will do, known before it does anything.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use tokio_postgres::GenericClient;
@@ -84,8 +85,6 @@ pub struct PlannedTable {
     pub rows_by_tenant: BTreeMap<String, u64>,
     /// Rows of a table with ID columns that name no tenant which the archive lists.
     pub rows_without_tenant: u64,
-    #[serde(skip)]
-    pub(crate) dump_id: i32,
 }
 
 impl PlannedTable {
@@ -150,21 +149,39 @@ pub struct PlannedLargeObjects {
 /// What acting on the plan needs and nobody wants to read.
 #[derive(Debug)]
 pub(crate) struct Work {
-    pub(crate) encoding: Option<String>,
-    pub(crate) ids: IdMap,
-    pub(crate) server_version: i32,
+    /// What the thread that reads the archive works with.
+    pub(crate) reading: Arc<Reading>,
     /// Every table that is locked, partitioned ones included.
     pub(crate) locks: Vec<TableName>,
+    /// Each table with rows, at the top of its partitions, and whether it is partitioned.
+    pub(crate) counted: Vec<CountedTable>,
     pub(crate) constraints: Vec<(TableName, Constraint)>,
     pub(crate) triggers: Vec<(TableName, Trigger)>,
     /// The columns of erased tables that refer to large objects.
     pub(crate) large_object_columns: Vec<ColumnName>,
     /// IDs that must be in no ID column of the target afterwards.
     pub(crate) gone: Vec<InstanceId>,
-    /// The ID columns of the target's tables, for the check of `gone`.
-    pub(crate) checked_columns: Vec<IdColumn>,
-    /// The archive's tables, by dump ID.
-    pub(crate) archive_tables: HashMap<i32, ArchiveTable>,
+}
+
+/// A table whose rows are counted before the commit.
+#[derive(Debug)]
+pub(crate) struct CountedTable {
+    pub(crate) table: TableName,
+    pub(crate) partitioned: bool,
+    /// Rows that must be there.
+    pub(crate) rows: u64,
+    /// Its ID columns.
+    pub(crate) id_columns: Vec<IdColumn>,
+}
+
+/// How rows are read and remapped.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    pub(crate) encoding: Option<String>,
+    pub(crate) ids: IdMap,
+    pub(crate) id_columns: Vec<IdColumn>,
+    /// The tables that are restored, in the order of [`Plan::tables`].
+    pub(crate) tables: Vec<ArchiveTable>,
 }
 
 /// What a user may ask of a plan.
@@ -209,7 +226,8 @@ impl Plan {
         let large_objects = plan_large_objects(client, &found, &erase, &large_object_columns).await?;
         let affected = affected_tables(catalog, &layout);
         let sequences = plan_sequences(&contents, catalog, profile)?;
-        let tables = layout.loads.iter().map(|load| planned_table(load, &found, &ids)).collect();
+        let tables: Vec<_> = layout.loads.iter().map(|load| planned_table(load, &found, &ids)).collect();
+        let counted = counted_tables(catalog, &layout, &id_columns, &tables, &erase);
         let mut plan = Self {
             version: 1,
             archive: summary,
@@ -226,16 +244,18 @@ impl Plan {
             strays: found.strays.iter().filter(|stray| !layout.is_kept(&stray.place)).cloned().collect(),
             warnings: Vec::new(),
             work: Work {
-                encoding: contents.encoding.clone(),
-                server_version: catalog.server_version,
+                reading: Arc::new(Reading {
+                    encoding: contents.encoding.clone(),
+                    ids,
+                    id_columns: id_columns.clone(),
+                    tables: layout.loads.iter().map(|load| load.source.clone()).collect(),
+                }),
                 locks: affected.iter().map(|table| table.name.clone()).collect(),
                 constraints: constraints_of(catalog, &affected),
                 triggers: of_tables(&affected, &catalog.triggers, |trigger| trigger.table),
                 large_object_columns,
                 gone: gone_ids(&mapping, &kept),
-                checked_columns: checked_columns(&layout, &id_columns),
-                archive_tables: contents.tables.iter().map(|table| (table.dump_id, table.clone())).collect(),
-                ids,
+                counted,
             },
             mapping,
             id_columns,
@@ -377,7 +397,7 @@ fn column_differences(source: &ArchiveTable, table: &Table) -> Vec<Fault> {
     for column in &source.columns {
         match table.column(column) {
             None => {
-                faults.push(Fault::new(format!("{} has no column {} in the target", table.name, quote_always(column))))
+                faults.push(Fault::new(format!("{} has no column {} in the target", table.name, quote_always(column))));
             }
             Some(found) if found.generated => {
                 let name = table.name.column(column.clone());
@@ -634,18 +654,37 @@ fn plan_sequences(contents: &Contents, catalog: &Catalog, profile: &Profile) -> 
     Err(Faults::new("the sequences of the archive and of the target differ", faults).with_hint(hint))
 }
 
-/// The ID columns, each under the name of the table that its rows go to.
-fn checked_columns(layout: &Layout<'_>, id_columns: &[IdColumn]) -> Vec<IdColumn> {
-    let mut checked: Vec<IdColumn> = Vec::new();
-    for load in &layout.loads {
-        for id in id_columns.iter().filter(|id| id.column.table == load.source.table) {
-            let column = load.destination.name.column(id.column.column.clone());
-            if !checked.iter().any(|other| other.column == column && other.form == id.form) {
-                checked.push(IdColumn { column, ..id.clone() });
+/// The tables whose rows are counted: those at the top, since rows may have moved
+/// between partitions.
+fn counted_tables(
+    catalog: &Catalog,
+    layout: &Layout<'_>,
+    id_columns: &[IdColumn],
+    tables: &[PlannedTable],
+    erase: &[PlannedErase],
+) -> Vec<CountedTable> {
+    let mut counted: BTreeMap<u32, CountedTable> = BTreeMap::new();
+    let mut entry = |name: &TableName, rows: u64, ids: Vec<IdColumn>| {
+        let Some(top) = catalog.table(name).and_then(|table| catalog.ancestry(table).last()) else { return };
+        let new =
+            || CountedTable { table: top.name.clone(), partitioned: top.partitioned, rows: 0, id_columns: Vec::new() };
+        let counted = counted.entry(top.oid).or_insert_with(new);
+        counted.rows += rows;
+        for id in ids {
+            let column = top.name.column(id.column.column.clone());
+            if !counted.id_columns.iter().any(|other| other.column == column && other.form == id.form) {
+                counted.id_columns.push(IdColumn { column, ..id });
             }
         }
+    };
+    for erase in erase {
+        entry(&erase.table, erase.rows_kept, Vec::new());
     }
-    checked
+    for (load, planned) in layout.loads.iter().zip(tables) {
+        let ids = id_columns.iter().filter(|id| id.column.table == load.source.table).cloned().collect();
+        entry(&load.destination.name, planned.rows_to_load(), ids);
+    }
+    counted.into_values().collect()
 }
 
 fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
@@ -660,7 +699,6 @@ fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
         ids: survey.ids,
         rows_by_tenant: survey.rows_by_tenant.iter().map(|(&id, &rows)| (ids.id(id).to_string(), rows)).collect(),
         rows_without_tenant: survey.rows_without_tenant,
-        dump_id: load.source.dump_id,
     }
 }
 

@@ -137,7 +137,8 @@ impl Mapping {
                 [] => faults
                     .push(Fault::new(format!("no instance of the target has the name `{name}` of `{}`", tenant.id))),
                 several => {
-                    faults.push(Fault::new(format!("{} instances of the target have the name `{name}`", several.len())))
+                    faults
+                        .push(Fault::new(format!("{} instances of the target have the name `{name}`", several.len())));
                 }
             }
         }

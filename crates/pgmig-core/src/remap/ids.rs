@@ -149,7 +149,7 @@ fn is_word(text: &[u8], range: &Range<usize>) -> bool {
     let joined = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte >= 0x80;
     let before = range.start.checked_sub(1).is_some_and(|at| {
         // The letter of an escape such as `\n` is not a letter.
-        joined(text[at]) && backslashes_before(text, at) % 2 == 0
+        joined(text[at]) && backslashes_before(text, at).is_multiple_of(2)
     });
     let after = text.get(range.end).is_some_and(|&byte| joined(byte));
     !before && !after
