@@ -19,6 +19,7 @@
 //! Fingerprint::of(&server, "source").assert_same(&Fingerprint::of(&server, "target"));
 //! ```
 
+pub mod awkward;
 mod fingerprint;
 mod postgres;
 mod proxy;

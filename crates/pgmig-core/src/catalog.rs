@@ -209,14 +209,17 @@ const OURS: &str = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
        and not exists (select from pg_depend x where x.classid = 'pg_class'::regclass and x.objid = c.oid and x.deptype = 'e')";
 
 impl Catalog {
-    /// Reads the catalog.
+    /// Reads the catalog. Sets the session's `search_path` to the system's schema, so
+    /// that the server writes every other name in definitions with its schema.
     ///
     /// # Errors
     ///
     /// When the server refuses or the connection breaks.
     pub async fn read(client: &impl GenericClient) -> Result<Self, DatabaseError> {
+        let failed = |e| DatabaseError::new("read the catalog of the target", e);
+        client.batch_execute("set search_path = pg_catalog, pg_temp").await.map_err(failed)?;
         let query = async |sql: String| client.query(&sql, &[]).await;
-        Self::read_with(query).await.map_err(|e| DatabaseError::new("read the catalog of the target", e))
+        Self::read_with(query).await.map_err(failed)
     }
 
     async fn read_with(

@@ -29,7 +29,7 @@ impl Error {
         match self {
             Self::Archive(e) => e.hint(),
             Self::ConfigFile(e) => e.hint(),
-            Self::Faults(e) => e.hint.clone(),
+            Self::Faults(e) => e.hint(),
             Self::Database(e) => e.hint(),
         }
     }
@@ -73,6 +73,11 @@ impl Faults {
         self
     }
 
+    /// What to do next.
+    pub fn hint(&self) -> Option<String> {
+        self.hint.clone()
+    }
+
     /// The faults one by one.
     pub fn faults(&self) -> &[Fault] {
         &self.faults
@@ -85,7 +90,7 @@ impl fmt::Display for Faults {
         match self.faults.as_slice() {
             [one] => write!(f, ": {one}"),
             several => {
-                write!(f, ", {} faults:", several.len())?;
+                f.write_str(":")?;
                 several.iter().try_for_each(|fault| write!(f, "\n  - {fault}"))
             }
         }

@@ -207,12 +207,16 @@ impl Plan {
         client: &impl GenericClient,
         target: &Target,
         profile: &Profile,
-        mapping: Mapping,
+        mut mapping: Mapping,
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
         let contents = archive.contents().clone();
         let catalog = &target.catalog;
+        // The product's own tenants are no spare instances: they stay.
+        let internal = target.tenants.iter().filter(|tenant| tenant.state == TenantState::Internal);
+        let internal: HashSet<_> = internal.map(|tenant| &tenant.id).collect();
+        mapping.spare.retain(|spare| !internal.contains(&spare.id));
         let id_columns = id_columns::find(&Schema::of_both(&contents, catalog), profile, &options.remap_also)?;
         let layout = Layout::fit(&contents, catalog, profile, &id_columns)?;
         let ids = id_map(&mapping);
@@ -261,6 +265,7 @@ impl Plan {
             id_columns,
         };
         plan.warnings = warnings(&plan, target, &found);
+        plan.warnings.extend(other_sessions(client).await?);
         Ok(plan)
     }
 
@@ -700,6 +705,20 @@ fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
         rows_by_tenant: survey.rows_by_tenant.iter().map(|(&id, &rows)| (ids.id(id).to_string(), rows)).collect(),
         rows_without_tenant: survey.rows_without_tenant,
     }
+}
+
+/// Sessions of others in the target's database: a store that was not stopped.
+async fn other_sessions(client: &impl GenericClient) -> Result<Option<String>, DatabaseError> {
+    let sql = "select count(*), string_agg(distinct coalesce(nullif(application_name, ''), usename), ', ')
+                 from pg_stat_activity
+                where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
+    let row = client.query_one(sql, &[]).await.map_err(|e| DatabaseError::new("look for other sessions", e))?;
+    let (count, names): (i64, Option<String>) = (row.get(0), row.get(1));
+    let names = names.unwrap_or_default();
+    let text = format!(
+        "{count} other sessions use the target's database ({names}); scale the store deployment down to 0 replicas"
+    );
+    Ok((count > 0).then_some(text))
 }
 
 fn warnings(plan: &Plan, target: &Target, found: &Survey) -> Vec<String> {

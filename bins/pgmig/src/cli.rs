@@ -1,0 +1,290 @@
+//! The command line: what was typed, and what it means.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use pgmig_core::connection::Environment;
+use pgmig_core::names::ColumnName;
+
+/// What was typed. The first nine options are the original tool's.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pgmig",
+    version,
+    about = "Restores a database backup into another installation, every service instance ID remapped",
+    after_help = "Environment: PG_CA_FILE, the file of CA certificates for the connection to PostgreSQL; PGSSLMODE and \
+                  PGPASSWORD, where the target's configuration does not say; ENABLE_ICP=true, trust PG_CA_FILE for the \
+                  Resource Controller too.\n\n\
+                  Exit status: 0 when all was done, 1 when it was not (the target is then as it was before, unless the \
+                  message says otherwise), 2 for a command line that makes no sense, 130 when interrupted.",
+    args_conflicts_with_subcommands = true,
+    disable_version_flag = true,
+    disable_help_subcommand = true,
+    subcommand_negates_reqs = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    restore: RestoreArgs,
+    /// Print the version
+    #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
+    version: Option<bool>,
+}
+
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    /// Backup file, as `pg_dump -Fc` writes it; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    source: Option<PathBuf>,
+    /// Configuration of the target's PostgreSQL server (postgres.yaml)
+    #[arg(short, long, value_name = "FILE")]
+    target: Option<PathBuf>,
+    /// Configuration of the Resource Controller (resourceController.yaml)
+    #[arg(short, long = "resourceController", value_name = "FILE")]
+    resource_controller: Option<PathBuf>,
+    /// Mapping of service instances, source ID to target ID
+    #[arg(short, long, value_name = "FILE")]
+    mapping: Option<PathBuf>,
+    /// Erase tenants' data that the target holds
+    #[arg(short, long)]
+    force: bool,
+    /// Test the connection to the Resource Controller, then exit
+    #[arg(long = "testRCConnection")]
+    test_rc_connection: bool,
+    /// Test the connection to the PostgreSQL server, then exit
+    #[arg(long = "testPGConnection")]
+    test_pg_connection: bool,
+    /// The target is an orchestrate instance
+    #[arg(long)]
+    wxo: bool,
+    /// Pair the instances of both sides by their names
+    #[arg(long, conflicts_with = "mapping")]
+    map_by_name: bool,
+    /// Print the plan and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask before erasing
+    #[arg(short, long)]
+    yes: bool,
+    /// Replace IDs anywhere in the text of this column too; repeatable
+    #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
+    remap_also: Vec<ColumnName>,
+    /// Leave source IDs in places that the profile does not name as they are
+    #[arg(long)]
+    ignore_strays: bool,
+    /// Where to write the report of the restore
+    #[arg(long, value_name = "FILE", default_value = "pgmig-report.json")]
+    report: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+#[derive(Debug, Args)]
+struct CommonArgs {
+    /// Profile of the product; without it, that of Watson Assistant
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// How to print the result
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    output: OutputFormat,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Tell what is in an archive: versions, tables, rows, tenants
+    Inspect(ArchiveArgs),
+    /// Decode every block of an archive; exit status 0 only for a complete one
+    Verify(ArchiveArgs),
+}
+
+#[derive(Debug, Args)]
+struct ArchiveArgs {
+    /// Archive, as `pg_dump -Fc` writes it; `-` reads standard input
+    archive: PathBuf,
+    #[command(flatten)]
+    common: CommonArgs,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    Text,
+    /// For scripts
+    Json,
+}
+
+/// What the command line means.
+#[derive(Debug)]
+pub(crate) enum Work {
+    Restore(Box<RestoreOptions>),
+    TestConnections(TestOptions),
+    Inspect(ArchiveOptions),
+    Verify(ArchiveOptions),
+}
+
+/// A restore, with everything that it needs.
+#[derive(Debug)]
+pub(crate) struct RestoreOptions {
+    pub(crate) source: PathBuf,
+    pub(crate) target: PathBuf,
+    pub(crate) resource_controller: Option<PathBuf>,
+    pub(crate) mapping: MappingSource,
+    pub(crate) profile: Option<PathBuf>,
+    pub(crate) remap_also: Vec<ColumnName>,
+    pub(crate) ignore_strays: bool,
+    pub(crate) force: bool,
+    pub(crate) yes: bool,
+    pub(crate) dry_run: bool,
+    pub(crate) wxo: bool,
+    pub(crate) report: PathBuf,
+    pub(crate) output: OutputFormat,
+}
+
+/// Where the mapping comes from.
+#[derive(Debug)]
+pub(crate) enum MappingSource {
+    File(PathBuf),
+    Names,
+    Prompts,
+}
+
+/// Which connections to test.
+#[derive(Debug)]
+pub(crate) struct TestOptions {
+    pub(crate) target: Option<PathBuf>,
+    pub(crate) resource_controller: Option<PathBuf>,
+    pub(crate) wxo: bool,
+    pub(crate) output: OutputFormat,
+}
+
+/// An archive to look at.
+#[derive(Debug)]
+pub(crate) struct ArchiveOptions {
+    pub(crate) archive: PathBuf,
+    pub(crate) profile: Option<PathBuf>,
+    pub(crate) output: OutputFormat,
+}
+
+impl From<ArchiveArgs> for ArchiveOptions {
+    fn from(args: ArchiveArgs) -> Self {
+        Self { archive: args.archive, profile: args.common.profile, output: args.common.output }
+    }
+}
+
+impl TryFrom<Cli> for Work {
+    type Error = clap::Error;
+
+    fn try_from(cli: Cli) -> Result<Self, clap::Error> {
+        let args = match cli.command {
+            Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.into())),
+            Some(Command::Verify(args)) => return Ok(Self::Verify(args.into())),
+            None => cli.restore,
+        };
+        let test = TestOptions {
+            target: if args.test_pg_connection { Some(need(args.target.as_ref(), "--target")?) } else { None },
+            resource_controller: if args.test_rc_connection {
+                Some(need(args.resource_controller.as_ref(), "--resourceController")?)
+            } else {
+                None
+            },
+            wxo: args.wxo,
+            output: args.common.output,
+        };
+        if args.test_pg_connection || args.test_rc_connection {
+            return Ok(Self::TestConnections(test));
+        }
+        let mapping = match args.mapping {
+            Some(file) => MappingSource::File(file),
+            None if args.map_by_name => MappingSource::Names,
+            None => MappingSource::Prompts,
+        };
+        Ok(Self::Restore(Box::new(RestoreOptions {
+            source: need(args.source.as_ref(), "--source")?,
+            target: need(args.target.as_ref(), "--target")?,
+            resource_controller: args.resource_controller,
+            mapping,
+            profile: args.common.profile,
+            remap_also: args.remap_also,
+            ignore_strays: args.ignore_strays,
+            force: args.force,
+            yes: args.yes,
+            dry_run: args.dry_run,
+            wxo: args.wxo,
+            report: args.report,
+            output: args.common.output,
+        })))
+    }
+}
+
+/// An option that this work cannot do without.
+fn need(value: Option<&PathBuf>, option: &str) -> Result<PathBuf, clap::Error> {
+    value.cloned().ok_or_else(|| {
+        let text = format!("the option `{option} <FILE>` is missing");
+        Cli::command().error(ErrorKind::MissingRequiredArgument, text)
+    })
+}
+
+/// What the environment says of the connection to PostgreSQL.
+pub(crate) fn environment() -> Environment {
+    let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Environment {
+        ca_file: std::env::var_os("PG_CA_FILE").filter(|value| !value.is_empty()).map(PathBuf::from),
+        sslmode: text("PGSSLMODE"),
+        password: text("PGPASSWORD").map(Into::into),
+    }
+}
+
+/// Whether `ENABLE_ICP` is set to one of the words that the original, a Go
+/// program, takes for true.
+pub(crate) fn icp_enabled() -> bool {
+    matches!(std::env::var("ENABLE_ICP").as_deref(), Ok("1" | "t" | "T" | "true" | "TRUE" | "True"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn work(line: &str) -> Result<Work, clap::Error> {
+        Cli::try_parse_from(line.split(' ')).and_then(Work::try_from)
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_script_for_the_original_works_unchanged() {
+        let line = "pgmig --resourceController resourceController.yaml --target postgres.yaml --source store.dump";
+        let Ok(Work::Restore(options)) = work(line) else { panic!("no restore") };
+        assert!(matches!(options.mapping, MappingSource::Prompts));
+        let Ok(Work::Restore(options)) = work("pgmig -r rc.yaml -t pg.yaml -s store.dump -m map.yaml -f --wxo") else {
+            panic!("no restore")
+        };
+        assert!(options.force && options.wxo && matches!(options.mapping, MappingSource::File(_)));
+        assert!(matches!(work("pgmig --testRCConnection -r rc.yaml"), Ok(Work::TestConnections(_))));
+        assert!(matches!(work("pgmig --testPGConnection -t pg.yaml"), Ok(Work::TestConnections(_))));
+        for flag in ["-h", "--help", "-v", "--version"] {
+            assert_eq!(work(&format!("pgmig {flag}")).unwrap_err().exit_code(), 0);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (line, missing) in [
+            ("pgmig -t pg.yaml", "--source"),
+            ("pgmig -s store.dump", "--target"),
+            ("pgmig --testRCConnection", "--resourceController"),
+            ("pgmig --testPGConnection", "--target"),
+        ] {
+            let error = work(line).unwrap_err();
+            assert!(error.to_string().contains(missing), "{error}");
+            assert_eq!(error.exit_code(), 2);
+        }
+        assert!(work("pgmig -s a -t b -m c --map-by-name").is_err());
+        assert!(work("pgmig -s a -t b --remap-also nonsense").is_err());
+    }
+}

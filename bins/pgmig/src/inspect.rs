@@ -1,0 +1,43 @@
+//! `pgmig inspect`: what is in an archive.
+
+use std::path::Path;
+
+use pgmig_core::archive::Archive;
+use pgmig_core::profile::Profile;
+
+use crate::cli::{ArchiveOptions, OutputFormat};
+use crate::failure::Failure;
+use crate::{progress, terminal, text};
+
+pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
+    let profile = profile(options.profile.as_deref())?;
+    let mut archive = open(&options.archive)?;
+    let bar = progress::bytes(archive.bytes());
+    let inspection = pgmig_core::inspect::inspect(&mut archive, &profile, |position| bar.set_position(position))?;
+    bar.finish_and_clear();
+    match options.output {
+        OutputFormat::Text => terminal::print(&text::inspection(&inspection))?,
+        OutputFormat::Json => terminal::print(&(serde_json::to_string_pretty(&inspection)? + "\n"))?,
+    }
+    Ok(())
+}
+
+/// The user's profile, or the built-in one.
+pub(crate) fn profile(file: Option<&Path>) -> Result<Profile, Failure> {
+    Ok(match file {
+        Some(file) => Profile::load(file)?,
+        None => Profile::watson_assistant(),
+    })
+}
+
+/// Opens the archive; `-` is standard input.
+pub(crate) fn open(path: &Path) -> Result<Archive, Failure> {
+    let bar = progress::unknown_bytes();
+    let archive = if path == Path::new("-") {
+        Archive::spool(std::io::stdin().lock(), Path::new("standard input"), |copied| bar.set_position(copied))
+    } else {
+        Archive::open(path, |copied| bar.set_position(copied))
+    };
+    bar.finish_and_clear();
+    Ok(archive?)
+}

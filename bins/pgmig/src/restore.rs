@@ -1,0 +1,212 @@
+//! The main job: restore an archive into the target.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context;
+use pgmig_core::archive::Archive;
+use pgmig_core::connection::{self, Connection, TargetConfig};
+use pgmig_core::plan::{Plan, PlanOptions, PlannedTable};
+use pgmig_core::restore::{Event, Report, Step};
+use pgmig_core::target::Target;
+use pgmig_core::tenant;
+use tempfile::NamedTempFile;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::ask::Terminal;
+use crate::cli::{self, OutputFormat, RestoreOptions};
+use crate::failure::Failure;
+use crate::terminal::{print, step, warn};
+use crate::{inspect, mapping, progress, test_connection, text};
+
+pub(crate) async fn run(options: RestoreOptions) -> Result<(), Failure> {
+    // What can be wrong without any effort comes first.
+    let profile = inspect::profile(options.profile.as_deref())?;
+    let config = TargetConfig::load(&options.target, &cli::environment())?;
+    let report_file = if options.dry_run { None } else { Some(ReportFile::prepare(&options.report)?) };
+
+    step(format_args!("read the contents of {}", options.source.display()));
+    let mut archive = inspect::open(&options.source)?;
+    let tenants = tenant::in_archive(&mut archive, &profile)?;
+
+    step(format_args!("connect to database `{}` at {}:{}", config.database, config.host, config.port));
+    let mut connection = connection::connect(&config).await?;
+    warn_of_security(&connection, &config);
+    let target = Target::read(&connection.client, &profile).await?;
+
+    step("make the mapping");
+    let mapping = mapping::make(&options, &tenants, &target).await?;
+
+    step("read every row of the archive, look for stray IDs, make the plan");
+    let plan = {
+        let bar = progress::bytes(archive.bytes());
+        let mut plan_options = PlanOptions::default();
+        plan_options.remap_also = options.remap_also.clone();
+        let show = |position| bar.set_position(position);
+        let plan = Plan::make(&mut archive, &connection.client, &target, &profile, mapping, &plan_options, show).await;
+        bar.finish_and_clear();
+        plan?
+    };
+    plan.warnings.iter().for_each(warn);
+    show_plan(&plan, &options)?;
+    if options.dry_run {
+        step("this was a dry run: nothing was changed");
+        return Ok(());
+    }
+    if !options.ignore_strays {
+        plan.expect_no_strays()?;
+    }
+    if !options.force {
+        plan.expect_empty_target()?;
+    }
+    confirm(&plan, &options, &config)?;
+
+    let report = act(&plan, archive, &mut connection, &config).await?;
+    connection.close().await;
+    finish(&report, report_file, &options)
+}
+
+fn warn_of_security(connection: &Connection, config: &TargetConfig) {
+    let local = config.is_unix_socket() || matches!(config.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+    if !connection.verified && !local {
+        let security = test_connection::security(connection);
+        warn(format_args!("the connection to the target is {security}; set PG_CA_FILE to the file of the server's CA"));
+    }
+}
+
+fn show_plan(plan: &Plan, options: &RestoreOptions) -> Result<(), Failure> {
+    match (options.output, options.dry_run) {
+        (OutputFormat::Text, _) => print(&format!("\n{}\n", text::plan(plan)))?,
+        (OutputFormat::Json, true) => print(&(serde_json::to_string_pretty(plan)? + "\n"))?,
+        // One document on standard output: the report.
+        (OutputFormat::Json, false) => {}
+    }
+    Ok(())
+}
+
+/// With `--force`, somebody at a terminal is still asked before data is erased.
+fn confirm(plan: &Plan, options: &RestoreOptions, config: &TargetConfig) -> Result<(), Failure> {
+    let rows: u64 = plan.tenant_data_in_target().map(|(_, rows)| rows).sum();
+    let objects = plan.large_objects.erased;
+    if options.yes || (rows == 0 && objects == 0) {
+        return Ok(());
+    }
+    let Some(mut terminal) = Terminal::find(options.source == Path::new("-")) else { return Ok(()) };
+    let question = format!(
+        "Erase {} rows of tenants' data and {} large objects in database `{}` at {}:{} and restore the archive?",
+        text::count(rows),
+        text::count(objects),
+        config.database,
+        config.host,
+        config.port
+    );
+    if terminal.confirm(&question)? {
+        return Ok(());
+    }
+    Err(Failure::new("stopped: the answer was not yes", "nothing was changed; --yes leaves the question out"))
+}
+
+async fn act(
+    plan: &Plan,
+    archive: Archive,
+    connection: &mut Connection,
+    config: &TargetConfig,
+) -> Result<Report, Failure> {
+    let total = plan.tables.iter().map(PlannedTable::rows_to_load).sum();
+    let bar = progress::rows(total);
+    // Rows of the tables that are done.
+    let mut done = 0;
+    let committing = AtomicBool::new(false);
+    let observe = |event: Event<'_>| match event {
+        Event::Step(Step::Commit) => {
+            committing.store(true, Ordering::Relaxed);
+            step(Step::Commit);
+        }
+        Event::Step(Step::Load) => {
+            step(Step::Load);
+            bar.reset();
+        }
+        Event::Step(next) => {
+            bar.finish_and_clear();
+            step(next);
+        }
+        Event::Rows { table, sent, total } => {
+            bar.set_message(table.to_string());
+            bar.set_position(done + sent);
+            if sent == total {
+                done += total;
+            }
+        }
+        _ => {}
+    };
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let restore = pgmig_core::restore::restore(plan, archive, connection, config, observe);
+    let mut restore = std::pin::pin!(restore);
+    let result = loop {
+        tokio::select! {
+            result = &mut restore => break result.map_err(Failure::from),
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        // Once the server has been told to commit, only its answer says what became of it.
+        if !committing.load(Ordering::Relaxed) {
+            break Err(Failure::interrupted());
+        }
+        warn("the restore is being committed; wait for its end");
+    };
+    bar.finish_and_clear();
+    result
+}
+
+fn finish(report: &Report, file: Option<ReportFile>, options: &RestoreOptions) -> Result<(), Failure> {
+    let written = file.map_or(Ok(()), |file| file.write(report));
+    match options.output {
+        OutputFormat::Text => print(&format!("\n{}", text::report(report)))?,
+        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n"))?,
+    }
+    written?;
+    step(format_args!("committed; the report is in {}", options.report.display()));
+    Ok(())
+}
+
+/// Where the report goes. Tried before anything is changed: a restore whose record
+/// cannot be written should not begin.
+struct ReportFile {
+    path: PathBuf,
+    folder: PathBuf,
+}
+
+impl ReportFile {
+    fn prepare(path: &Path) -> Result<Self, Failure> {
+        let folder = match path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        // Not kept open until the end: whoever kills us should not have to clean up.
+        let trial = NamedTempFile::new_in(folder).and_then(NamedTempFile::close);
+        trial.map_err(|e| {
+            let text = format!("cannot write the report to `{}`: {e}", path.display());
+            Failure::new(text, "run in a folder that you can write to, or say where with --report")
+        })?;
+        Ok(Self { path: path.to_owned(), folder: folder.to_owned() })
+    }
+
+    fn write(&self, report: &Report) -> Result<(), Failure> {
+        let json = serde_json::to_string_pretty(report)? + "\n";
+        let write = || -> std::io::Result<()> {
+            let mut file = NamedTempFile::new_in(&self.folder)?;
+            file.write_all(json.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(&self.path)?;
+            Ok(())
+        };
+        write().map_err(|e| {
+            let text = format!(
+                "the restore was committed, but the report could not be written to `{}`: {e}",
+                self.path.display()
+            );
+            Failure::new(text, "do not restore again; the summary above says what was done")
+        })
+    }
+}

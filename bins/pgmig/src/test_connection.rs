@@ -1,0 +1,65 @@
+//! `--testPGConnection` and `--testRCConnection`.
+
+use std::path::Path;
+
+use pgmig_core::connection::{self, Connection, TargetConfig};
+use pgmig_core::resource_controller::{ClientOptions, InstanceKind, ResourceController, ResourceControllerConfig};
+use pgmig_core::tls::CaSource;
+use serde_json::json;
+
+use crate::cli::{self, OutputFormat, TestOptions};
+use crate::failure::Failure;
+use crate::terminal;
+
+pub(crate) async fn run(options: TestOptions) -> Result<(), Failure> {
+    let mut results = serde_json::Map::new();
+    if let Some(file) = &options.target {
+        let config = TargetConfig::load(file, &cli::environment())?;
+        let connection = connection::connect(&config).await?;
+        let (version, security) = (connection.server_version, security(&connection));
+        let TargetConfig { host, port, database, su_username, .. } = &config;
+        if options.output == OutputFormat::Text {
+            terminal::print(&format!(
+                "PostgreSQL: connected to database `{database}` at {host}:{port} as `{su_username}`, server version {}.{}, {security}\n",
+                version / 10_000,
+                version % 10_000
+            ))?;
+        }
+        results.insert(
+            "postgresql".into(),
+            json!({
+                "host": host, "port": port, "database": database, "user": su_username, "server_version": version,
+                "encrypted": connection.encrypted, "verified": connection.verified,
+            }),
+        );
+        connection.close().await;
+    }
+    if let Some(file) = &options.resource_controller {
+        let test = resource_controller(file, options.wxo)?.test_connection().await?;
+        if options.output == OutputFormat::Text {
+            terminal::print(&format!("Resource Controller: {test}\n"))?;
+        }
+        results.insert("resource_controller".into(), serde_json::to_value(&test)?);
+    }
+    if options.output == OutputFormat::Json {
+        terminal::print(&(serde_json::to_string_pretty(&results)? + "\n"))?;
+    }
+    Ok(())
+}
+
+pub(crate) fn security(connection: &Connection) -> &'static str {
+    match (connection.encrypted, connection.verified) {
+        (true, true) => "encrypted, certificate verified",
+        (true, false) => "encrypted, certificate not verified",
+        (false, _) => "not encrypted",
+    }
+}
+
+/// The client for the configuration in `file`.
+pub(crate) fn resource_controller(file: &Path, wxo: bool) -> Result<ResourceController, Failure> {
+    let config = ResourceControllerConfig::load(file)?;
+    // In such an installation one CA signs for all services.
+    let extra_ca = cli::environment().ca_file.filter(|_| cli::icp_enabled()).map(CaSource::File);
+    let kind = wxo.then_some(InstanceKind::Orchestrate);
+    Ok(ResourceController::new(config, ClientOptions { extra_ca, kind, ..ClientOptions::default() })?)
+}

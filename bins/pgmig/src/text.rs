@@ -1,0 +1,243 @@
+//! Plans, reports and inspections as people read them.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use pgmig_core::inspect::Inspection;
+use pgmig_core::mapping::Mapping;
+use pgmig_core::plan::Plan;
+use pgmig_core::restore::Report;
+use pgmig_core::summary::ArchiveSummary;
+use pgmig_core::tenant::TenantState;
+
+/// A table with a heading; the columns at `numbers` are aligned to the right.
+pub(crate) fn table(heading: &[&str], numbers: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(heading.to_vec());
+    for row in rows {
+        table.add_row(row);
+    }
+    for (index, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((if index == 0 { 2 } else { 1 }, 1));
+        if numbers.contains(&index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
+    lines.join("\n") + "\n"
+}
+
+/// A number in groups of three.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in the unit that suits it.
+pub(crate) fn size(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+pub(crate) fn archive(summary: &ArchiveSummary) -> String {
+    let or = |text: &Option<String>, other: &str| text.clone().unwrap_or_else(|| other.into());
+    let mut text = format!("Archive  {}, {}\n", summary.path, size(summary.bytes));
+    let _ = writeln!(
+        text,
+        "  taken {} from database {} of PostgreSQL {} by pg_dump {}",
+        summary.created,
+        or(&summary.database, "?"),
+        or(&summary.server_version, "?"),
+        or(&summary.dump_version, "?")
+    );
+    let _ = writeln!(
+        text,
+        "  format {}, compression {}, encoding {}, schema version {}",
+        summary.format_version,
+        summary.compression,
+        or(&summary.encoding, "?"),
+        or(&summary.schema_version, "unknown")
+    );
+    text
+}
+
+pub(crate) fn mapping(mapping: &Mapping) -> String {
+    let rows = mapping.mapped.iter().map(|pair| {
+        let target_name = pair.target.name.as_deref().unwrap_or("(no name)");
+        vec![
+            pair.source.display_name().into(),
+            pair.source.id.to_string(),
+            pair.target.id.to_string(),
+            target_name.into(),
+        ]
+    });
+    table(&["Instance", "Source ID", "Target ID", "Instance of the target"], &[], rows)
+}
+
+pub(crate) fn plan(plan: &Plan) -> String {
+    let mut text = archive(&plan.archive);
+    let _ = writeln!(
+        text,
+        "\nTarget  PostgreSQL {}.{}, schema version {}\n",
+        plan.target_server_version / 10_000,
+        plan.target_server_version % 10_000,
+        plan.target_schema_version.as_deref().unwrap_or("unknown")
+    );
+    let _ = writeln!(text, "Mapping  {} instances\n{}", plan.mapping.mapped.len(), mapping(&plan.mapping));
+
+    let mut columns: BTreeMap<String, usize> = BTreeMap::new();
+    for id in &plan.id_columns {
+        *columns.entry(id.column.table.to_string()).or_default() += 1;
+    }
+    let rows = plan.tables.iter().map(|table| {
+        let name = table.table.to_string();
+        vec![
+            if table.destination == table.table { name.clone() } else { format!("{name} into {}", table.destination) },
+            count(table.rows_to_load()),
+            count(table.rows_left_out),
+            columns.get(&name).copied().unwrap_or(0).to_string(),
+            count(table.ids),
+            size(table.bytes),
+        ]
+    });
+    let heading = ["Table", "Rows to load", "Left out", "ID columns", "IDs", "Size"];
+    let _ = writeln!(text, "Tables to restore\n{}", table(&heading, &[1, 2, 3, 4, 5], rows));
+
+    let rows: Vec<_> = plan
+        .erase
+        .iter()
+        .filter(|erase| erase.rows > 0)
+        .map(|erase| {
+            let (rows, kept, tenant) = (erase.rows_to_erase(), erase.rows_kept, erase.tenant_rows);
+            vec![erase.table.to_string(), count(rows), count(tenant), count(kept)]
+        })
+        .collect();
+    if !rows.is_empty() {
+        let heading = ["Table", "Rows to erase", "Tenant data", "Kept"];
+        let _ = writeln!(text, "To erase in the target first\n{}", table(&heading, &[1, 2, 3], rows));
+    }
+    let objects = &plan.large_objects;
+    let _ = writeln!(
+        text,
+        "Besides  {} large objects ({}), {} to erase first; {} sequences; {} materialized views to refresh",
+        count(objects.count),
+        size(objects.bytes),
+        count(objects.erased),
+        plan.sequences.len(),
+        plan.materialized_views.len()
+    );
+    let names =
+        |names: &[pgmig_core::names::TableName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if !plan.kept_in_target.is_empty() {
+        let _ = writeln!(text, "Left as they are in the target  {}", names(&plan.kept_in_target));
+    }
+    if !plan.only_in_target.is_empty() {
+        let _ = writeln!(text, "Only in the target, left as they are  {}", names(&plan.only_in_target));
+    }
+    if !plan.strays.is_empty() {
+        let rows =
+            plan.strays.iter().map(|stray| vec![stray.place.to_string(), count(stray.count), stray.example.clone()]);
+        let table = table(&["Place", "Count", "Example"], &[1], rows);
+        let _ = writeln!(text, "\nSource IDs in places that the profile does not name\n{table}");
+    }
+    text
+}
+
+pub(crate) fn report(report: &Report) -> String {
+    let rows = report.tables.iter().map(|table| {
+        vec![
+            table.table.to_string(),
+            count(table.rows),
+            count(table.rows_left_out),
+            size(table.bytes),
+            format!("{:.2}", table.seconds),
+        ]
+    });
+    let mut text = table(&["Table", "Rows", "Left out", "Size", "Seconds"], &[1, 2, 3, 4], rows);
+    let checked = &report.verification;
+    let _ = writeln!(
+        text,
+        "\nVerified before the commit: {} rows in {} tables as in the archive, no source ID in {} ID columns, {} constraints hold",
+        count(checked.rows),
+        checked.tables,
+        checked.id_columns,
+        checked.constraints
+    );
+    let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
+    let _ = writeln!(
+        text,
+        "Restored {} instances: {} rows, {} large objects in {:.1} s",
+        report.mapping.mapped.len(),
+        count(rows),
+        count(report.large_objects),
+        report.seconds
+    );
+    text
+}
+
+pub(crate) fn inspection(inspection: &Inspection) -> String {
+    let mut text = archive(&inspection.archive);
+    let rows: Vec<_> = inspection
+        .tables
+        .iter()
+        .map(|table| vec![table.table.to_string(), count(table.rows), size(table.bytes)])
+        .collect();
+    let total: u64 = inspection.tables.iter().map(|table| table.rows).sum();
+    let _ = writeln!(
+        text,
+        "\nTables  {}, {} rows\n{}",
+        rows.len(),
+        count(total),
+        table(&["Table", "Rows", "Size"], &[1, 2], rows)
+    );
+    match &inspection.tenants {
+        None => text.push_str("Tenants  the archive has no tenant table as the profile describes it\n"),
+        Some(tenants) => {
+            let rows = tenants.iter().map(|tenant| {
+                let id = tenant.id.to_string();
+                let mut tables: Vec<_> = inspection
+                    .tables
+                    .iter()
+                    .filter_map(|table| Some((*table.rows_by_tenant.get(&id)?, &table.table.table)))
+                    .collect();
+                tables.sort_by(|a, b| b.cmp(a));
+                let total = tables.iter().map(|(rows, _)| rows).sum();
+                let list: Vec<_> = tables.iter().map(|(rows, table)| format!("{table} {}", count(*rows))).collect();
+                let state = match tenant.state {
+                    TenantState::Live => "live",
+                    TenantState::Deleted => "deleted",
+                    TenantState::Internal => "internal",
+                };
+                vec![tenant.display_name().into(), id, state.into(), count(total), list.join(", ")]
+            });
+            let table = table(&["Name", "ID", "State", "Rows", "Rows per table"], &[3], rows);
+            let _ = writeln!(text, "Tenants  {}\n{table}", tenants.len());
+        }
+    }
+    let _ = writeln!(
+        text,
+        "Besides  {} large objects ({}), {} sequences",
+        count(inspection.large_objects),
+        size(inspection.large_object_bytes),
+        inspection.sequences.len()
+    );
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+}

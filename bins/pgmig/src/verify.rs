@@ -1,0 +1,86 @@
+//! `pgmig verify`: is an archive complete?
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use anyhow::Context;
+use dumpfmt::{ArchiveReader, VerifiedEntry};
+use serde::Serialize;
+
+use crate::cli::{ArchiveOptions, OutputFormat};
+use crate::failure::Failure;
+use crate::{progress, terminal, text};
+
+/// The result in JSON.
+#[derive(Serialize)]
+struct Verified {
+    version: u32,
+    complete: bool,
+    bytes: u64,
+    entries: Vec<Entry>,
+}
+
+#[derive(Serialize)]
+struct Entry {
+    entry: String,
+    rows: Option<u64>,
+    large_objects: Option<u64>,
+    bytes: u64,
+}
+
+pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
+    // One pass is enough here, so a pipe needs no temporary file.
+    let (input, total): (Box<dyn Read>, u64) = if options.archive == Path::new("-") {
+        (Box::new(std::io::stdin().lock()), 0)
+    } else {
+        let open = || -> std::io::Result<_> {
+            let file = File::open(&options.archive)?;
+            let metadata = file.metadata()?;
+            if metadata.is_dir() {
+                return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "it is a folder"));
+            }
+            Ok((file, metadata.len()))
+        };
+        let (file, total) =
+            open().with_context(|| format!("cannot open the archive `{}`", options.archive.display()))?;
+        (Box::new(file), total)
+    };
+    let bar = if total > 0 { progress::bytes(total) } else { progress::unknown_bytes() };
+    let result = ArchiveReader::new(input).and_then(|mut archive| {
+        let verified = archive.verify(|position| bar.set_position(position))?;
+        Ok((archive, verified))
+    });
+    bar.finish_and_clear();
+    let (archive, verified) = result.map_err(|e| {
+        let hint = e.hint().unwrap_or("correct what the message says and run the same command again");
+        Failure::new(format!("the archive `{}` is not complete: {e}", options.archive.display()), hint)
+    })?;
+
+    let name = |entry: &VerifiedEntry| archive.toc().get(entry.dump_id).map_or(String::new(), ToString::to_string);
+    match options.output {
+        OutputFormat::Json => {
+            let entries = verified.iter().map(|entry| Entry {
+                entry: name(entry),
+                rows: entry.rows,
+                large_objects: entry.large_objects,
+                bytes: entry.bytes,
+            });
+            let verified =
+                Verified { version: 1, complete: true, bytes: archive.position(), entries: entries.collect() };
+            terminal::print(&(serde_json::to_string_pretty(&verified)? + "\n"))?;
+        }
+        OutputFormat::Text => {
+            let rows: u64 = verified.iter().filter_map(|entry| entry.rows).sum();
+            let objects: u64 = verified.iter().filter_map(|entry| entry.large_objects).sum();
+            terminal::print(&format!(
+                "complete: {} blocks of data, {} rows, {} large objects, {}\n",
+                text::count(verified.len() as u64),
+                text::count(rows),
+                text::count(objects),
+                text::size(archive.position())
+            ))?;
+        }
+    }
+    Ok(())
+}
