@@ -21,6 +21,7 @@
 
 pub mod awkward;
 mod fingerprint;
+pub mod pgmig;
 mod postgres;
 mod proxy;
 pub mod resource_controller;

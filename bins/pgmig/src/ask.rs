@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
+use crate::terminal;
+
 /// The terminal that the process belongs to, whatever its standard streams are.
 const OWN_TERMINAL: &str = "/dev/tty";
 
@@ -34,7 +36,7 @@ impl Terminal {
 
     /// Shows text.
     pub(crate) fn show(&mut self, text: &str) -> io::Result<()> {
-        self.questions.write_all(text.as_bytes())?;
+        self.questions.write_all(terminal::harmless(text).as_bytes())?;
         self.questions.flush()
     }
 

@@ -14,23 +14,39 @@ pub(crate) fn hint_word() -> impl std::fmt::Display {
     console::style("hint").cyan().for_stderr()
 }
 
+/// Text that does nothing to a terminal but show itself. Names and values come
+/// from archives and servers, and could hold escape sequences.
+pub(crate) fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
 /// Tells on standard error what is being done.
 pub(crate) fn step(text: impl std::fmt::Display) {
-    eprintln!("{} {text}", console::style("==>").green().for_stderr());
+    eprintln!("{} {}", console::style("==>").green().for_stderr(), harmless(&text.to_string()));
 }
 
 /// A warning on standard error.
 pub(crate) fn warn(text: impl std::fmt::Display) {
-    eprintln!("{}: {text}", console::style("warning").yellow().for_stderr());
+    eprintln!("{}: {}", console::style("warning").yellow().for_stderr(), harmless(&text.to_string()));
 }
 
 /// Prints to standard output.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
+    out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// Whether progress can be shown.
 pub(crate) fn shows_progress() -> bool {
     io::stderr().is_terminal()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn escape_sequences_do_not_reach_the_terminal() {
+        assert_eq!(harmless("a\u{1b}[2Jb\tc\nd\u{9b}e"), "a\u{fffd}[2Jb\u{fffd}c\nd\u{fffd}e");
+    }
 }

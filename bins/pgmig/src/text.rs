@@ -17,7 +17,8 @@ pub(crate) fn table(heading: &[&str], numbers: &[usize], rows: impl IntoIterator
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(heading.to_vec());
     for row in rows {
-        table.add_row(row);
+        // A line break in a name must not break the table.
+        table.add_row(row.iter().map(|cell| cell.replace('\n', "\u{fffd}")));
     }
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((if index == 0 { 2 } else { 1 }, 1));

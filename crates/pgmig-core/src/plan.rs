@@ -207,16 +207,12 @@ impl Plan {
         client: &impl GenericClient,
         target: &Target,
         profile: &Profile,
-        mut mapping: Mapping,
+        mapping: Mapping,
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
         let contents = archive.contents().clone();
         let catalog = &target.catalog;
-        // The product's own tenants are no spare instances: they stay.
-        let internal = target.tenants.iter().filter(|tenant| tenant.state == TenantState::Internal);
-        let internal: HashSet<_> = internal.map(|tenant| &tenant.id).collect();
-        mapping.spare.retain(|spare| !internal.contains(&spare.id));
         let id_columns = id_columns::find(&Schema::of_both(&contents, catalog), profile, &options.remap_also)?;
         let layout = Layout::fit(&contents, catalog, profile, &id_columns)?;
         let ids = id_map(&mapping);
@@ -711,7 +707,7 @@ fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
 async fn other_sessions(client: &impl GenericClient) -> Result<Option<String>, DatabaseError> {
     let sql = "select count(*), string_agg(distinct coalesce(nullif(application_name, ''), usename), ', ')
                  from pg_stat_activity
-                where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'";
+                where datname = current_database() and pid <> pg_backend_pid() and usename is not null";
     let row = client.query_one(sql, &[]).await.map_err(|e| DatabaseError::new("look for other sessions", e))?;
     let (count, names): (i64, Option<String>) = (row.get(0), row.get(1));
     let names = names.unwrap_or_default();
