@@ -35,6 +35,11 @@ pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
 pub use tools::{Compression, DumpOptions, PgTools};
 
+// The examples of the README are compiled, like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
+
 /// The path of a file in `tests/fixtures`.
 ///
 /// # Panics

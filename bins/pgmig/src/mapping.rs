@@ -120,7 +120,7 @@ fn choose(
     let suggestion = suggestion(tenant, instances, taken);
     let default = suggestion.map_or(String::new(), |number| format!(" [{number}]"));
     loop {
-        let question = format!("Its number (d and a number: details, l: list, q: quit){default}:");
+        let question = format!("Number of the target instance (d NUMBER: details, l: list, q: quit){default}:");
         let Some(answer) = terminal.ask(&question)? else { return Err(stopped()) };
         let (details, number) = match answer.strip_prefix(['d', 'D']) {
             Some(rest) => (true, rest.trim().to_owned()),

@@ -17,6 +17,8 @@ pub struct Catalog {
     pub server_version: i32,
     /// Ordinary and partitioned tables.
     pub tables: Vec<Table>,
+    /// The tables that extensions own.
+    pub extension_tables: Vec<TableName>,
     /// Foreign keys, those that partitions inherit left out.
     pub foreign_keys: Vec<ForeignKey>,
     /// Check and NOT NULL constraints that are marked NOT VALID, so that rows which
@@ -189,6 +191,12 @@ const SEQUENCES: &str = "
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and ";
 
+const EXTENSION_TABLES: &str = "
+    select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p')
+       and exists (select from pg_depend x where x.classid = 'pg_class'::regclass and x.objid = c.oid and x.deptype = 'e')
+     order by 1, 2";
+
 /// Each materialized view that holds data with the longest way to it through
 /// others, ordinary views in between included.
 const MATERIALIZED_VIEWS: &str = "
@@ -271,6 +279,7 @@ impl Catalog {
         for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
             sequences.push(Sequence { name: name(&row)?, owner: row.try_get("owner")? });
         }
+        let extension_tables = query(EXTENSION_TABLES.into()).await?;
         let views = query(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
         Ok(Self {
             // The server writes digits only; 0 would be refused as too old.
@@ -278,6 +287,7 @@ impl Catalog {
             sequences,
             materialized_views: views.iter().map(name).collect::<Result<_, _>>()?,
             tables,
+            extension_tables: extension_tables.iter().map(name).collect::<Result<_, _>>()?,
             foreign_keys,
             unvalidated,
             triggers,

@@ -49,11 +49,13 @@ pub(super) async fn load(
                 object = Some(next);
             }
             (Piece::ObjectBytes(bytes), _, Some(object)) => object.append(&bytes, transaction).await?,
+            (Piece::End, _, _) => return Ok(()),
             // The feed sends rows within tables and bytes within objects only.
             (Piece::Rows(..) | Piece::ObjectBytes(..), _, _) => {}
         }
     }
-    Ok(())
+    // Without this the rows that did come would be taken for all.
+    Err(Faults::one("cannot read the archive", "the thread that reads it ended early").into())
 }
 
 /// The COPY of one table.
