@@ -170,7 +170,7 @@ impl DatabaseError {
                 Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
                     "another session uses the tables: scale the store deployment down to 0 replicas, then run the same command again"
                 }
-                Some(_) => return None,
+                Some(_) => "correct what the server says, then run the same command again",
             },
         };
         Some(text.to_owned())

@@ -176,6 +176,7 @@ impl Plan {
                 triggers: of_tables(&affected, &catalog.triggers, |trigger| trigger.table),
                 large_object_columns,
                 gone: gone_ids(&mapping, &kept),
+                kept,
                 counted,
             },
             mapping,

@@ -141,7 +141,7 @@ async fn run(
     observe(Event::Step(Step::Erase));
     erase(plan, &session).await?;
     observe(Event::Step(Step::Load));
-    load::load(plan, archive, transaction, report, observe).await?;
+    load::load(plan, archive, transaction, report, observe).await.map_err(|e| taken_key(e, plan))?;
     give_large_objects_to(owner, plan, &session).await?;
     observe(Event::Step(Step::Sequences));
     set_sequences(plan, &session).await?;
@@ -239,6 +239,24 @@ async fn give_large_objects_to(owner: &str, plan: &Plan, session: &Session<'_>) 
         session.run(&format!("give the large objects to {owner}"), &sql).await?;
     }
     Ok(())
+}
+
+/// A key that is there already is one of the rows that the target keeps.
+fn taken_key(error: Error, plan: &Plan) -> Error {
+    use tokio_postgres::error::SqlState;
+
+    let kept: Vec<_> = plan.work.kept.iter().map(ToString::to_string).collect();
+    match error {
+        Error::Database(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) && !kept.is_empty() => {
+            let hint = format!(
+                "the target keeps the rows of its internal tenants, and one of them may have this key; map the archive's \
+                 internal tenant to {}, whose rows are then replaced",
+                kept.join(" or ")
+            );
+            error.with_hint(hint).into()
+        }
+        error => error,
+    }
 }
 
 async fn set_sequences(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
