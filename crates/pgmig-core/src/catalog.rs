@@ -1,12 +1,16 @@
 //! What is in the target database: tables, columns, keys, triggers, sequences.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::DatabaseError;
 use crate::names::TableName;
+
+/// How long to wait for a lock on a table. A store that still runs holds one for ever.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The catalog of the target database, without the system's own schemas and
 /// without what extensions own.
@@ -218,14 +222,17 @@ const OURS: &str = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 
 impl Catalog {
     /// Reads the catalog. Sets the session's `search_path` to the system's schema, so
-    /// that the server writes every other name in definitions with its schema.
+    /// that the server writes every other name in definitions with its schema, and its
+    /// `lock_timeout`, so that another restore which holds the tables is not waited for.
     ///
     /// # Errors
     ///
     /// When the server refuses or the connection breaks.
     pub async fn read(client: &impl GenericClient) -> Result<Self, DatabaseError> {
         let failed = |e| DatabaseError::new("read the catalog of the target", e);
-        client.batch_execute("set search_path = pg_catalog, pg_temp").await.map_err(failed)?;
+        let lock_timeout = LOCK_TIMEOUT.as_millis();
+        let settings = format!("set search_path = pg_catalog, pg_temp; set lock_timeout = '{lock_timeout}ms'");
+        client.batch_execute(&settings).await.map_err(failed)?;
         let query = async |sql: String| client.query(&sql, &[]).await;
         Self::read_with(query).await.map_err(failed)
     }

@@ -13,14 +13,12 @@ use tokio_postgres::{Client, Transaction};
 pub use self::report::{Report, RestoredTable, Verification};
 use self::statements::Session;
 use crate::archive::Archive;
+use crate::catalog::LOCK_TIMEOUT;
 use crate::connection::{self, Connection, TargetConfig};
 use crate::error::{DatabaseError, Error, Fault, Faults, Outcome};
 use crate::id_sql::names_one_of;
 use crate::names::{TableName, quote_always, sql_literal, sql_table};
 use crate::plan::{Plan, erased_large_objects_sql};
-
-/// How long to wait for a lock on a table. A store that still runs holds one for ever.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What a restore is doing, for the caller to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
