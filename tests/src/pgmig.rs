@@ -5,6 +5,7 @@ use std::{
     ffi::OsStr,
     fmt::Write as _,
     fs,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Output, Stdio},
     sync::OnceLock,
@@ -12,7 +13,13 @@ use std::{
 
 use tempfile::TempDir;
 
-use crate::awkward::{self, MAPPING, Target};
+use crate::{
+    awkward::{self, MAPPING, Target},
+    postgres::PASSWORD,
+};
+
+/// What the bearer tokens of tests have in them, so that they are noticed where they do not belong.
+pub const SECRET_TOKEN: &str = "eyJ0b2tlbiI6InNlY3JldCJ9";
 
 /// The path of the program, which is built when it is first asked for.
 ///
@@ -115,6 +122,32 @@ impl Job {
         command
     }
 
+    /// Runs the program at a terminal, where somebody types these answers, and returns what the terminal showed.
+    ///
+    /// # Panics
+    ///
+    /// When there is no program `script`, or it does not start.
+    pub fn at_terminal(&self, shell_command: &str, answers: &str) -> Run {
+        let mut script = self.bare();
+        let line = format!("'{}' {shell_command}", program().display());
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).current_dir(self.folder.path());
+        terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).env("TERM", "xterm");
+        for (variable, value) in script.arg("").get_envs() {
+            assert!(value.is_none());
+            terminal.env_remove(variable);
+        }
+        let mut child = terminal.spawn().expect("`script` is part of util-linux");
+        // The end of the input would be the end of the terminal.
+        let mut keyboard = child.stdin.take().expect("it is piped");
+        keyboard.write_all(answers.as_bytes()).expect("the terminal takes it");
+        let mut screen = Vec::new();
+        child.stdout.take().expect("it is piped").read_to_end(&mut screen).expect("the terminal can be read");
+        let output = child.wait_with_output().expect("it ends");
+        drop(keyboard);
+        Output { stdout: screen, ..output }.into()
+    }
+
     /// Runs the program with its usual arguments and more.
     pub fn run(&self, more: &[&str]) -> Run {
         Run::of(self.command().args(more))
@@ -175,7 +208,12 @@ impl Run {
 impl From<Output> for Run {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("the program writes UTF-8");
-        Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) }
+        let run = Self { status: output.status, stdout: text(output.stdout), stderr: text(output.stderr) };
+        // Whatever a test is about: nothing secret is printed, and nothing fails in a way that nobody thought of.
+        for never in [PASSWORD, SECRET_TOKEN, "panicked at"] {
+            assert!(!run.stdout.contains(never) && !run.stderr.contains(never), "`{never}` was printed: {run}");
+        }
+        run
     }
 }
 

@@ -18,7 +18,7 @@ use crate::{
 /// The superuser of every server here.
 const SUPERUSER: &str = "postgres";
 /// The password of every role here. The blank and the quote are there to be in somebody's way.
-const PASSWORD: &str = "se cr'et";
+pub(crate) const PASSWORD: &str = "se cr'et";
 /// The role that owns the databases, as in the product.
 const OWNER: &str = "store";
 

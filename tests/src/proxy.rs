@@ -87,7 +87,7 @@ impl CutProxy {
     }
 
     /// Passes nothing on any more, and closes nothing, once clients have sent `bytes` more than until now:
-    /// a network that is gone. A cut ends it.
+    /// a network that is gone. [`CutProxy::heal`] or a cut ends it.
     pub fn stall_after(&self, bytes: u64) {
         self.state.stall_at.store(self.bytes_from_clients() + bytes, SeqCst);
     }
@@ -163,10 +163,15 @@ impl State {
                     let pass = usize::try_from(stall_at.saturating_sub(sent)).unwrap_or(usize::MAX);
                     to.write_all(&buffer[..pass]).ok();
                     count.fetch_add(pass as u64, SeqCst);
-                    while !self.cut.load(SeqCst) && !self.stopped.load(SeqCst) {
+                    while self.stall_at.load(SeqCst) == stall_at {
+                        if self.cut.load(SeqCst) || self.stopped.load(SeqCst) {
+                            return;
+                        }
                         thread::sleep(Duration::from_millis(5));
                     }
-                    return;
+                    to.write_all(&buffer[pass..read]).ok();
+                    count.fetch_add((read - pass) as u64, SeqCst);
+                    continue;
                 }
                 let allowed = self.cut_at.load(SeqCst).saturating_sub(sent);
                 pass = read.min(usize::try_from(allowed).unwrap_or(usize::MAX));

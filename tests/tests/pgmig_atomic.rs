@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -350,4 +350,108 @@ fn a_flipped_byte_in_compressed_data_is_found_before_anything_changes() {
         );
     }
     target.assert_unchanged();
+}
+
+#[test]
+fn an_interrupted_restore_ends_with_130_and_leaves_the_target_as_it_was() {
+    let target = Target::on(15, Store::Utf8, OldRows::Some);
+    for (signal, wanted) in [("TERM", "load the rows"), ("INT", "put constraints"), ("TERM", "lock")] {
+        let begin = COURSE.steps.iter().find(|(step, _)| step.starts_with(wanted)).expect("it is a step").1;
+        let proxy = CutProxy::start(target.server.port());
+        proxy.stall_after(begin + 20);
+        let job = Job::via(&SOURCE.archive, &target, proxy.port());
+        let stalled = Stalled::start(&job, &proxy);
+        send(signal, &stalled.child);
+        let run = Run::from(stalled.child.wait_with_output().expect("it ends"));
+        assert_eq!(run.status.code(), Some(130), "{run}");
+        let _ = run.says(&["interrupted", "the target is as it was before"]);
+        proxy.cut();
+        target.assert_unchanged();
+    }
+}
+
+#[test]
+fn an_interrupt_during_the_commit_waits_for_what_becomes_of_it() {
+    // The server commits and then waits for a standby that does not exist before it answers.
+    let options =
+        ServerOptions { config: vec!["synchronous_standby_names = 'nobody'".to_owned()], ..Default::default() };
+    let server: &'static Server = Box::leak(Box::new(Server::start_with(&PgTools::major(15), &options)));
+    let target = Target::in_server(server, Store::Utf8, OldRows::Some);
+    server.psql("postgres", &format!("alter database \"{}\" set synchronous_commit = on", target.database));
+    let job = Job::new(&SOURCE.archive, &target);
+    let child = job.command().spawn().expect("the program starts");
+    let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while server.psql("postgres", waiting) != "1" {
+        assert!(Instant::now() < deadline, "the commit never comes");
+        thread::sleep(Duration::from_millis(20));
+    }
+    send("TERM", &child);
+    thread::sleep(Duration::from_millis(300));
+    server.psql("postgres", "alter system set synchronous_standby_names = ''");
+    server.psql("postgres", "select pg_reload_conf()");
+    let _ = Run::from(child.wait_with_output().expect("it ends")).done().says(&["being committed", "==> committed"]);
+    target.assert_restored(&EXPECTED);
+}
+
+fn send(signal: &str, child: &Child) {
+    let status = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+#[test]
+fn a_target_that_changes_after_the_plan_is_left_alone() {
+    let target = Target::on(15, Store::Utf8, OldRows::Some);
+    let begin = COURSE.steps.iter().find(|(step, _)| step.starts_with("lock")).expect("it is a step").1;
+    let proxy = CutProxy::start(target.server.port());
+    proxy.stall_after(begin);
+    let job = Job::via(&SOURCE.archive, &target, proxy.port());
+    let stalled = Stalled::start(&job, &proxy);
+    let target =
+        target.after("delete from webhook; insert into webhook values (1, '00000000-0000-0000-1800-000000000001')");
+    proxy.heal();
+    let _ = Run::from(stalled.child.wait_with_output().expect("it ends")).failed(&[
+        "changed since the plan was made",
+        "public.webhook had 0 rows and has 1 now",
+        "run the same command again",
+    ]);
+    target.assert_unchanged();
+}
+
+#[test]
+fn a_store_that_is_in_use_is_not_waited_for_for_ever() {
+    let target = Target::on(15, Store::Utf8, OldRows::Some);
+    let mut session = target.server.client(target.server.tools(), "psql", &target.database);
+    let sql = "begin; select count(*) from workspace; \\echo ready\n select pg_sleep(120);";
+    let mut session = session
+        .args(["-XAtq"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("psql starts");
+    session.stdin.as_mut().expect("it is piped").write_all(sql.as_bytes()).expect("psql reads");
+    let lines = BufReader::new(session.stdout.take().expect("it is piped")).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line == "ready"));
+    let _ = Job::new(&SOURCE.archive, &target).run(&[]).failed(&["lock the tables", "scale the store deployment down"]);
+    target.server.psql(
+        "postgres",
+        &format!("select pg_terminate_backend(pid) from pg_stat_activity where datname = '{}'", target.database),
+    );
+    session.wait().expect("psql ends");
+    target.assert_unchanged();
+}
+
+#[test]
+fn two_restores_into_one_database_exclude_each_other() {
+    let target = Target::on(15, Store::Utf8, OldRows::Some);
+    let begin = COURSE.steps.iter().find(|(step, _)| step.starts_with("compare")).expect("it is a step").1;
+    let proxy = CutProxy::start(target.server.port());
+    proxy.stall_after(begin + 10);
+    let job = Job::via(&SOURCE.archive, &target, proxy.port());
+    let stalled = Stalled::start(&job, &proxy);
+    let _ = Job::new(&SOURCE.archive, &target).run(&[]).failed(&["any other pgmig"]);
+    proxy.heal();
+    let _ = Run::from(stalled.child.wait_with_output().expect("it ends")).done();
+    target.assert_restored(&EXPECTED);
 }
