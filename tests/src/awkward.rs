@@ -294,5 +294,6 @@ pub fn copy_of(server: &Server, database: &str) -> String {
 
 fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("{what} {}", NUMBER.fetch_add(1, Relaxed))
+    // Always as long, so that sessions take as many bytes whatever the database.
+    format!("{what} {:05}", NUMBER.fetch_add(1, Relaxed))
 }

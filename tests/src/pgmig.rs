@@ -71,6 +71,11 @@ impl Job {
         job
     }
 
+    /// Work that needs no target.
+    pub fn without_target() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder"), source: PathBuf::new() }
+    }
+
     /// Writes another `mapping.yaml`.
     pub fn map(&self, mapping: &[(&str, &str)]) {
         let mut text = "instance-mappings:\n".to_owned();

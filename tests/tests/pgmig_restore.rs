@@ -381,3 +381,15 @@ fn a_document_that_jsonb_cannot_hold_is_restored_all_the_same() {
         document.replace("ID", MAPPING[0].1)
     );
 }
+
+#[test]
+fn an_output_that_nobody_reads_is_no_success_and_no_panic() {
+    let target = Target::on(15, Utf8, OldRows::Some);
+    let job = Job::new(&SOURCE.archive, &target);
+    let closed = || std::io::pipe().unwrap().1;
+    let _ = Run::of(job.command().stdout(closed())).failed(&["standard output", "nothing was changed"]);
+    target.assert_unchanged();
+    // The steps on standard error may go unread.
+    let _ = Run::of(job.command().stderr(closed())).done();
+    target.assert_restored(&SOURCE.expected(Utf8, &MAPPING));
+}

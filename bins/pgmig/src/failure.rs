@@ -36,10 +36,10 @@ impl Failure {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
-        eprintln!("{}: {}", terminal::error_word(), terminal::harmless(&message(&self.error)));
+        terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&message(&self.error))));
         let hint = self.hint.clone().or_else(|| hint_of(&self.error));
         if let Some(hint) = hint {
-            eprintln!("{}: {}", terminal::hint_word(), terminal::harmless(&hint));
+            terminal::tell(format_args!("{}: {}", terminal::hint_word(), terminal::harmless(&hint)));
         }
         ExitCode::from(self.status)
     }
