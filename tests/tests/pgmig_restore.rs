@@ -393,3 +393,19 @@ fn an_output_that_nobody_reads_is_no_success_and_no_panic() {
     let _ = Run::of(job.command().stderr(closed())).done();
     target.assert_restored(&SOURCE.expected(Utf8, &MAPPING));
 }
+
+#[test]
+fn a_key_that_rows_kept_in_the_target_have_stops_and_says_so() {
+    // The internal tenant of the target keeps its rows, one of them under a number of the archive.
+    let target = Target::on(15, Utf8, OldRows::Some)
+        .after(&format!("insert into webhook values (11, '{INTERNAL}', null, null, null)"));
+    let job = Job::new(&SOURCE.archive, &target);
+    let _ = job.run(&[]).failed(&["load rows into public.webhook", "webhook_pkey", INTERNAL]);
+    target.assert_unchanged();
+    // The way out that it names: the archive's internal tenant replaces the target's.
+    let mut mapping = MAPPING.to_vec();
+    mapping.push(("3d2f1c0a-9b8e-4f7d-8a6c-5e4d3c2b1a09", INTERNAL));
+    job.map(&mapping);
+    let _ = job.run(&[]).done();
+    assert_eq!(target.psql(&format!("select count(*) from webhook where instance_id = '{INTERNAL}'")), "3");
+}

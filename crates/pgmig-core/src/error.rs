@@ -173,7 +173,7 @@ impl DatabaseError {
                 Some(code) if *code == SqlState::OUT_OF_MEMORY => {
                     "let the server's administrator raise `max_locks_per_transaction`, and restart the server"
                 }
-                Some(_) => return None,
+                Some(_) => "correct what the server says, then run the same command again",
             },
         };
         Some(text.to_owned())

@@ -28,6 +28,8 @@ pub(crate) struct Work {
     pub(crate) large_object_columns: Vec<ColumnName>,
     /// IDs that must be in no ID column of the target afterwards.
     pub(crate) gone: Vec<InstanceId>,
+    /// The internal tenants of the target whose rows stay.
+    pub(crate) kept: Vec<InstanceId>,
 }
 
 /// A table whose rows are counted before the commit.

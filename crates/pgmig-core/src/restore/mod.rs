@@ -144,7 +144,8 @@ async fn run(
     let objects = LargeObjectWriter::prepare(plan, owner, &session).await?;
     erase(plan, &session).await?;
     observe(Event::Step(Step::Load));
-    load::load(plan, archive, objects, transaction, report, observe).await?;
+    let loaded = load::load(plan, archive, objects, transaction, report, observe).await;
+    loaded.map_err(|e| taken_key(e, plan))?;
     observe(Event::Step(Step::Sequences));
     set_sequences(plan, &session).await?;
     observe(Event::Step(Step::PutBack));
@@ -223,6 +224,24 @@ async fn erase(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
         session.run(&format!("erase rows of {}", erase.table), &sql).await?;
     }
     Ok(())
+}
+
+/// A key that is there already is one of the rows that the target keeps.
+fn taken_key(error: Error, plan: &Plan) -> Error {
+    use tokio_postgres::error::SqlState;
+
+    let kept: Vec<_> = plan.work.kept.iter().map(ToString::to_string).collect();
+    match error {
+        Error::Database(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) && !kept.is_empty() => {
+            let hint = format!(
+                "the target keeps the rows of its internal tenants, and one of them may have this key; map the archive's \
+                 internal tenant to {}, whose rows are then replaced",
+                kept.join(" or ")
+            );
+            error.with_hint(hint).into()
+        }
+        error => error,
+    }
 }
 
 async fn set_sequences(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
