@@ -13,20 +13,10 @@ use crate::error::{DatabaseError, Error};
 use crate::names::{quote_always, sql_literal};
 use crate::plan::{Plan, erased_large_objects_sql};
 
-/// Removes the large objects that erased rows refer to. Those that the archive has
-/// too are written anew later.
-pub(super) async fn erase(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
-    let oids = erased_large_objects_sql(&plan.erase, &plan.work.large_object_columns);
-    let sql =
-        format!("select count(lo_unlink(o.oid)) from ({oids}) as o where o.oid not in (select unnest($1::oid[]))");
-    session.query("erase large objects of the target", &sql, &[&plan.large_objects.oids]).await?;
-    Ok(())
-}
-
 /// Writes the archive's large objects.
 pub(super) struct LargeObjectWriter {
-    /// Those that the target has, to be written anew.
-    existing: HashSet<u32>,
+    /// Those that the target has already, under the right owner.
+    reused: HashSet<u32>,
     /// The role that new ones belong to, when it is not ours.
     owner: Option<String>,
     /// The one that is being written, and how much of it is.
@@ -40,19 +30,34 @@ impl LargeObjectWriter {
     pub(super) async fn prepare(plan: &Plan, owner: &str, session: &Session<'_>) -> Result<Self, Error> {
         let doing = "look up the large objects of the target";
         let oids = erased_large_objects_sql(&plan.erase, &plan.work.large_object_columns);
-        let sql = format!("select o.oid from ({oids}) as o where o.oid in (select unnest($1::oid[]))");
-        let rows = session.query(doing, &sql, &[&plan.large_objects.oids]).await?;
-        let existing = rows.iter().map(|row| row.get(0)).collect();
+        let sql = format!(
+            "select m.oid from pg_largeobject_metadata as m
+              where m.oid in ({oids}) and m.oid in (select unnest($1::oid[]))
+                and m.lomowner = coalesce((select r.oid from pg_roles as r where r.rolname = $2), m.lomowner)"
+        );
+        let rows = session.query(doing, &sql, &[&plan.large_objects.oids, &owner]).await?;
+        let reused = rows.iter().map(|row| row.get(0)).collect();
         let sql = format!("select current_user <> r.rolname from pg_roles r where r.rolname = {}", sql_literal(owner));
         let rows = session.query("look up the owner of the large objects", &sql, &[]).await?;
         let owner = rows.iter().any(|row| row.get(0)).then(|| quote_always(owner));
-        Ok(Self { existing, owner, open: None })
+        Ok(Self { reused, owner, open: None })
+    }
+
+    /// Removes the large objects that erased rows refer to and those that the
+    /// archive has, unless they are written anew later.
+    pub(super) async fn erase(&self, plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
+        let oids = erased_large_objects_sql(&plan.erase, &plan.work.large_object_columns);
+        let sql =
+            format!("select count(lo_unlink(o.oid)) from ({oids}) as o where o.oid not in (select unnest($2::oid[]))");
+        let reused: Vec<u32> = self.reused.iter().copied().collect();
+        session.query("erase large objects of the target", &sql, &[&plan.large_objects.oids, &reused]).await?;
+        Ok(())
     }
 
     /// Begins the large object `oid`, empty.
     pub(super) async fn begin(&mut self, oid: u32, transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
         // 131072 is INV_WRITE. The descriptor ends with the transaction, unless it is closed.
-        let sql = if self.existing.contains(&oid) {
+        let sql = if self.reused.contains(&oid) {
             format!(
                 "select lo_truncate(d.fd, 0), lo_close(d.fd) from (select lo_open({oid}, 131072) as fd offset 0) as d"
             )

@@ -142,7 +142,7 @@ async fn run(
     set_aside(plan, &session).await?;
     observe(Event::Step(Step::Erase));
     let objects = LargeObjectWriter::prepare(plan, owner, &session).await?;
-    erase(plan, &session).await?;
+    erase(plan, &objects, &session).await?;
     observe(Event::Step(Step::Load));
     let loaded = load::load(plan, archive, objects, transaction, report, observe).await;
     loaded.map_err(|e| taken_key(e, plan))?;
@@ -208,10 +208,10 @@ async fn set_aside(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn erase(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
+async fn erase(plan: &Plan, objects: &LargeObjectWriter, session: &Session<'_>) -> Result<(), Error> {
     if plan.large_objects.erased > 0 {
         // Before the rows: they tell which large objects are theirs.
-        large_objects::erase(plan, session).await?;
+        objects.erase(plan, session).await?;
     }
     let (empty, partly): (Vec<_>, Vec<_>) = plan.erase.iter().partition(|erase| erase.rows_kept == 0);
     if !empty.is_empty() {
