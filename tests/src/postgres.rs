@@ -119,6 +119,11 @@ impl Server {
         server
     }
 
+    /// The folder that is removed with the server.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The server of this version that all tests of this process share; give your database a name of its own.
     ///
     /// # Panics

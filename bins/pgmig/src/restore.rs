@@ -164,12 +164,14 @@ async fn act(
 }
 
 fn finish(report: &Report, file: Option<ReportFile>, options: &RestoreOptions) -> Result<(), Failure> {
+    // Each of the two is done whatever becomes of the other: the restore cannot be repeated.
     let written = file.map_or(Ok(()), |file| file.write(report));
-    match options.output {
-        OutputFormat::Text => print(&format!("\n{}", text::report(report)))?,
-        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n"))?,
-    }
+    let printed = match options.output {
+        OutputFormat::Text => print(&format!("\n{}", text::report(report))),
+        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n")),
+    };
     written?;
+    printed?;
     step(format_args!("committed; the report is in {}", options.report.display()));
     Ok(())
 }

@@ -11,6 +11,7 @@ use crate::id_sql::names_one_of;
 use crate::instance_id::InstanceId;
 use crate::names::{TableName, quote_always, sql_table};
 use crate::profile::Profile;
+use crate::tenant::Tenant;
 
 /// A table of the target whose rows are erased.
 #[derive(Debug, Clone, Serialize)]
@@ -54,9 +55,11 @@ pub(super) async fn plan_erase(
     profile: &Profile,
     layout: &Layout<'_>,
     target_ids: &[IdColumn],
+    tenants: &[Tenant],
     kept: &[InstanceId],
 ) -> Result<Vec<PlannedErase>, Error> {
-    let ownership = Ownership { catalog, target_ids, kept };
+    let erased = tenants.iter().map(|tenant| &tenant.id).filter(|id| !kept.contains(id)).collect();
+    let ownership = Ownership { catalog, target_ids, kept, erased };
     let mut erase = Vec::new();
     for table in &layout.erased {
         let listing = catalog.ancestry(table).any(|above| profile.tenants.table.matches(&above.name));
@@ -84,6 +87,8 @@ struct Ownership<'a> {
     target_ids: &'a [IdColumn],
     /// The tenants whose rows stay.
     kept: &'a [InstanceId],
+    /// The tenants whose rows do not.
+    erased: Vec<&'a InstanceId>,
 }
 
 impl Ownership<'_> {
@@ -108,7 +113,14 @@ impl Ownership<'_> {
             return None;
         }
         let kept: Vec<_> = self.kept.iter().collect();
-        let mut conditions: Vec<_> = self.id_columns(table).map(|id| names_one_of(alias, id, &kept)).collect();
+        let names =
+            |ids: &[&InstanceId]| -> Vec<_> { self.id_columns(table).map(|id| names_one_of(alias, id, ids)).collect() };
+        let mut conditions = names(&kept);
+        if !conditions.is_empty() && !self.erased.is_empty() {
+            // A row that names both goes: what it is about of the other one is gone.
+            let (kept, erased) = (conditions.join(" or "), names(&self.erased).join(" or "));
+            return Some(format!("(({kept}) and ({erased}) is not true)"));
+        }
         if conditions.is_empty() {
             path.push(table.oid);
             for (key, parent) in self.parents(table) {

@@ -142,7 +142,7 @@ impl Plan {
 
         let target_ids = id_columns::find(&Schema::of_target(catalog), profile, &[])?;
         let kept = kept_tenants(target, &mapping);
-        let erase = plan_erase(client, catalog, profile, &layout, &target_ids, &kept).await?;
+        let erase = plan_erase(client, catalog, profile, &layout, &target_ids, &target.tenants, &kept).await?;
         let large_object_columns = large_object_columns(catalog, &erase);
         let large_objects = plan_large_objects(client, &found, &erase, &large_object_columns).await?;
         let affected = affected_tables(catalog, &layout);
