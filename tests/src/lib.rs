@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
-pub use tools::{Compression, DumpOptions, PgTools};
+pub use tools::{Compression, DumpOptions, PgTools, cache};
 
 /// The path of a file in `tests/fixtures`.
 ///
