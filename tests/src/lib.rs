@@ -33,7 +33,7 @@ use std::path::{Path, PathBuf};
 pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
-pub use tools::{Compression, DumpOptions, PgTools};
+pub use tools::{Compression, DumpOptions, PgTools, cache};
 
 // The examples of the README are compiled, like those of the documentation.
 #[cfg(doctest)]

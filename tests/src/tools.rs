@@ -177,8 +177,13 @@ impl DumpOptions {
     }
 }
 
-// The folder in which `scripts/test-servers.sh` installs; the rule is told there.
-fn cache() -> PathBuf {
+/// The folder in which `scripts/test-servers.sh` installs; the rule is told there. What takes long
+/// to make and is the same every time can be kept in it.
+///
+/// # Panics
+///
+/// When there is no home folder to look in.
+pub fn cache() -> PathBuf {
     if let Some(cache) = env::var_os("PGMIG_TEST_CACHE").filter(|cache| !cache.is_empty()) {
         cache.into()
     } else if is_root() {

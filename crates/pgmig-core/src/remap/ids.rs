@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, MatchKind};
 use uuid::Uuid;
 
+use super::finder::Finder;
 use crate::instance_id::InstanceId;
 
 /// What becomes of a source ID.
@@ -26,7 +26,7 @@ pub(crate) struct IdMap {
     uuids: HashMap<Uuid, usize>,
     texts: HashMap<Box<[u8]>, usize>,
     /// Searches for the IDs that do not stay, in every spelling; `None` when all stay.
-    finder: Option<AhoCorasick>,
+    finder: Option<Finder>,
     /// For each pattern of `finder` the ID and how it is spelt.
     patterns: Vec<(usize, Spelling)>,
 }
@@ -72,14 +72,7 @@ impl IdMap {
                 pattern(hex(id.as_str()), Spelling::HexOfText);
             }
         }
-        let finder = (!patterns.is_empty()).then(|| {
-            // Longest first, so that an ID that another one begins with is not taken for it.
-            AhoCorasick::builder()
-                .ascii_case_insensitive(true)
-                .match_kind(MatchKind::LeftmostLongest)
-                .build(&spellings)
-                .unwrap_or_else(|e| unreachable!("IDs of at most 256 characters make an automaton: {e}"))
-        });
+        let finder = (!patterns.is_empty()).then(|| Finder::new(spellings));
         Self { ids, uuids, texts, finder, patterns }
     }
 
@@ -104,15 +97,14 @@ impl IdMap {
 
     /// Whether `text` may hold an ID that does not stay.
     pub(crate) fn may_occur_in(&self, text: &[u8]) -> bool {
-        self.finder.as_ref().is_some_and(|finder| finder.is_match(text))
+        self.finder.as_ref().is_some_and(|finder| finder.find_iter(text).next().is_some())
     }
 
     /// The IDs that do not stay and occur within `text`, which is COPY text or plain.
     pub(crate) fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Occurrence> + 'a {
         let matches = self.finder.iter().flat_map(move |finder| finder.find_iter(text));
-        matches.filter_map(move |found| {
-            let (id, spelling) = self.patterns[found.pattern().as_usize()];
-            let range = found.range();
+        matches.filter_map(move |(pattern, range)| {
+            let (id, spelling) = self.patterns[pattern];
             let word = self.ids[id].0.uuid().is_none();
             let stands_alone = !starts_within_escape(text, range.start) && (!word || is_word(text, &range));
             stands_alone.then_some(Occurrence { range, id, spelling })

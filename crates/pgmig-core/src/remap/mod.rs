@@ -1,5 +1,6 @@
 //! Replacing instance IDs in rows of COPY text.
 
+mod finder;
 mod ids;
 mod literal;
 mod row;
