@@ -74,16 +74,15 @@ static COURSE: LazyLock<Course> = LazyLock::new(|| {
 });
 
 impl Course {
-    /// Places at which something breaks, all before the commit: in each step, and many while rows are loaded.
-    fn places(&self) -> Vec<(&'static str, u64)> {
+    /// Places at which something breaks, all before the commit: so many in each step, the last byte of each
+    /// among them, and more while rows are loaded.
+    fn places(&self, in_each: u64) -> Vec<(&'static str, u64)> {
         let ends = self.steps.iter().skip(1).map(|&(_, begin)| begin);
-        let spans = self.steps.iter().zip(ends);
         let mut places = Vec::new();
-        for (&(step, begin), end) in spans {
-            // The last byte of a step is the one that matters most.
-            let count = if step.contains("load") { places_in(8, 100) } else { places_in(2, 12) };
+        for (&(step, begin), end) in self.steps.iter().zip(ends) {
             assert!(end > begin, "no byte is sent to {step}");
-            places.extend((0..count).map(|number| (step, begin + (end - begin - 1) * number / (count - 1).max(1))));
+            let count = if step.starts_with("load") { 4 * in_each } else { in_each };
+            places.extend((1..=count).map(|number| (step, begin + (end - begin - 1) * number / count)));
         }
         places
     }
@@ -122,7 +121,7 @@ impl Stalled {
 #[test]
 fn a_kill_in_any_step_leaves_the_target_as_it_was() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
-    for (step, bytes) in COURSE.places() {
+    for (step, bytes) in COURSE.places(places_in(1, 12)) {
         let proxy = CutProxy::start(target.server.port());
         proxy.stall_after(bytes);
         let job = Job::via(&SOURCE.archive, &target, proxy.port());
@@ -170,7 +169,7 @@ fn a_kill_at_any_moment_leaves_all_or_nothing() {
 #[test]
 fn a_connection_cut_at_any_byte_leaves_the_target_as_it_was() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
-    for (step, bytes) in COURSE.places() {
+    for (step, bytes) in COURSE.places(places_in(2, 24)) {
         let proxy = CutProxy::start(target.server.port());
         proxy.cut_after(bytes.max(1));
         let run = Job::via(&SOURCE.archive, &target, proxy.port()).run(&[]);
@@ -245,7 +244,9 @@ fn a_server_that_crashes_leaves_the_target_as_it_was() {
 
 #[test]
 fn a_full_disk_leaves_the_target_as_it_was() {
-    let options = ServerOptions { disk_bytes: Some(192 << 20), ..Default::default() };
+    // Rows without a log: it is the table that finds the disk full. The log would take the server down.
+    let config = ["wal_level = minimal", "max_wal_senders = 0"].map(str::to_owned).to_vec();
+    let options = ServerOptions { disk_bytes: Some(192 << 20), config, ..Default::default() };
     let server: &'static Server = Box::leak(Box::new(Server::start_with(&PgTools::major(15), &options)));
     let target = Target::in_server(server, Store::Utf8, OldRows::Some);
     // 30 MB that do not compress
