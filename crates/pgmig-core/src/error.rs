@@ -156,7 +156,9 @@ impl DatabaseError {
             (Outcome::Unknown, _) => {
                 "look at the target before anything else: if the restored tenants are there, it was committed"
             }
-            (Outcome::Unchanged, None) => "check that the server runs and can be reached, then run the same command again",
+            (Outcome::Unchanged, None) => {
+                "check that the server runs and can be reached, then run the same command again"
+            }
             (Outcome::Unchanged, Some(error)) => {
                 let words = format!("{} {}", error.message(), error.hint().unwrap_or_default());
                 next_step(&self.doing, error.code(), &words)
@@ -229,7 +231,9 @@ fn next_step(doing: &str, code: &SqlState, words: &str) -> &'static str {
              target, and their schema versions"
         }
         _ if class == "23" => "compare the constraints of the table in the source and in the target",
-        _ if class == "53" => "let the server's administrator look at what it is short of, then run the same command again",
+        _ if class == "53" => {
+            "let the server's administrator look at what it is short of, then run the same command again"
+        }
         _ => "correct what the server says, then run the same command again",
     }
 }
@@ -245,8 +249,10 @@ impl Words {
     fn of(code: &SqlState, message: &str, detail: Option<&str>, context: Option<&str>) -> Self {
         let class = code.code().get(..2).unwrap_or_default();
         // Which key it is one has to know; whole rows are not needed.
-        let is_about_keys =
-            matches!(*code, SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION | SqlState::EXCLUSION_VIOLATION);
+        let is_about_keys = matches!(
+            *code,
+            SqlState::UNIQUE_VIOLATION | SqlState::FOREIGN_KEY_VIOLATION | SqlState::EXCLUSION_VIOLATION
+        );
         // These quote names and bytes, not values.
         let quotes_names = matches!(*code, SqlState::BAD_COPY_FILE_FORMAT | SqlState::CHARACTER_NOT_IN_REPERTOIRE);
         Self {
