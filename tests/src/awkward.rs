@@ -26,13 +26,32 @@ pub const INTERNAL: &str = "4c5d6e7f-0a1b-4c2d-8e3f-9a0b1c2d3e4f";
 /// The version that the target's `schema_info` has; the archive's has another one.
 pub const TARGET_SCHEMA_VERSION: &str = "4.3.7.3";
 
+/// A variant of the awkward store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Store {
+    /// In a database in UTF8, with characters beyond Latin-1 in rows and names.
+    Utf8,
+    /// In a database in UTF8, with no character beyond Latin-1.
+    Utf8Plain,
+    /// In a database in LATIN1.
+    Latin1,
+}
+
+impl Store {
+    fn encoding(self) -> &'static str {
+        match self {
+            Self::Utf8 | Self::Utf8Plain => "UTF8",
+            Self::Latin1 => "LATIN1",
+        }
+    }
+}
+
 /// An archive of the awkward store, and a fingerprint of what has to come of it.
 #[derive(Debug)]
 pub struct Source {
     /// The archive.
     pub archive: TempPath,
     server: &'static Server,
-    encoding: &'static str,
 }
 
 /// A database of an awkward target, which is dropped at the end.
@@ -57,36 +76,27 @@ pub enum OldRows {
 
 impl Source {
     /// Dumps the awkward store on the shared server of a version by its own `pg_dump`.
-    pub fn dump(major: u32, encoding: &'static str, how: &DumpOptions) -> Self {
+    pub fn dump(major: u32, store: Store, how: &DumpOptions) -> Self {
         let server = Server::shared(major);
-        let database = template(server, &format!("awkward source {encoding}"), |database| {
-            server.create_database(database, encoding);
-            server.psql_file(database, &fixture("awkward.sql"), &[]);
-            if encoding == "UTF8" {
-                server.psql_file(database, &fixture("awkward-schema-utf8.sql"), &[]);
-                server.psql_file(database, &fixture("awkward-data-utf8.sql"), &[]);
-            }
-        });
-        Self { archive: server.tools().dump(server, &database, how), server, encoding }
+        Self { archive: server.tools().dump(server, &source(server, store), how), server }
     }
 
-    /// The same with more SQL before the dump.
+    /// Dumps it with more SQL run in it, on the shared server of version 15.
     pub fn dump_after(sql: &str, how: &DumpOptions) -> Self {
-        let plain = Self::dump(15, "UTF8", &DumpOptions::seekable());
-        let (server, encoding) = (plain.server, plain.encoding);
-        let database = copy_of(server, &format!("awkward source {encoding}"));
+        let server = Server::shared(15);
+        let database = copy_of(server, &source(server, Store::Utf8));
         server.psql(&database, sql);
         let archive = server.tools().dump(server, &database, how);
         server.drop_database(&database);
-        Self { archive, server, encoding }
+        Self { archive, server }
     }
 
     /// The data that `pg_restore` into an empty database gives, and the documented UPDATEs after it: one
     /// for each pair of the mapping and each column, and the rows of the other tenants deleted. Without
     /// the table `schema_info`, which a restore leaves alone.
-    pub fn expected(&self, mapping: &[(&str, &str)]) -> Fingerprint {
+    pub fn expected(&self, encoding: Store, mapping: &[(&str, &str)]) -> Fingerprint {
         let (server, database) = (self.server, unique("updated"));
-        server.create_database(&database, self.encoding);
+        server.create_database(&database, encoding.encoding());
         server.tools().restore(server, &database, &self.archive, &[]);
         server.psql(&database, &updates(mapping));
         let data = Fingerprint::of(server, &database).data();
@@ -97,14 +107,14 @@ impl Source {
 
 impl Target {
     /// A target in a database of its own on the shared server of a version.
-    pub fn on(major: u32, encoding: &'static str, old_rows: OldRows) -> Self {
-        Self::in_server(Server::shared(major), encoding, old_rows)
+    pub fn on(major: u32, store: Store, old_rows: OldRows) -> Self {
+        Self::in_server(Server::shared(major), store, old_rows)
     }
 
     /// The same on a server of the caller's.
-    pub fn in_server(server: &'static Server, encoding: &'static str, old_rows: OldRows) -> Self {
-        let template_name = template(server, &format!("awkward target {encoding} {old_rows:?}"), |database| {
-            fill_target(server, database, encoding, old_rows);
+    pub fn in_server(server: &'static Server, store: Store, old_rows: OldRows) -> Self {
+        let template_name = template(server, &format!("awkward target {store:?} {old_rows:?}"), |database| {
+            fill_target(server, database, store, old_rows);
         });
         let database = copy_of(server, &template_name);
         let before = Fingerprint::of(server, &database);
@@ -183,11 +193,21 @@ pub fn write_mapping(file: &Path, mapping: &[(&str, &str)]) {
     std::fs::write(file, text).expect("the folder is writable");
 }
 
-/// Fills an empty or missing database as a target.
-pub fn fill_target(server: &Server, database: &str, encoding: &str, old_rows: OldRows) {
-    server.create_database(database, encoding);
+fn source(server: &'static Server, store: Store) -> String {
+    template(server, &format!("awkward source {store:?}"), |database| {
+        server.create_database(database, store.encoding());
+        server.psql_file(database, &fixture("awkward.sql"), &[]);
+        if store == Store::Utf8 {
+            server.psql_file(database, &fixture("awkward-schema-utf8.sql"), &[]);
+            server.psql_file(database, &fixture("awkward-data-utf8.sql"), &[]);
+        }
+    })
+}
+
+fn fill_target(server: &Server, database: &str, store: Store, old_rows: OldRows) {
+    server.create_database(database, store.encoding());
     server.psql_file(database, &fixture("awkward-schema.sql"), &[]);
-    if encoding == "UTF8" {
+    if store == Store::Utf8 {
         server.psql_file(database, &fixture("awkward-schema-utf8.sql"), &[]);
     }
     // Rows of the internal tenant stay; their numbers are not to be the archive's.
@@ -274,5 +294,6 @@ pub fn copy_of(server: &Server, database: &str) -> String {
 
 fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
-    format!("{what} {}", NUMBER.fetch_add(1, Relaxed))
+    // Always as long, so that sessions take as many bytes whatever the database.
+    format!("{what} {:05}", NUMBER.fetch_add(1, Relaxed))
 }

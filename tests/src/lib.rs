@@ -21,6 +21,7 @@
 
 pub mod awkward;
 mod fingerprint;
+pub mod pgmig;
 mod postgres;
 mod proxy;
 pub mod resource_controller;
@@ -33,6 +34,11 @@ pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
 pub use tools::{Compression, DumpOptions, PgTools, cache};
+
+// The examples of the README are compiled, like those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
 
 /// The path of a file in `tests/fixtures`.
 ///

@@ -18,7 +18,7 @@ use crate::{
 /// The superuser of every server here.
 const SUPERUSER: &str = "postgres";
 /// The password of every role here. The blank and the quote are there to be in somebody's way.
-const PASSWORD: &str = "se cr'et";
+pub(crate) const PASSWORD: &str = "se cr'et";
 /// The role that owns the databases, as in the product.
 const OWNER: &str = "store";
 
@@ -117,6 +117,11 @@ impl Server {
         }
         server.psql("postgres", &format!("create role {OWNER} login password {}", literal(PASSWORD)));
         server
+    }
+
+    /// The folder that is removed with the server.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// The server of this version that all tests of this process share; give your database a name of its own.

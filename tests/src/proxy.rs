@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     thread,
+    time::Duration,
 };
 
 /// A TCP proxy on loopback in front of a server, which can cut every connection at a chosen byte.
@@ -24,6 +25,8 @@ struct State {
     from_client: AtomicU64,
     from_server: AtomicU64,
     cut_at: AtomicU64,
+    stall_at: AtomicU64,
+    delay_ms: AtomicU64,
     cut: AtomicBool,
     stopped: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
@@ -42,6 +45,8 @@ impl CutProxy {
             from_client: AtomicU64::new(0),
             from_server: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),
+            stall_at: AtomicU64::new(u64::MAX),
+            delay_ms: AtomicU64::new(0),
             cut: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             streams: Mutex::default(),
@@ -81,6 +86,22 @@ impl CutProxy {
         self.state.cut_at.store(self.bytes_from_clients() + bytes, SeqCst);
     }
 
+    /// Passes nothing on any more, and closes nothing, once clients have sent `bytes` more than until now:
+    /// a network that is gone. [`CutProxy::heal`] or a cut ends it.
+    pub fn stall_after(&self, bytes: u64) {
+        self.state.stall_at.store(self.bytes_from_clients() + bytes, SeqCst);
+    }
+
+    /// Holds what clients send for a while before it is counted and passed on.
+    pub fn slow_down(&self, delay: Duration) {
+        self.state.delay_ms.store(u64::try_from(delay.as_millis()).expect("a short delay"), SeqCst);
+    }
+
+    /// Whether everything has been passed on that a stall lets through.
+    pub fn is_stalled(&self) -> bool {
+        self.bytes_from_clients() >= self.state.stall_at.load(SeqCst)
+    }
+
     /// Cuts all connections now.
     pub fn cut(&self) {
         self.state.cut();
@@ -94,6 +115,7 @@ impl CutProxy {
     /// Lets connections through again.
     pub fn heal(&self) {
         self.state.cut_at.store(u64::MAX, SeqCst);
+        self.state.stall_at.store(u64::MAX, SeqCst);
         self.state.cut.store(false, SeqCst);
     }
 }
@@ -131,7 +153,26 @@ impl State {
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let mut pass = read;
             if from_client {
+                let delay = self.delay_ms.load(SeqCst);
+                if delay > 0 {
+                    thread::sleep(Duration::from_millis(delay));
+                }
                 let sent = count.load(SeqCst);
+                let stall_at = self.stall_at.load(SeqCst);
+                if sent + read as u64 > stall_at {
+                    let pass = usize::try_from(stall_at.saturating_sub(sent)).unwrap_or(usize::MAX);
+                    to.write_all(&buffer[..pass]).ok();
+                    count.fetch_add(pass as u64, SeqCst);
+                    while self.stall_at.load(SeqCst) == stall_at {
+                        if self.cut.load(SeqCst) || self.stopped.load(SeqCst) {
+                            return;
+                        }
+                        thread::sleep(Duration::from_millis(5));
+                    }
+                    to.write_all(&buffer[pass..read]).ok();
+                    count.fetch_add((read - pass) as u64, SeqCst);
+                    continue;
+                }
                 let allowed = self.cut_at.load(SeqCst).saturating_sub(sent);
                 pass = read.min(usize::try_from(allowed).unwrap_or(usize::MAX));
             }

@@ -80,7 +80,10 @@ impl PgTools {
         if let Some(method) = how.compression {
             assert!(self.compressions().contains(&method), "pg_dump {} here cannot write {method:?}", self.major);
         }
-        let file = tempfile::Builder::new().prefix("pgmig-").suffix(".dump").tempfile().expect("a temporary file");
+        // In the server's folder, which goes when the process ends: a dump held in a `static` is never dropped.
+        let mut file = tempfile::Builder::new();
+        file.prefix("pgmig-").suffix(".dump");
+        let file = file.tempfile_in(server.folder()).expect("a temporary file");
         let (mut file, path) = file.into_parts();
         let mut dump = server.client(self, "pg_dump", database);
         dump.arg("-Fc").args(how.compression.map(Compression::option)).args(&how.args);

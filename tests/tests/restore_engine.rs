@@ -10,7 +10,7 @@ use pgmig_core::plan::{Plan, PlanOptions};
 use pgmig_core::profile::Profile;
 use pgmig_core::restore::{Event, Report, Step, restore};
 use pgmig_core::target;
-use pgmig_tests::awkward::{self, MAPPING, OldRows, Source, Target};
+use pgmig_tests::awkward::{self, MAPPING, OldRows, Source, Store, Target};
 use pgmig_tests::{CutProxy, DumpOptions};
 
 /// The steps of the transaction, in order.
@@ -64,10 +64,10 @@ async fn run(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_gives_what_pg_restore_and_the_updates_give() {
-    for encoding in ["UTF8", "LATIN1"] {
-        let source = Source::dump(15, encoding, &DumpOptions::piped());
+    for store in [Store::Utf8, Store::Latin1] {
+        let source = Source::dump(15, store, &DumpOptions::piped());
         for old_rows in [OldRows::None, OldRows::Some] {
-            let target = Target::on(15, encoding, old_rows);
+            let target = Target::on(15, store, old_rows);
             let mut steps = Vec::new();
             let port = target.server.port();
             let report = run(&source.archive, &target, port, &MAPPING, |event| {
@@ -76,19 +76,19 @@ async fn a_restore_gives_what_pg_restore_and_the_updates_give() {
                 }
             })
             .await
-            .unwrap_or_else(|e| panic!("{encoding}, {old_rows:?}: {e}"));
+            .unwrap_or_else(|e| panic!("{store:?}, {old_rows:?}: {e}"));
             assert_eq!(steps, STEPS);
-            target.assert_restored(&source.expected(&MAPPING));
+            target.assert_restored(&source.expected(store, &MAPPING));
             assert!(report.verification.tables >= 20, "{:?}", report.verification);
-            assert_eq!(report.verification.rows.to_string(), target.psql(ALL_ROWS), "{encoding}, {old_rows:?}");
+            assert_eq!(report.verification.rows.to_string(), target.psql(ALL_ROWS), "{store:?}, {old_rows:?}");
         }
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_breaks_in_any_step_leaves_the_target_as_it_was() {
-    let source = Source::dump(15, "UTF8", &DumpOptions::seekable());
-    let target = Target::on(15, "UTF8", OldRows::Some);
+    let source = Source::dump(15, Store::Utf8, &DumpOptions::seekable());
+    let target = Target::on(15, Store::Utf8, OldRows::Some);
     for step in STEPS {
         let proxy = CutProxy::start(target.server.port());
         let cut_at = |event: Event<'_>| {
@@ -103,5 +103,5 @@ async fn a_connection_that_breaks_in_any_step_leaves_the_target_as_it_was() {
     // nothing is left locked
     let port = target.server.port();
     run(&source.archive, &target, port, &MAPPING, |_| {}).await.expect("the way is free");
-    target.assert_restored(&source.expected(&MAPPING));
+    target.assert_restored(&source.expected(Store::Utf8, &MAPPING));
 }

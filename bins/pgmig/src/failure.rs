@@ -36,14 +36,26 @@ impl Failure {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
-        let error = format!("{:#}", self.error);
-        eprintln!("{}: {}", terminal::error_word(), terminal::harmless(&error));
+        terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&message(&self.error))));
         let hint = self.hint.clone().or_else(|| hint_of(&self.error));
         if let Some(hint) = hint {
-            eprintln!("{}: {}", terminal::hint_word(), terminal::harmless(&hint));
+            terminal::tell(format_args!("{}: {}", terminal::hint_word(), terminal::harmless(&hint)));
         }
         ExitCode::from(self.status)
     }
+}
+
+/// The error and its causes, without those that are part of what is said already.
+fn message(error: &anyhow::Error) -> String {
+    let mut message = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if message.is_empty() {
+            message = cause;
+        } else if !message.contains(&cause) {
+            message = format!("{message}: {cause}");
+        }
+    }
+    message
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

@@ -25,6 +25,14 @@ struct Instances {
     details: Vec<ServiceInstance>,
 }
 
+impl Instances {
+    /// Those that a person may choose.
+    fn for_users(&self) -> Self {
+        let provisioned = self.provisioned.iter().filter(|instance| !instance.internal).cloned().collect();
+        Self { provisioned, details: self.details.clone(), ..*self }
+    }
+}
+
 pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &Target) -> Result<Mapping, Failure> {
     // Before anybody waits for the network: what is wrong with the file is wrong anyhow.
     let file = match &options.mapping {
@@ -42,7 +50,7 @@ pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &
                     "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name";
                 return Err(Failure::new("no mapping was given, and there is no terminal to ask for one", hint));
             };
-            let file = prompt(&mut terminal, tenants, &instances)?;
+            let file = prompt(&mut terminal, tenants, &instances.for_users())?;
             let written = file.write_to(Path::new(ENTERED))?;
             if let Some(kept) = written.kept {
                 warn(format_args!("the {ENTERED} that was there is now {}", kept.display()));
@@ -65,7 +73,7 @@ async fn instances(options: &RestoreOptions, target: &Target) -> Result<Instance
     let details = client.instances().await?;
     let provisioned = details
         .iter()
-        .map(|instance| ProvisionedInstance { id: instance.guid.clone(), name: instance.name.clone() })
+        .map(|instance| ProvisionedInstance { id: instance.guid.clone(), name: instance.name.clone(), internal: false })
         .collect();
     Ok(Instances { provisioned, provisioned_by: "the Resource Controller", details })
 }
@@ -112,7 +120,7 @@ fn choose(
     let suggestion = suggestion(tenant, instances, taken);
     let default = suggestion.map_or(String::new(), |number| format!(" [{number}]"));
     loop {
-        let question = format!("Its number (d and a number: details, l: list, q: quit){default}:");
+        let question = format!("Number of the target instance (d NUMBER: details, l: list, q: quit){default}:");
         let Some(answer) = terminal.ask(&question)? else { return Err(stopped()) };
         let (details, number) = match answer.strip_prefix(['d', 'D']) {
             Some(rest) => (true, rest.trim().to_owned()),

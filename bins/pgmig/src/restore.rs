@@ -77,7 +77,11 @@ fn warn_of_security(connection: &Connection, config: &TargetConfig) {
 
 fn show_plan(plan: &Plan, options: &RestoreOptions) -> Result<(), Failure> {
     match (options.output, options.dry_run) {
-        (OutputFormat::Text, _) => print(&format!("\n{}\n", text::plan(plan)))?,
+        (OutputFormat::Text, true) => print(&format!("\n{}\n", text::plan(plan)))?,
+        // A reader that has gone away is an error here, not the quiet success that it is elsewhere.
+        (OutputFormat::Text, false) => print(&format!("\n{}\n", text::plan(plan))).map_err(|e| {
+            Failure::new(e.to_string(), "nothing was changed; run again with an output that takes the plan")
+        })?,
         (OutputFormat::Json, true) => print(&(serde_json::to_string_pretty(plan)? + "\n"))?,
         // One document on standard output: the report.
         (OutputFormat::Json, false) => {}
@@ -160,12 +164,14 @@ async fn act(
 }
 
 fn finish(report: &Report, file: Option<ReportFile>, options: &RestoreOptions) -> Result<(), Failure> {
+    // Each of the two is done whatever becomes of the other: the restore cannot be repeated.
     let written = file.map_or(Ok(()), |file| file.write(report));
-    match options.output {
-        OutputFormat::Text => print(&format!("\n{}", text::report(report)))?,
-        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n"))?,
-    }
+    let printed = match options.output {
+        OutputFormat::Text => print(&format!("\n{}", text::report(report))),
+        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n")),
+    };
     written?;
+    printed?;
     step(format_args!("committed; the report is in {}", options.report.display()));
     Ok(())
 }

@@ -20,14 +20,20 @@ pub(crate) fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
+/// A line on standard error. Whoever stops reading it does not stop us: `eprintln!`
+/// would panic, perhaps just after the commit.
+pub(crate) fn tell(line: impl std::fmt::Display) {
+    let _ = writeln!(io::stderr(), "{line}");
+}
+
 /// Tells on standard error what is being done.
 pub(crate) fn step(text: impl std::fmt::Display) {
-    eprintln!("{} {}", console::style("==>").green().for_stderr(), harmless(&text.to_string()));
+    tell(format_args!("{} {}", console::style("==>").green().for_stderr(), harmless(&text.to_string())));
 }
 
 /// A warning on standard error.
 pub(crate) fn warn(text: impl std::fmt::Display) {
-    eprintln!("{}: {}", console::style("warning").yellow().for_stderr(), harmless(&text.to_string()));
+    tell(format_args!("{}: {}", console::style("warning").yellow().for_stderr(), harmless(&text.to_string())));
 }
 
 /// Prints to standard output.

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use anyhow::Context;
 use dumpfmt::{ArchiveReader, VerifiedEntry};
+use pgmig_core::archive::ArchiveError;
 use serde::Serialize;
 
 use crate::cli::{ArchiveOptions, OutputFormat};
@@ -34,16 +34,14 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
     let (input, total): (Box<dyn Read>, u64) = if options.archive == Path::new("-") {
         (Box::new(std::io::stdin().lock()), 0)
     } else {
-        let open = || -> std::io::Result<_> {
-            let file = File::open(&options.archive)?;
-            let metadata = file.metadata()?;
-            if metadata.is_dir() {
-                return Err(std::io::Error::new(std::io::ErrorKind::IsADirectory, "it is a folder"));
-            }
-            Ok((file, metadata.len()))
-        };
-        let (file, total) =
-            open().with_context(|| format!("cannot open the archive `{}`", options.archive.display()))?;
+        let path = &options.archive;
+        let open_error = |source| ArchiveError::Open { path: path.clone(), source };
+        let file = File::open(path).map_err(open_error)?;
+        let metadata = file.metadata().map_err(open_error)?;
+        if metadata.is_dir() {
+            return Err(ArchiveError::Folder(path.clone()).into());
+        }
+        let total = metadata.len();
         (Box::new(file), total)
     };
     let bar = if total > 0 { progress::bytes(total) } else { progress::unknown_bytes() };

@@ -1,12 +1,16 @@
 //! What is in the target database: tables, columns, keys, triggers, sequences.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use tokio_postgres::{GenericClient, Row};
 
 use crate::error::DatabaseError;
 use crate::names::TableName;
+
+/// How long to wait for a lock on a table. A store that still runs holds one for ever.
+pub(crate) const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The catalog of the target database, without the system's own schemas and
 /// without what extensions own.
@@ -17,6 +21,8 @@ pub struct Catalog {
     pub server_version: i32,
     /// Ordinary and partitioned tables.
     pub tables: Vec<Table>,
+    /// The tables that extensions own.
+    pub extension_tables: Vec<TableName>,
     /// Foreign keys, those that partitions inherit left out.
     pub foreign_keys: Vec<ForeignKey>,
     /// Check and NOT NULL constraints that are marked NOT VALID, so that rows which
@@ -189,6 +195,12 @@ const SEQUENCES: &str = "
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and ";
 
+const EXTENSION_TABLES: &str = "
+    select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+     where c.relkind in ('r', 'p')
+       and exists (select from pg_depend x where x.classid = 'pg_class'::regclass and x.objid = c.oid and x.deptype = 'e')
+     order by 1, 2";
+
 /// Each materialized view that holds data with the longest way to it through
 /// others, ordinary views in between included.
 const MATERIALIZED_VIEWS: &str = "
@@ -210,14 +222,17 @@ const OURS: &str = "n.nspname !~ '^pg_' and n.nspname <> 'information_schema'
 
 impl Catalog {
     /// Reads the catalog. Sets the session's `search_path` to the system's schema, so
-    /// that the server writes every other name in definitions with its schema.
+    /// that the server writes every other name in definitions with its schema, and its
+    /// `lock_timeout`, so that another restore which holds the tables is not waited for.
     ///
     /// # Errors
     ///
     /// When the server refuses or the connection breaks.
     pub async fn read(client: &impl GenericClient) -> Result<Self, DatabaseError> {
         let failed = |e| DatabaseError::new("read the catalog of the target", e);
-        client.batch_execute("set search_path = pg_catalog, pg_temp").await.map_err(failed)?;
+        let lock_timeout = LOCK_TIMEOUT.as_millis();
+        let settings = format!("set search_path = pg_catalog, pg_temp; set lock_timeout = '{lock_timeout}ms'");
+        client.batch_execute(&settings).await.map_err(failed)?;
         let query = async |sql: String| client.query(&sql, &[]).await;
         Self::read_with(query).await.map_err(failed)
     }
@@ -271,6 +286,7 @@ impl Catalog {
         for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
             sequences.push(Sequence { name: name(&row)?, owner: row.try_get("owner")? });
         }
+        let extension_tables = query(EXTENSION_TABLES.into()).await?;
         let views = query(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
         Ok(Self {
             // The server writes digits only; 0 would be refused as too old.
@@ -278,6 +294,7 @@ impl Catalog {
             sequences,
             materialized_views: views.iter().map(name).collect::<Result<_, _>>()?,
             tables,
+            extension_tables: extension_tables.iter().map(name).collect::<Result<_, _>>()?,
             foreign_keys,
             unvalidated,
             triggers,

@@ -168,9 +168,12 @@ impl DatabaseError {
                     "let `su_username` in the target's configuration be the owner of the tables, or a superuser"
                 }
                 Some(code) if *code == SqlState::LOCK_NOT_AVAILABLE => {
-                    "another session uses the tables: scale the store deployment down to 0 replicas, then run the same command again"
+                    "another session uses the tables: scale the store deployment down to 0 replicas, wait for any other pgmig, then run the same command again"
                 }
-                Some(_) => return None,
+                Some(code) if *code == SqlState::OUT_OF_MEMORY => {
+                    "let the server's administrator raise `max_locks_per_transaction`, and restart the server"
+                }
+                Some(_) => "correct what the server says, then run the same command again",
             },
         };
         Some(text.to_owned())

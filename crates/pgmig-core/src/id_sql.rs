@@ -23,7 +23,8 @@ pub(crate) fn names_one_of(alias: &str, column: &IdColumn, ids: &[&InstanceId]) 
         IdForm::Value => is_one(&format!("{value}::text")),
         IdForm::Array => format!("exists (select from unnest({value}::text[]) as e (id) where {})", is_one("e.id")),
         IdForm::Json(path) => format!(
-            "exists (select from jsonb_path_query({value}::jsonb, {}, '{{}}', true) as e (id) where {})",
+            "exists (select from jsonb_path_query({}, {}, '{{}}', true) as e (id) where {})",
+            as_jsonb(&value),
             sql_literal(&path.to_string()),
             is_one("(e.id #>> '{}')")
         ),
@@ -36,6 +37,14 @@ pub(crate) fn names_one_of(alias: &str, column: &IdColumn, ids: &[&InstanceId]) 
             format!("lower({value}::text) like any (array[{}])", likes.join(", "))
         }
     }
+}
+
+/// A document as `jsonb`, which has no place for `\u0000` nor for what the database's encoding lacks:
+/// `json` keeps such escapes as text. They are taken out, since no ID is written with one.
+fn as_jsonb(value: &str) -> String {
+    let escapes = sql_literal(r"(\\\\)|\\u[0-9a-fA-F]{4}");
+    let without = format!("regexp_replace({value}::text, {escapes}, {}, 'g')::jsonb", sql_literal(r"\1"));
+    format!("case when pg_typeof({value}) = 'jsonb'::regtype then {value}::jsonb else {without} end")
 }
 
 fn like_escape(text: &str) -> String {

@@ -16,6 +16,10 @@ pub struct ProvisionedInstance {
     pub id: InstanceId,
     /// The name that users know.
     pub name: Option<String>,
+    /// Whether it is internal to the product. Such a one is no user's: it is a
+    /// target only when a mapping names it, and keeps its data otherwise.
+    #[serde(skip)]
+    pub internal: bool,
 }
 
 /// A mapping that fits the archive and the target: every live tenant of the
@@ -100,11 +104,11 @@ impl Mapping {
             let live = tenants.iter().filter(|tenant| tenant.is_live()).count();
             let hint = format!(
                 "the archive has {live} live instances and the target {}; create what is missing, correct the mapping, and run the same command again",
-                provisioned.len()
+                provisioned.iter().filter(|instance| !instance.internal).count()
             );
             return Err(Faults::new("the mapping does not fit", faults).with_hint(hint));
         }
-        let spare = provisioned.iter().filter(|p| !sources.contains_key(&p.id)).cloned().collect();
+        let spare = provisioned.iter().filter(|p| !p.internal && !sources.contains_key(&p.id)).cloned().collect();
         Ok(Self { mapped, left_out, spare })
     }
 
@@ -118,6 +122,7 @@ impl Mapping {
     pub fn by_name(tenants: &[Tenant], provisioned: &[ProvisionedInstance]) -> Result<MappingFile, Faults> {
         let mut faults = Vec::new();
         let mut entries = Vec::new();
+        let provisioned: Vec<_> = provisioned.iter().filter(|instance| !instance.internal).collect();
         let live: Vec<&Tenant> = tenants.iter().filter(|tenant| tenant.is_live()).collect();
         for tenant in &live {
             let Some(name) = &tenant.name else {
@@ -148,7 +153,8 @@ impl Mapping {
             if !e.is_empty() {
                 faults.push(Fault::new(e));
             }
-            let unused = provisioned.iter().filter(|p| !live.iter().any(|tenant| tenant.name == p.name));
+            let unused =
+                provisioned.iter().filter(|p| p.name.is_none() || !live.iter().any(|tenant| tenant.name == p.name));
             faults.extend(unused.map(|p| {
                 let name = p.name.as_deref().unwrap_or("(no name)");
                 Fault::new(format!("`{}`, {name}, of the target has no counterpart in the archive", p.id))
@@ -163,7 +169,13 @@ impl ProvisionedInstance {
     /// The instances that the target's own tenant table lists: live and internal ones.
     pub fn of_tenants(tenants: &[Tenant]) -> Vec<Self> {
         let provisioned = tenants.iter().filter(|tenant| tenant.state != TenantState::Deleted);
-        provisioned.map(|tenant| Self { id: tenant.id.clone(), name: tenant.name.clone() }).collect()
+        provisioned
+            .map(|tenant| Self {
+                id: tenant.id.clone(),
+                name: tenant.name.clone(),
+                internal: tenant.state == TenantState::Internal,
+            })
+            .collect()
     }
 }
 
@@ -195,6 +207,7 @@ mod tests {
         let instance = |&(id, name): &(&str, &str)| ProvisionedInstance {
             id: id.parse().unwrap(),
             name: (!name.is_empty()).then(|| name.into()),
+            internal: false,
         };
         pairs.iter().map(instance).collect()
     }

@@ -33,11 +33,13 @@ pub(super) enum Piece {
     Object(u32),
     /// Some of its bytes.
     ObjectBytes(Bytes),
+    /// The archive has been read to its end.
+    End,
 }
 
 type Sender = mpsc::Sender<Result<Piece, Error>>;
 
-/// Starts the thread. The pieces end after the archive's last block, or with an error.
+/// Starts the thread. The last piece is [`Piece::End`] or an error.
 pub(super) fn start(archive: Archive, reading: Arc<Reading>) -> mpsc::Receiver<Result<Piece, Error>> {
     let (sender, receiver) = mpsc::channel(WAITING);
     tokio::task::spawn_blocking(move || {
@@ -105,7 +107,7 @@ fn read_blocks(archive: &mut Archive, reading: &Reading, sender: &Sender) -> Res
             Block::LargeObjects(objects) => send_objects(objects, sender)?,
         }
     }
-    Ok(())
+    Ok(send(sender, Piece::End)?)
 }
 
 fn send(sender: &Sender, piece: Piece) -> Result<(), Stop> {

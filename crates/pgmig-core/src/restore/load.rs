@@ -9,6 +9,7 @@ use tokio_postgres::{CopyInSink, Transaction};
 
 use super::Event;
 use super::feed::{self, Piece};
+use super::large_objects::LargeObjectWriter;
 use super::report::{Report, RestoredTable};
 use crate::archive::Archive;
 use crate::error::{DatabaseError, Error, Faults};
@@ -18,42 +19,41 @@ use crate::plan::{Plan, PlannedTable};
 pub(super) async fn load(
     plan: &Plan,
     archive: Archive,
+    mut objects: LargeObjectWriter,
     transaction: &Transaction<'_>,
     report: &mut Report,
     observe: &mut impl FnMut(Event<'_>),
 ) -> Result<(), Error> {
     let mut pieces = feed::start(archive, plan.work.reading.clone());
     let mut copy: Option<Copy<'_>> = None;
-    let mut object: Option<Object> = None;
     while let Some(piece) = pieces.recv().await {
-        match (piece?, &mut copy, &mut object) {
-            (Piece::Table(index), _, _) => {
-                object = None;
+        match (piece?, &mut copy) {
+            (Piece::Table(index), _) => {
                 copy =
                     Some(Copy::begin(&plan.tables[index], plan.work.reading.encoding.as_deref(), transaction).await?);
             }
-            (Piece::Rows(bytes, count), Some(copy), _) => {
+            (Piece::Rows(bytes, count), Some(copy)) => {
                 copy.send(bytes, count).await?;
                 let (table, total) = (&copy.table.table, copy.table.rows_to_load());
                 observe(Event::Rows { table, sent: copy.rows, total });
             }
-            (Piece::TableEnd, _, _) => {
+            (Piece::TableEnd, _) => {
                 if let Some(copy) = copy.take() {
                     report.tables.push(copy.end().await?);
                 }
             }
-            (Piece::Object(oid), _, _) => {
-                let next = Object { oid, written: 0 };
-                next.create(transaction).await?;
+            (Piece::Object(oid), _) => {
+                objects.begin(oid, transaction).await?;
                 report.large_objects += 1;
-                object = Some(next);
             }
-            (Piece::ObjectBytes(bytes), _, Some(object)) => object.append(&bytes, transaction).await?,
-            // The feed sends rows within tables and bytes within objects only.
-            (Piece::Rows(..) | Piece::ObjectBytes(..), _, _) => {}
+            (Piece::ObjectBytes(bytes), _) => objects.append(&bytes, transaction).await?,
+            (Piece::End, _) => return Ok(()),
+            // The feed sends rows within tables only.
+            (Piece::Rows(..), None) => {}
         }
     }
-    Ok(())
+    // Without this the rows that did come would be taken for all.
+    Err(Faults::one("cannot read the archive", "the thread that reads it ended early").into())
 }
 
 /// The COPY of one table.
@@ -121,24 +121,4 @@ impl<'a> Copy<'a> {
 
 fn doing(table: &PlannedTable) -> String {
     format!("load rows into {}", table.destination)
-}
-
-/// A large object that is being written.
-struct Object {
-    oid: u32,
-    written: i64,
-}
-
-impl Object {
-    async fn create(&self, transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-        let created = transaction.query("select lo_create($1)", &[&self.oid]).await;
-        created.map(drop).map_err(|e| DatabaseError::new(format!("create large object {}", self.oid), e))
-    }
-
-    async fn append(&mut self, bytes: &[u8], transaction: &Transaction<'_>) -> Result<(), DatabaseError> {
-        let put = transaction.query("select lo_put($1, $2, $3)", &[&self.oid, &self.written, &bytes]).await;
-        put.map_err(|e| DatabaseError::new(format!("write large object {}", self.oid), e))?;
-        self.written += bytes.len() as i64;
-        Ok(())
-    }
 }

@@ -1,6 +1,7 @@
 //! Doing what a plan says: one transaction, from the first lock to the commit.
 
 mod feed;
+mod large_objects;
 mod load;
 mod report;
 mod statements;
@@ -10,17 +11,16 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use tokio_postgres::{Client, Transaction};
 
+use self::large_objects::LargeObjectWriter;
 pub use self::report::{Report, RestoredTable, Verification};
 use self::statements::Session;
 use crate::archive::Archive;
+use crate::catalog::LOCK_TIMEOUT;
 use crate::connection::{self, Connection, TargetConfig};
 use crate::error::{DatabaseError, Error, Fault, Faults, Outcome};
 use crate::id_sql::names_one_of;
 use crate::names::{TableName, quote_always, sql_literal, sql_table};
-use crate::plan::{Plan, erased_large_objects_sql};
-
-/// How long to wait for a lock on a table. A store that still runs holds one for ever.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(20);
+use crate::plan::Plan;
 
 /// What a restore is doing, for the caller to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,10 +139,11 @@ async fn run(
     observe(Event::Step(Step::SetAside));
     set_aside(plan, &session).await?;
     observe(Event::Step(Step::Erase));
-    erase(plan, &session).await?;
+    let objects = LargeObjectWriter::prepare(plan, owner, &session).await?;
+    erase(plan, &objects, &session).await?;
     observe(Event::Step(Step::Load));
-    load::load(plan, archive, transaction, report, observe).await?;
-    give_large_objects_to(owner, plan, &session).await?;
+    let loaded = load::load(plan, archive, objects, transaction, report, observe).await;
+    loaded.map_err(|e| taken_key(e, plan))?;
     observe(Event::Step(Step::Sequences));
     set_sequences(plan, &session).await?;
     observe(Event::Step(Step::PutBack));
@@ -205,12 +206,10 @@ async fn set_aside(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-async fn erase(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
+async fn erase(plan: &Plan, objects: &LargeObjectWriter, session: &Session<'_>) -> Result<(), Error> {
     if plan.large_objects.erased > 0 {
         // Before the rows: they tell which large objects are theirs.
-        let oids = erased_large_objects_sql(&plan.erase, &plan.work.large_object_columns);
-        let sql = format!("select count(lo_unlink(o.oid)) from ({oids}) as o");
-        session.query("erase large objects of the target", &sql, &[&plan.large_objects.oids]).await?;
+        objects.erase(plan, session).await?;
     }
     let (empty, partly): (Vec<_>, Vec<_>) = plan.erase.iter().partition(|erase| erase.rows_kept == 0);
     if !empty.is_empty() {
@@ -225,20 +224,22 @@ async fn erase(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
     Ok(())
 }
 
-/// We may have connected as a superuser, but the product must read its large
-/// objects. Rows need nothing: they belong to their tables.
-async fn give_large_objects_to(owner: &str, plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
-    let sql = format!("select current_user <> r.rolname from pg_roles r where r.rolname = {}", sql_literal(owner));
-    let rows = session.query("look up the owner of the large objects", &sql, &[]).await?;
-    if plan.large_objects.oids.is_empty() || !rows.iter().any(|row| row.get(0)) {
-        return Ok(());
+/// A key that is there already is one of the rows that the target keeps.
+fn taken_key(error: Error, plan: &Plan) -> Error {
+    use tokio_postgres::error::SqlState;
+
+    let kept: Vec<_> = plan.work.kept.iter().map(ToString::to_string).collect();
+    match error {
+        Error::Database(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) && !kept.is_empty() => {
+            let hint = format!(
+                "the target keeps the rows of its internal tenants, and one of them may have this key; map the archive's \
+                 internal tenant to {}, whose rows are then replaced",
+                kept.join(" or ")
+            );
+            error.with_hint(hint).into()
+        }
+        error => error,
     }
-    let owner = quote_always(owner);
-    for oids in plan.large_objects.oids.chunks(1000) {
-        let sql: String = oids.iter().map(|oid| format!("alter large object {oid} owner to {owner};\n")).collect();
-        session.run(&format!("give the large objects to {owner}"), &sql).await?;
-    }
-    Ok(())
 }
 
 async fn set_sequences(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {

@@ -1,0 +1,31 @@
+# The commands of this project. Each does its own set-up; `make` alone lists them.
+
+CARGO ?= cargo
+export RUSTDOCFLAGS ?= -D warnings
+
+.PHONY: help demo test bench build-tools
+
+help: ## list these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: build-tools ## restore a generated store into another installation, before your eyes
+	scripts/test-servers.sh demo
+	$(CARGO) build --release --locked -p pgmig -p pgmig-tests --bin pgmig --bin demo
+	@$(CARGO) run --quiet --release --locked -p pgmig-tests --bin demo
+
+test: build-tools ## check the formatting, the lints and the documentation, and run all tests
+	scripts/test-servers.sh
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) doc --workspace --no-deps --locked
+	$(CARGO) test --workspace --locked
+	# once more without the C library of Zstandard
+	$(CARGO) test -p dumpfmt --no-default-features --locked
+
+bench: build-tools ## measure; with the machine to itself, since the numbers are compared
+	scripts/test-servers.sh
+	$(CARGO) bench -p pgmig-benches --locked
+	@if [ -e benches/compare.sh ]; then benches/compare.sh; fi
+
+build-tools:
+	@scripts/build-tools.sh

@@ -1,0 +1,71 @@
+//! What happens to the large objects of the archive and of the target.
+
+use serde::Serialize;
+use tokio_postgres::GenericClient;
+
+use super::erase::PlannedErase;
+use crate::catalog::{Catalog, ColumnKind};
+use crate::error::{DatabaseError, Error};
+use crate::names::{ColumnName, quote_always, sql_table};
+use crate::survey::Survey;
+
+/// What happens to large objects.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct PlannedLargeObjects {
+    /// In the archive.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Of the target, those that are erased: rows that are erased refer to them,
+    /// or the archive has one with the same OID.
+    pub erased: u64,
+    /// Their OIDs in the archive.
+    #[serde(skip)]
+    pub(crate) oids: Vec<u32>,
+}
+
+pub(super) fn large_object_columns(catalog: &Catalog, erase: &[PlannedErase]) -> Vec<ColumnName> {
+    let tables = erase.iter().filter_map(|erase| catalog.table(&erase.table));
+    tables
+        .flat_map(|table| {
+            let columns = table.columns.iter().filter(|column| column.kind == ColumnKind::LargeObject);
+            columns.map(|column| table.name.column(column.name.clone()))
+        })
+        .collect()
+}
+
+pub(super) async fn plan_large_objects(
+    client: &impl GenericClient,
+    found: &Survey,
+    erase: &[PlannedErase],
+    columns: &[ColumnName],
+) -> Result<PlannedLargeObjects, Error> {
+    let oids = found.large_object_oids.clone();
+    let sql = format!("select count(*) from ({}) as o", erased_large_objects_sql(erase, columns));
+    let row = client.query_one(&sql, &[&oids]).await;
+    let row = row.map_err(|e| DatabaseError::new("count the large objects of the target", e))?;
+    Ok(PlannedLargeObjects {
+        count: found.large_objects,
+        bytes: found.large_object_bytes,
+        erased: row.get::<_, i64>(0).unsigned_abs(),
+        oids,
+    })
+}
+
+/// The OIDs of the target's large objects that are erased; `$1` are the archive's.
+pub(crate) fn erased_large_objects_sql(erase: &[PlannedErase], columns: &[ColumnName]) -> String {
+    let mut erased = String::from("select unnest($1::oid[]) as oid");
+    let mut kept = String::new();
+    for column in columns {
+        let Some(planned) = erase.iter().find(|erase| erase.table == column.table) else { continue };
+        let (name, table) = (quote_always(&column.column), sql_table(&column.table));
+        erased.push_str(&format!(" union select t.{name}::oid from only {table} as t"));
+        if let Some(condition) = &planned.kept {
+            kept.push_str(&format!(" except select t.{name}::oid from only {table} as t where {condition}"));
+        }
+    }
+    format!(
+        "select m.oid from pg_largeobject_metadata as m where m.oid in (select oid from ({erased}) as erased{kept})"
+    )
+}

@@ -1,0 +1,184 @@
+//! How the archive's tables fit the target's.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use crate::archive::{ArchiveTable, Contents, SequenceState};
+use crate::catalog::{Catalog, Constraint, Table};
+use crate::error::{Fault, Faults};
+use crate::id_columns::{self, IdColumn, Schema};
+use crate::names::{TableName, quote_always};
+use crate::profile::Profile;
+use crate::survey::StrayPlace;
+
+/// How the archive's tables fit the target's.
+pub(super) struct Layout<'a> {
+    pub(super) loads: Vec<Load<'a>>,
+    /// The tables of the target whose rows are erased.
+    pub(super) erased: Vec<&'a Table>,
+    pub(super) kept_in_target: Vec<TableName>,
+    pub(super) only_in_target: Vec<TableName>,
+}
+
+pub(super) struct Load<'a> {
+    pub(super) index: usize,
+    pub(super) source: &'a ArchiveTable,
+    pub(super) destination: &'a Table,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn fit(
+        contents: &'a Contents,
+        catalog: &'a Catalog,
+        profile: &Profile,
+        id_columns: &[IdColumn],
+    ) -> Result<Self, Faults> {
+        // Extensions fill their tables themselves; a dump has only what users added to
+        // some of them, which must not replace the whole.
+        let is_kept = |table: &TableName| {
+            profile.keep_in_target.iter().any(|pattern| pattern.matches(table))
+                || catalog.extension_tables.contains(table)
+        };
+        let (mut faults, mut loads, mut kept) = (Vec::new(), Vec::new(), BTreeSet::new());
+        for (index, source) in contents.tables.iter().enumerate() {
+            if is_kept(&source.table) {
+                kept.insert(source.table.clone());
+                continue;
+            }
+            match catalog.table(&source.copy_into) {
+                None => faults.push(Fault::new(format!("the target has no table {}", source.copy_into))),
+                Some(table) => {
+                    faults.extend(column_differences(source, table));
+                    loads.push(Load { index, source, destination: destination(catalog, table, source, id_columns) });
+                }
+            }
+        }
+        kept.extend(catalog.tables.iter().filter(|table| is_kept(&table.name)).map(|table| table.name.clone()));
+
+        // What is erased: all partitions of every table that gets rows, and the
+        // tables that the archive has without rows.
+        let known = contents.defined_tables.iter().filter_map(|name| catalog.table(name));
+        let roots = loads.iter().map(|load| load.destination).chain(known).filter(|table| !is_kept(&table.name));
+        let erased: BTreeMap<u32, &Table> = roots
+            .flat_map(|table| catalog.leaves(catalog.ancestry(table).last().unwrap_or(table)))
+            .map(|table| (table.oid, table))
+            .collect();
+
+        let others = catalog
+            .tables
+            .iter()
+            .filter(|table| !table.partitioned && !erased.contains_key(&table.oid) && !is_kept(&table.name));
+        let target_ids = id_columns::find(&Schema::of_target(catalog), profile, &[])?;
+        let mut only_in_target = Vec::new();
+        for table in others {
+            if target_ids.iter().any(|id| id.column.table == table.name) {
+                faults.push(Fault::new(format!(
+                    "the archive has no table {}, in which the target has instance IDs",
+                    table.name
+                )));
+            } else {
+                only_in_target.push(table.name.clone());
+            }
+        }
+        if faults.is_empty() {
+            let kept_in_target = kept.into_iter().collect();
+            return Ok(Self { loads, erased: erased.into_values().collect(), kept_in_target, only_in_target });
+        }
+        let hint = "restore into an installation of the version that the dump was taken from";
+        Err(Faults::new("the tables of the archive and of the target differ", faults).with_hint(hint))
+    }
+
+    pub(super) fn is_kept(&self, place: &StrayPlace) -> bool {
+        matches!(place, StrayPlace::Column(column) if self.kept_in_target.contains(&column.table))
+    }
+}
+
+fn column_differences(source: &ArchiveTable, table: &Table) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for column in &source.columns {
+        match table.column(column) {
+            None => {
+                faults.push(Fault::new(format!("{} has no column {} in the target", table.name, quote_always(column))));
+            }
+            Some(found) if found.generated => {
+                let name = table.name.column(column.clone());
+                faults.push(Fault::new(format!("{name} is computed by the target, but the archive has values for it")));
+            }
+            Some(_) => {}
+        }
+    }
+    for column in &table.columns {
+        if !source.columns.contains(&column.name) && !column.may_be_omitted && !column.generated {
+            let name = table.name.column(column.name.clone());
+            faults.push(Fault::new(format!("{name} of the target has no values in the archive and no default")));
+        }
+    }
+    faults
+}
+
+/// The table that takes the rows: the partitioned one at the top when the
+/// partition of a row may depend on an ID, or on something that cannot be told.
+fn destination<'a>(
+    catalog: &'a Catalog,
+    table: &'a Table,
+    source: &ArchiveTable,
+    id_columns: &[IdColumn],
+) -> &'a Table {
+    let holds_ids =
+        |column: &String| id_columns.iter().any(|id| id.column.table == source.table && id.column.column == *column);
+    let may_move = catalog
+        .ancestry(table)
+        .skip(1)
+        .any(|above| above.partitioned_by_expression || above.partition_key.iter().any(holds_ids));
+    if may_move { catalog.ancestry(table).last().unwrap_or(table) } else { table }
+}
+
+/// The tables that are erased or loaded, and the partitioned ones above them.
+pub(super) fn affected_tables<'a>(catalog: &'a Catalog, layout: &Layout<'a>) -> Vec<&'a Table> {
+    let loaded = layout.loads.iter().map(|load| load.destination);
+    let all = layout.erased.iter().copied().chain(loaded).flat_map(|table| catalog.ancestry(table));
+    // By OID, so that two runs lock in the same order.
+    all.map(|table| (table.oid, table)).collect::<BTreeMap<_, _>>().into_values().collect()
+}
+
+/// The constraints that would be in the way: foreign keys from or to an affected
+/// table, and those that were never checked against the rows that are there.
+pub(super) fn constraints_of(catalog: &Catalog, affected: &[&Table]) -> Vec<(TableName, Constraint)> {
+    let oids: HashSet<u32> = affected.iter().map(|table| table.oid).collect();
+    let keys = catalog.foreign_keys.iter();
+    let keys = keys.filter(|key| oids.contains(&key.constraint.table) || oids.contains(&key.referenced_table));
+    let unvalidated = catalog.unvalidated.iter().filter(|constraint| oids.contains(&constraint.table));
+    let constraints = keys.map(|key| &key.constraint).chain(unvalidated);
+    constraints
+        .filter_map(|constraint| Some((catalog.table_by_oid(constraint.table)?.name.clone(), constraint.clone())))
+        .collect()
+}
+
+pub(super) fn of_tables<T: Clone>(tables: &[&Table], all: &[T], table_of: impl Fn(&T) -> u32) -> Vec<(TableName, T)> {
+    let names: HashMap<u32, &TableName> = tables.iter().map(|table| (table.oid, &table.name)).collect();
+    all.iter().filter_map(|item| Some(((*names.get(&table_of(item))?).clone(), item.clone()))).collect()
+}
+
+pub(super) fn plan_sequences(
+    contents: &Contents,
+    catalog: &Catalog,
+    profile: &Profile,
+) -> Result<Vec<SequenceState>, Faults> {
+    let mut sequences = Vec::new();
+    let mut faults = Vec::new();
+    for state in &contents.sequences {
+        let Some(found) = catalog.sequences.iter().find(|sequence| sequence.name == state.sequence) else {
+            faults.push(Fault::new(format!("the target has no sequence {}", state.sequence)));
+            continue;
+        };
+        let owner = found.owner.and_then(|oid| catalog.table_by_oid(oid));
+        let kept = owner.is_some_and(|table| profile.keep_in_target.iter().any(|pattern| pattern.matches(&table.name)));
+        if !kept {
+            sequences.push(state.clone());
+        }
+    }
+    if faults.is_empty() {
+        return Ok(sequences);
+    }
+    let hint = "restore into an installation of the version that the dump was taken from";
+    Err(Faults::new("the sequences of the archive and of the target differ", faults).with_hint(hint))
+}

@@ -1,0 +1,286 @@
+//! The whole program and the people who run it: prompts, the Resource Controller, connection tests, TLS,
+//! `inspect` and `verify`.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+
+use pgmig_tests::awkward::{INTERNAL, MAPPING, OldRows, Source, Store, Target};
+use pgmig_tests::pgmig::{Job, Run, SECRET_TOKEN};
+use pgmig_tests::resource_controller::{Provisioned, ResourceControllerOptions, ResourceControllerServer};
+use pgmig_tests::{DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls};
+
+static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::dump(15, Store::Utf8, &DumpOptions::piped()));
+static EXPECTED: LazyLock<Fingerprint> = LazyLock::new(|| SOURCE.expected(Store::Utf8, &MAPPING));
+
+fn target() -> Target {
+    Target::on(15, Store::Utf8, OldRows::Some)
+}
+
+/// The arguments of [`Job::without_mapping`] for a shell.
+fn arguments(archive: &Path) -> String {
+    format!("--source '{}' --target postgres.yaml --profile profile.yaml", archive.display())
+}
+
+#[test]
+fn somebody_at_a_terminal_is_asked_for_the_mapping() {
+    let target_of_prompts = target();
+    let job = Job::new(&SOURCE.archive, &target_of_prompts);
+    // The first is offered by its name; then details, one that is taken, one that is not there, the list;
+    // and in the end whether to erase.
+    let answers = "\nd3\n1\n99\nx\n2\n3\nl\n4\ny\n";
+    let run = job.at_terminal(&format!("{} --force", arguments(&SOURCE.archive)), answers).done();
+    let run = run.says(&[
+        "1 of 4: support",
+        "4 of 4: (no name)",
+        "[1]:",
+        "that one is taken already",
+        "a number from 1 to 4 is needed",
+        "enteredMapping.yaml",
+        "Erase",
+        "committed",
+    ]);
+    assert!(!run.stdout.contains(INTERNAL), "the internal instance was offered: {run}");
+    target_of_prompts.assert_restored(&EXPECTED);
+
+    let entered = fs::read_to_string(job.file("enteredMapping.yaml")).unwrap();
+    let pairs: String = MAPPING.iter().map(|(source, target)| format!("  {source}: {target}\n")).collect();
+    assert_eq!(entered, format!("instance-mappings:\n{pairs}"));
+    let again = target();
+    let next = Job::new(&SOURCE.archive, &again);
+    let entered = job.file("enteredMapping.yaml");
+    let _ = Run::of(next.without_mapping().args(["--force", "-m"]).arg(entered)).done();
+    again.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn whoever_does_not_say_yes_keeps_the_target() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let with_mapping = format!("{} --force -m mapping.yaml", arguments(&SOURCE.archive));
+    let without = format!("{} --force", arguments(&SOURCE.archive));
+    for (line, answers, said) in [
+        (&with_mapping, "n\n", "the answer was not yes"),
+        (&with_mapping, "\n", "the answer was not yes"),
+        (&with_mapping, "\u{4}", "the answer was not yes"),
+        (&without, "1\nq\n", "stopped before the mapping was complete"),
+        (&without, "1\n\u{4}", "stopped before the mapping was complete"),
+        (&without, "1\n2\n3\n4\nno\n", "the answer was not yes"),
+    ] {
+        let run = job.at_terminal(line, answers);
+        assert_eq!(run.status.code(), Some(1), "{answers:?}: {run}");
+        let _ = run.says(&[said, "hint"]);
+        target.assert_unchanged();
+    }
+    let run = job.at_terminal(&format!("{with_mapping} --yes"), "").done();
+    assert!(!run.stdout.contains("[y/N]"), "{run}");
+    target.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn the_terminal_is_asked_when_the_archive_comes_from_standard_input() {
+    let target = target();
+    let job = Job::new(Path::new("-"), &target);
+    let line = format!("{} --force < '{}'", arguments(Path::new("-")), SOURCE.archive.display());
+    let _ = job.at_terminal(&line, "1\n2\n3\n4\ny\n").done();
+    target.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn without_a_terminal_the_error_names_the_options_that_replace_it() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let _ = Run::of(job.without_mapping().arg("--force")).failed(&["no terminal", "--mapping", "--map-by-name"]);
+    target.assert_unchanged();
+}
+
+/// A Resource Controller with 45 instances, which two owners see in part. The targets are on all pages.
+fn controller(kind: Option<&str>) -> ResourceControllerServer {
+    let mut all: Vec<_> = (0..45).map(Provisioned::numbered).collect();
+    for (place, (_, id)) in [0, 19, 21, 44].into_iter().zip(MAPPING) {
+        all[place].guid = id.to_owned();
+        all[place].name = format!("target at {place}");
+    }
+    if let Some(kind) = kind {
+        all = all.into_iter().map(|instance| instance.of_kind(kind)).collect();
+    }
+    let token = |number: u32| format!("{SECRET_TOKEN}.{number}");
+    let tokens = if kind.is_some() {
+        vec![(token(0), all)]
+    } else {
+        vec![(token(0), all[..30].to_vec()), (token(1), all[15..].to_vec())]
+    };
+    ResourceControllerServer::start(ResourceControllerOptions { tokens, ..Default::default() })
+}
+
+#[test]
+fn the_resource_controller_of_both_generations_says_what_is_provisioned() {
+    for kind in [None, Some("assistant")] {
+        let target = target();
+        let job = Job::new(&SOURCE.archive, &target);
+        let controller = controller(kind);
+        match kind {
+            None => controller.write_yaml(&job.file("resourceController.yaml")),
+            Some(kind) => controller.write_yaml_with_type(&job.file("resourceController.yaml"), kind),
+        }
+        let test = Run::of(job.bare().args(["--testRCConnection", "-r", "resourceController.yaml"])).done();
+        let _ = test.says(&["in all: 45 instances"]);
+
+        // Of an ID that only the target's own table lists, it knows nothing.
+        job.map(&[MAPPING[0], MAPPING[1], MAPPING[2], (MAPPING[3].0, INTERNAL)]);
+        let _ = job
+            .run(&["-r", "resourceController.yaml"])
+            .failed(&[&format!("`{INTERNAL}` is not provisioned, says the Resource Controller")]);
+        target.assert_unchanged();
+        job.map(&MAPPING);
+        let _ = job.run(&["-r", "resourceController.yaml"]).done();
+        target.assert_restored(&EXPECTED);
+    }
+}
+
+#[test]
+fn prompts_offer_all_instances_of_all_pages_and_tokens() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let controller = controller(None);
+    controller.write_yaml(&job.file("resourceController.yaml"));
+    let line = format!("{} --force --yes -r resourceController.yaml", arguments(&SOURCE.archive));
+    let run = job.at_terminal(&line, "d45\n1\n20\n22\n45\n").done();
+    let _ = run.says(&["target at 44", "crn:v1:ibm:private:conversation", "4 of 4"]);
+    target.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn an_expired_token_stops_before_anything_changes() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let controller = controller(None);
+    controller.write_yaml(&job.file("resourceController.yaml"));
+    let text = fs::read_to_string(job.file("resourceController.yaml")).unwrap();
+    fs::write(job.file("resourceController.yaml"), text.replace(&format!("{SECRET_TOKEN}.1"), "expired")).unwrap();
+    let _ = job.run(&["-r", "resourceController.yaml"]).failed(&["accessTokens[1]", "401", "expire"]);
+    let test = Run::of(job.bare().args(["--testRCConnection", "-r", "resourceController.yaml"]));
+    let _ = test.failed(&["accessTokens[1]"]);
+    target.assert_unchanged();
+}
+
+#[test]
+fn orchestrate_instances_are_listed_with_wxo() {
+    let all: Vec<_> = (0..30)
+        .map(|number| Provisioned::numbered(number).of_kind(if number % 3 == 0 { "orchestrate" } else { "assistant" }))
+        .collect();
+    let tokens = vec![(SECRET_TOKEN.to_owned(), all)];
+    let controller = ResourceControllerServer::start(ResourceControllerOptions { tokens, ..Default::default() });
+    let job = Job::without_target();
+    controller.write_yaml(&job.file("rc.yaml"));
+    let _ = Run::of(job.bare().args(["--testRCConnection", "--wxo", "-r", "rc.yaml"]))
+        .done()
+        .says(&["in all: 10 instances"]);
+    controller.write_yaml_with_type(&job.file("rc.yaml"), "orchestrate");
+    let _ = Run::of(job.bare().args(["--testRCConnection", "-r", "rc.yaml"])).done().says(&["in all: 10 instances"]);
+}
+
+#[test]
+fn both_connections_are_tested_without_touching_anything() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let controller = controller(None);
+    controller.write_yaml(&job.file("rc.yaml"));
+    let both = ["--testPGConnection", "-t", "postgres.yaml", "--testRCConnection", "-r", "rc.yaml"];
+    let _ = Run::of(job.bare().args(both)).done().says(&[&target.database, "as `postgres`", "45 instances"]);
+    let json = Run::of(job.bare().args(both).args(["--output", "json"])).done().json();
+    assert_eq!(
+        (&json["postgresql"]["user"], &json["resource_controller"]["instances"]),
+        (&"postgres".into(), &45.into())
+    );
+
+    let text = fs::read_to_string(job.file("postgres.yaml")).unwrap();
+    fs::write(job.file("postgres.yaml"), text.replace("su_password: 'se", "su_password: 'no")).unwrap();
+    let _ = Run::of(job.bare().args(["--testPGConnection", "-t", "postgres.yaml"])).failed(&["password", "`postgres`"]);
+    let _ = job.run(&[]).failed(&["password"]);
+    target.assert_unchanged();
+}
+
+#[test]
+fn a_server_that_wants_tls_is_restored_into_with_its_ca() {
+    let options = ServerOptions { tls: Tls::Localhost, tls_only: true, ..Default::default() };
+    let server: &'static Server = Box::leak(Box::new(Server::start_with(&PgTools::major(15), &options)));
+    let target = Target::in_server(server, Store::Utf8, OldRows::Some);
+    let job = Job::new(&SOURCE.archive, &target);
+    let ca = server.ca_file().unwrap();
+    let other_ca = job.file("other-ca.crt");
+    fs::write(&other_ca, controller(None).ca_pem()).unwrap();
+
+    let _ =
+        Run::of(job.command().env("PG_CA_FILE", &other_ca).env("PGSSLMODE", "verify-full")).failed(&["certificate"]);
+    let _ = Run::of(job.command().env("PG_CA_FILE", "/nonexistent/ca.crt")).failed(&["/nonexistent/ca.crt"]);
+    let _ = Run::of(job.command().env("PGSSLMODE", "disable")).failed(&["TLS"]);
+    target.assert_unchanged();
+
+    let test = Run::of(job.bare().args(["--testPGConnection", "-t", "postgres.yaml"]).env("PG_CA_FILE", &ca)).done();
+    let _ = test.says(&["encrypted, certificate verified"]);
+    let _ = Run::of(job.command().env("PG_CA_FILE", &ca).env("PGSSLMODE", "verify-full")).done();
+    target.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn an_archive_can_be_inspected_without_any_server() {
+    let job = Job::without_target();
+    let inspect = |more: &[&str]| Run::of(job.bare().arg("inspect").arg(&SOURCE.archive).args(more)).done();
+    let _ = inspect(&[]).says(&[
+        "schema version 4.3.7.2",
+        "public.workspace",
+        "support",
+        "watcher",
+        "closed down",
+        "deleted",
+        "internal",
+    ]);
+    let json = inspect(&["--output", "json"]).json();
+    assert_eq!(json["archive"]["schema_version"], "4.3.7.2");
+    let tenants = json["tenants"].as_array().unwrap();
+    assert_eq!(tenants.len(), 6);
+    assert!(
+        tenants
+            .iter()
+            .any(|tenant| tenant["id"] == MAPPING[0].0 && tenant["name"] == "support" && tenant["state"] == "live")
+    );
+    let tables = json["tables"].as_array().unwrap();
+    let workspace = tables.iter().find(|table| table["table"] == "public.workspace").unwrap();
+    // thirty of each, and ten more with characters beyond Latin-1
+    assert_eq!(workspace["rows_by_tenant"][MAPPING[0].0], 40);
+    assert_eq!(workspace["rows_by_tenant"][MAPPING[1].0], 30);
+    assert_eq!(json["large_objects"], 6);
+}
+
+#[test]
+fn a_whole_archive_is_verified_from_a_file_and_from_a_pipe() {
+    let job = Job::without_target();
+    let from_file = Run::of(job.bare().args(["verify", "--output", "json"]).arg(&SOURCE.archive)).done().json();
+    let mut pipe = Command::new("cat").arg(&SOURCE.archive).stdout(Stdio::piped()).spawn().unwrap();
+    let mut from_pipe = job.bare();
+    from_pipe.args(["verify", "--output", "json", "-"]).stdin(pipe.stdout.take().unwrap());
+    assert_eq!(from_file, Run::of(&mut from_pipe).done().json());
+    pipe.wait().unwrap();
+    assert_eq!(from_file["complete"], true);
+    let rows: u64 = from_file["entries"].as_array().unwrap().iter().filter_map(|entry| entry["rows"].as_u64()).sum();
+    assert!(rows > 1700, "{from_file}");
+    for not_an_archive in ["/etc/hostname", "/nonexistent", "/"] {
+        let _ = Run::of(job.bare().args(["verify", not_an_archive])).failed(&[not_an_archive]);
+    }
+}
+
+#[test]
+fn a_command_line_without_sense_is_refused_with_usage() {
+    let job = Job::without_target();
+    for arguments in
+        [&["--nonsense"][..], &[], &["-s", "a"], &["-t", "a"], &["-s", "a", "-t", "b", "-m", "c", "--map-by-name"]]
+    {
+        let run = Run::of(job.bare().args(arguments));
+        assert_eq!(run.status.code(), Some(2), "{arguments:?}: {run}");
+        assert!(run.stderr.contains("--help"), "{run}");
+    }
+    let _ = Run::of(job.bare().arg("--version")).done().says(&["pgmig "]);
+    let _ = Run::of(job.bare().arg("-h")).done().says(&["--testRCConnection"]);
+}
