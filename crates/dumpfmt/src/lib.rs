@@ -81,7 +81,7 @@ pub use header::{Compression, Header, LocalTime};
 pub use limits::Limits;
 pub use reader::ArchiveReader;
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
-pub use statement::{CopyStatement, ForeignKey, Partition, SequenceValue};
+pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
 pub use toc::{DataState, Section, Toc, TocEntry};
 pub use verify::VerifiedEntry;
 pub use version::Version;

@@ -1,6 +1,6 @@
 //! The statements of an archive that carry facts which a caller needs as values.
 
-use crate::sql::Tokens;
+use crate::sql::{Token, Tokens};
 use crate::toc::{Toc, TocEntry};
 
 /// The table and the columns that a block of COPY text is for, as the COPY
@@ -105,6 +105,109 @@ impl ForeignKey {
     }
 }
 
+/// The columns of a table with their types, from a `TABLE` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableDefinition {
+    /// The columns that the statement lists: those that the table inherits are not among them.
+    pub columns: Vec<(Vec<u8>, ColumnType)>,
+}
+
+/// A type as the server writes it (`format_type`), without the schema of the type and
+/// with the spaces that are between words alone, so that two can be compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ColumnType(Vec<u8>);
+
+impl TableDefinition {
+    /// Reads `CREATE TABLE ... (...)` of an entry; `None` when the entry is another
+    /// one, or a table that is made without a list of columns.
+    pub fn of(entry: &TocEntry) -> Option<Self> {
+        let mut tokens = Tokens::new(entry.definition()?);
+        // pg_dump writes a comment for binary upgrades before it, which `Tokens` passes over.
+        tokens.keyword("CREATE")?;
+        let _unlogged = tokens.keyword("UNLOGGED");
+        tokens.keyword("TABLE")?;
+        tokens.qualified_name()?;
+        tokens.symbol(b'(')?;
+        let mut columns = Vec::new();
+        loop {
+            if tokens.symbol(b')').is_some() {
+                return Some(Self { columns });
+            }
+            // Constraints of the table stand in the same list.
+            if tokens.clone().keyword("CONSTRAINT").is_none() {
+                let name = tokens.name()?;
+                columns.push((name, ColumnType::take(&mut tokens)));
+            }
+            if !skip_list_item(&mut tokens)? {
+                return Some(Self { columns });
+            }
+        }
+    }
+}
+
+impl ColumnType {
+    /// Reads a type from what `format_type` returned.
+    pub fn new(text: &[u8]) -> Self {
+        Self::take(&mut Tokens::new(text))
+    }
+
+    /// Takes the tokens of a type, up to the clause that follows it.
+    fn take(tokens: &mut Tokens<'_>) -> Self {
+        /// What can follow the type of a column.
+        const CLAUSES: [&str; 7] = ["COLLATE", "DEFAULT", "NOT", "NULL", "GENERATED", "CONSTRAINT", "OPTIONS"];
+        let (mut out, mut depth, mut last_name) = (Vec::new(), 0, 0);
+        loop {
+            let mut ahead = tokens.clone();
+            let Some(token) = ahead.next() else { return Self(out) };
+            match token {
+                Token::Word(word) if CLAUSES.iter().any(|clause| word.eq_ignore_ascii_case(clause.as_bytes())) => {
+                    return Self(out);
+                }
+                Token::Symbol(b',' | b')') if depth == 0 => return Self(out),
+                Token::Symbol(b'.') => out.truncate(last_name),
+                Token::Symbol(symbol) => {
+                    depth += i32::from(symbol == b'(') - i32::from(symbol == b')');
+                    out.push(symbol);
+                }
+                Token::Word(word) => {
+                    if out.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b')') {
+                        out.push(b' ');
+                    }
+                    last_name = out.len();
+                    out.extend_from_slice(word);
+                }
+                Token::Quoted(name) | Token::Literal(name) => {
+                    last_name = out.len();
+                    out.push(b'"');
+                    out.extend_from_slice(&name);
+                    out.push(b'"');
+                }
+            }
+            *tokens = ahead;
+        }
+    }
+}
+
+impl std::fmt::Display for ColumnType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// Passes over the rest of an item and the comma after it; false when the list ends here.
+fn skip_list_item(tokens: &mut Tokens<'_>) -> Option<bool> {
+    let mut depth = 0;
+    loop {
+        match tokens.next()? {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') if depth == 0 => return Some(false),
+            Token::Symbol(b')') => depth -= 1,
+            Token::Symbol(b',') if depth == 0 => return Some(true),
+            _ => {}
+        }
+    }
+}
+
 /// A partition, from a `TABLE ATTACH` entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
@@ -141,5 +244,24 @@ impl Toc {
         tokens.keywords("SET client_encoding")?;
         tokens.symbol(b'=')?;
         String::from_utf8(tokens.literal()?).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column_type(text: &str) -> String {
+        ColumnType::new(text.as_bytes()).to_string()
+    }
+
+    #[test]
+    fn a_type_is_read_up_to_the_clause_that_follows() {
+        assert_eq!(column_type("character varying(36) DEFAULT 'a,b'::text NOT NULL"), "character varying(36)");
+        assert_eq!(column_type("timestamp(3) with time zone NOT NULL"), "timestamp(3) with time zone");
+        assert_eq!(column_type("numeric(5, 2)[]"), "numeric(5,2)[]");
+        assert_eq!(column_type("public.short_name COLLATE pg_catalog.\"C\""), "short_name");
+        assert_eq!(column_type("\"Mixed Case\".\"T\"[]"), "\"T\"[]");
+        assert_eq!(column_type("double precision"), "double precision");
     }
 }

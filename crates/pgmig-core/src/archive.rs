@@ -1,14 +1,15 @@
 //! The archive that is restored: opened, and its contents as a restore needs them.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use dumpfmt::{ArchiveReader, CopyStatement, Header, SequenceValue, Toc, TocEntry};
+use dumpfmt::{ArchiveReader, ColumnType, CopyStatement, Header, SequenceValue, TableDefinition, Toc, TocEntry};
 use serde::Serialize;
 
 use crate::encoding;
-use crate::names::TableName;
+use crate::names::{ColumnName, TableName};
 
 /// An archive in a file that can be read again and again, and what is in it.
 #[derive(Debug)]
@@ -27,6 +28,8 @@ pub struct Contents {
     pub encoding: Option<String>,
     /// The tables that the archive defines; none in a dump of the data alone.
     pub defined_tables: Vec<TableName>,
+    /// The types of the columns that those definitions list.
+    pub column_types: HashMap<ColumnName, ColumnType>,
     /// The tables that have rows in the archive, in its order.
     pub tables: Vec<ArchiveTable>,
     /// The foreign keys of the source.
@@ -242,6 +245,7 @@ impl Contents {
         let table = |schema: Option<&[u8]>, table: &[u8]| TableName::new(text(schema.unwrap_or_default()), text(table));
         let mut contents = Self {
             defined_tables: Vec::new(),
+            column_types: HashMap::new(),
             tables: Vec::new(),
             foreign_keys: Vec::new(),
             partitions: Vec::new(),
@@ -262,7 +266,12 @@ impl Contents {
                         columns: copy.columns.iter().map(|column| text(column)).collect(),
                     });
                 }
-                b"TABLE" => contents.defined_tables.push(table(entry.namespace(), entry.tag())),
+                b"TABLE" => {
+                    let name = table(entry.namespace(), entry.tag());
+                    let columns = TableDefinition::of(entry).into_iter().flat_map(|definition| definition.columns);
+                    contents.column_types.extend(columns.map(|(column, kind)| (name.column(text(&column)), kind)));
+                    contents.defined_tables.push(name);
+                }
                 b"SEQUENCE SET" => {
                     let value = SequenceValue::of(entry)
                         .ok_or_else(|| (entry.to_string(), "its definition is not the `setval` that pg_dump writes"))?;

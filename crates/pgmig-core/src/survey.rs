@@ -40,6 +40,8 @@ pub(crate) struct TableSurvey {
     pub(crate) rows_by_tenant: BTreeMap<usize, u64>,
     /// Rows without an ID that the source's tenant table lists, though there are ID columns.
     pub(crate) rows_without_tenant: u64,
+    /// By the place of an ID column: values in it that are no ID of the source, and one of them.
+    pub(crate) unknown: BTreeMap<usize, (u64, String)>,
 }
 
 /// Source IDs in a place that the profile does not name.
@@ -208,6 +210,10 @@ impl<'a> TableScan<'a> {
                 }
             }
             survey.ids += remapper.spans().len() as u64;
+            for (place, range) in remapper.unknown() {
+                let example = || (0, excerpt(row.raw(), range));
+                survey.unknown.entry(*place).or_insert_with(example).0 += 1;
+            }
             match first {
                 Some(id) => *survey.rows_by_tenant.entry(id).or_default() += 1,
                 None => survey.rows_without_tenant += 1,

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use dumpfmt::ColumnType;
+
 use super::erase::PlannedErase;
 use super::work::{EventTriggers, SetAside};
 use crate::archive::{ArchiveTable, Contents, SequenceState};
@@ -51,7 +53,7 @@ impl<'a> Layout<'a> {
             match catalog.table(&source.copy_into) {
                 None => faults.push(Fault::new(format!("the target has no table {}", source.copy_into))),
                 Some(table) => {
-                    faults.extend(column_differences(source, table));
+                    faults.extend(column_differences(contents, source, table));
                     loads.push(Load { index, source, destination: destination(catalog, table, source, id_columns) });
                 }
             }
@@ -110,7 +112,7 @@ impl<'a> Layout<'a> {
     }
 }
 
-fn column_differences(source: &ArchiveTable, table: &Table) -> Vec<Fault> {
+fn column_differences(contents: &Contents, source: &ArchiveTable, table: &Table) -> Vec<Fault> {
     let mut faults = Vec::new();
     for column in &source.columns {
         match table.column(column) {
@@ -121,7 +123,16 @@ fn column_differences(source: &ArchiveTable, table: &Table) -> Vec<Fault> {
                 let name = table.name.column(column.clone());
                 faults.push(Fault::new(format!("{name} is computed by the target, but the archive has values for it")));
             }
-            Some(_) => {}
+            Some(found) => {
+                // Rows may fit another type and yet not be the same afterwards: rounded, cut, re-read.
+                let ours = contents.column_types.get(&source.table.column(column.clone()));
+                let theirs = ColumnType::new(found.type_name.as_bytes());
+                // Names beyond ASCII may be in another encoding here than there.
+                if let Some(ours) = ours.filter(|ours| **ours != theirs && ours.to_string().is_ascii()) {
+                    let name = table.name.column(column.clone());
+                    faults.push(Fault::new(format!("{name} is {theirs} in the target, but {ours} in the archive")));
+                }
+            }
         }
     }
     for column in &table.columns {

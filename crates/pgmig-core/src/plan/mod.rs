@@ -70,6 +70,8 @@ pub struct Plan {
     pub kept_in_target: Vec<TableName>,
     /// Tables that only the target has and that hold no tenant's data. They stay as they are.
     pub only_in_target: Vec<TableName>,
+    /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
+    pub unknown_ids: Vec<UnknownIds>,
     /// Source IDs in places that the profile does not name.
     pub strays: Vec<Stray>,
     /// What a user should know besides.
@@ -110,6 +112,18 @@ impl PlannedTable {
     pub fn rows_to_load(&self) -> u64 {
         self.rows - self.rows_left_out
     }
+}
+
+/// Values in an ID column that are no ID of the archive's tenants.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct UnknownIds {
+    /// The column.
+    pub column: ColumnName,
+    /// How many values.
+    pub count: u64,
+    /// One of them.
+    pub example: String,
 }
 
 /// What a user may ask of a plan.
@@ -173,6 +187,7 @@ impl Plan {
             without_data: layout.without_data.clone(),
             kept_in_target: layout.kept_in_target.clone(),
             only_in_target: layout.only_in_target.clone(),
+            unknown_ids: layout.loads.iter().flat_map(|load| unknown_ids(load, &found)).collect(),
             strays: found.strays.iter().filter(|stray| !layout.is_kept(&stray.place)).cloned().collect(),
             warnings: Vec::new(),
             work: Work {
@@ -312,6 +327,13 @@ fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
     }
 }
 
+fn unknown_ids<'a>(load: &'a Load<'_>, found: &'a Survey) -> impl Iterator<Item = UnknownIds> + 'a {
+    found.tables[load.index].unknown.iter().filter_map(|(&place, (count, example))| {
+        let column = load.source.table.column(load.source.columns.get(place)?.clone());
+        Some(UnknownIds { column, count: *count, example: example.clone() })
+    })
+}
+
 /// Sessions of others in the target's database: a store that was not stopped.
 async fn other_sessions(client: &impl GenericClient) -> Result<Option<String>, DatabaseError> {
     let sql = "select count(*), string_agg(distinct coalesce(nullif(application_name, ''), usename), ', ')
@@ -364,10 +386,10 @@ fn warnings(plan: &Plan, target: &Target) -> Vec<String> {
     for table in &plan.without_data {
         warnings.push(format!("the dump leaves the rows of {table} out: the restore leaves it empty"));
     }
-    for table in plan.tables.iter().filter(|table| table.rows_without_tenant > 0) {
-        let (rows, name) = (table.rows_without_tenant, &table.table);
+    for unknown in &plan.unknown_ids {
+        let UnknownIds { column, count, example } = unknown;
         warnings.push(format!(
-            "{rows} rows of {name} name no tenant that the archive lists; they are restored as they are"
+            "{column} has {count} values that are no ID of the archive's tenants and stay, such as {example}"
         ));
     }
     for spare in &plan.mapping.spare {

@@ -17,6 +17,8 @@ pub(crate) struct RowRemapper<'a> {
     /// more than once, with several JSON paths.
     columns: Vec<(usize, &'a IdColumn)>,
     spans: Vec<Span>,
+    /// Values of ID columns that are no ID of the source: the place of the column, and where in the row.
+    unknown: Vec<(usize, Range<usize>)>,
 }
 
 /// An ID in a row.
@@ -44,12 +46,13 @@ pub(crate) struct RowError {
 impl<'a> RowRemapper<'a> {
     pub(crate) fn new(ids: &'a IdMap, mut columns: Vec<(usize, &'a IdColumn)>) -> Self {
         columns.sort_by_key(|&(place, _)| place);
-        Self { ids, columns, spans: Vec::new() }
+        Self { ids, columns, spans: Vec::new(), unknown: Vec::new() }
     }
 
     /// The IDs in the ID columns of `row`, in order.
     pub(crate) fn find(&mut self, row: Row<'_>) -> Result<(), RowError> {
         self.spans.clear();
+        self.unknown.clear();
         let mut columns = self.columns.iter().peekable();
         let mut start = 0;
         for (place, field) in row.fields().enumerate() {
@@ -58,7 +61,10 @@ impl<'a> RowRemapper<'a> {
             }
             while let Some(&(_, column)) = columns.next_if(|&&(wanted, _)| wanted == place) {
                 let before = self.spans.len();
-                find_in_field(self.ids, field, &column.form, &mut self.spans)
+                let unknown = &mut |range: Range<usize>| {
+                    self.unknown.push((place, range.start + start..range.end + start));
+                };
+                find_in_field(self.ids, field, &column.form, &mut self.spans, unknown)
                     .map_err(|why| RowError { column: place, why })?;
                 for span in &mut self.spans[before..] {
                     span.range = span.range.start + start..span.range.end + start;
@@ -76,6 +82,11 @@ impl<'a> RowRemapper<'a> {
     /// What [`find`](Self::find) found last.
     pub(crate) fn spans(&self) -> &[Span] {
         &self.spans
+    }
+
+    /// The values of ID columns that [`find`](Self::find) did not know.
+    pub(crate) fn unknown(&self) -> &[(usize, Range<usize>)] {
+        &self.unknown
     }
 
     /// Appends `row` with its IDs replaced and a newline to `out`; false, and
@@ -105,18 +116,34 @@ impl<'a> RowRemapper<'a> {
     }
 }
 
-fn find_in_field(ids: &IdMap, field: Field<'_>, form: &IdForm, spans: &mut Vec<Span>) -> Result<(), String> {
+fn find_in_field(
+    ids: &IdMap,
+    field: Field<'_>,
+    form: &IdForm,
+    spans: &mut Vec<Span>,
+    unknown: &mut impl FnMut(Range<usize>),
+) -> Result<(), String> {
     let raw = field.raw();
     let whole = |range: Range<usize>, id| Span { range, id, spelling: Spelling::Plain, owns: true };
     let mut each = |places: Option<Vec<Range<usize>>>| match places {
         Some(places) => {
-            spans.extend(places.into_iter().filter_map(|range| Some(whole(range.clone(), ids.lookup(&raw[range])?))));
+            for range in places {
+                match ids.lookup(&raw[range.clone()]) {
+                    Some(id) => spans.push(whole(range, id)),
+                    None if raw[range.clone()].eq_ignore_ascii_case(b"NULL") => {}
+                    None => unknown(range),
+                }
+            }
             Ok(())
         }
         None => Err("it has escapes that pg_dump does not write".to_owned()),
     };
     match form {
-        IdForm::Value => spans.extend(ids.lookup(raw).map(|id| whole(0..raw.len(), id))),
+        IdForm::Value => match ids.lookup(raw) {
+            Some(id) => spans.push(whole(0..raw.len(), id)),
+            None if field.is_null() => {}
+            None => unknown(0..raw.len()),
+        },
         IdForm::Array => {
             let places = locate(field, |value| Ok::<_, std::convert::Infallible>(array_elements(value)));
             let Ok(places) = places;
