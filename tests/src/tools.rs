@@ -1,7 +1,9 @@
 //! The programs of one PostgreSQL version, and dumping and restoring with them.
 
 use std::{
-    env, fs, io,
+    env,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
 };
@@ -87,17 +89,23 @@ impl PgTools {
         let (mut file, path) = file.into_parts();
         let mut dump = server.client(self, "pg_dump", database);
         dump.arg("-Fc").args(how.compression.map(Compression::option)).args(&how.args);
-        if how.piped {
-            // A real pipe, not a file as standard output: pg_dump would notice that it can seek in that.
-            let mut child = dump.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pg_dump starts");
-            let copied = io::copy(&mut child.stdout.take().expect("stdout is piped"), &mut file);
-            let output = child.wait_with_output().expect("pg_dump ends");
-            expect_success(&format!("pg_dump of `{database}`"), &output);
-            copied.expect("the dump is written");
-        } else {
-            let output = dump.arg("-f").arg(&*path).output().expect("pg_dump runs");
-            expect_success(&format!("pg_dump of `{database}`"), &output);
-        }
+        let output = match how.to {
+            Destination::File => dump.arg("-f").arg(&*path).output().expect("pg_dump runs"),
+            Destination::Pipe => {
+                // A real pipe, not a file as standard output: pg_dump would notice that it can seek in that.
+                let mut child = dump.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("pg_dump starts");
+                let copied = io::copy(&mut child.stdout.take().expect("stdout is piped"), &mut file);
+                let output = child.wait_with_output().expect("pg_dump ends");
+                copied.expect("the dump is written");
+                output
+            }
+            Destination::Redirected => dump.stdout(file).output().expect("pg_dump runs"),
+            Destination::Appended => {
+                let file = File::options().append(true).open(&path).expect("the file is there");
+                dump.stdout(file).output().expect("pg_dump runs")
+            }
+        };
+        expect_success(&format!("pg_dump of `{database}`"), &output);
         path
     }
 
@@ -146,9 +154,19 @@ impl Compression {
 /// How a dump is taken: into a file, compressed as `pg_dump` sees fit, unless said otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct DumpOptions {
-    piped: bool,
+    to: Destination,
     compression: Option<Compression>,
     args: Vec<String>,
+}
+
+// Where `pg_dump` writes.
+#[derive(Debug, Clone, Copy, Default)]
+enum Destination {
+    #[default]
+    File,
+    Pipe,
+    Redirected,
+    Appended,
 }
 
 impl DumpOptions {
@@ -159,7 +177,19 @@ impl DumpOptions {
 
     /// Through a pipe, as through `oc exec`: the archive does not know where its entries are.
     pub fn piped() -> Self {
-        Self { piped: true, ..Self::default() }
+        Self { to: Destination::Pipe, ..Self::default() }
+    }
+
+    /// Into a file as standard output, as `>` does it. From 16 on, `pg_dump` means to write where its
+    /// entries are over the begin of the file, but it lands at the end.
+    pub fn redirected() -> Self {
+        Self { to: Destination::Redirected, ..Self::default() }
+    }
+
+    /// Onto the end of an empty file as standard output, as `>>` does it. What [`redirected`](Self::redirected)
+    /// tells of 16 then happens in every version.
+    pub fn appended() -> Self {
+        Self { to: Destination::Appended, ..Self::default() }
     }
 
     /// With this compression.

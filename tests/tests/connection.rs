@@ -345,6 +345,31 @@ async fn a_server_that_is_full_is_not_ready() {
     );
 }
 
+#[tokio::test]
+async fn a_session_may_wait_however_short_the_limits_of_the_role_are() {
+    for major in [15, 17] {
+        let server = Server::start_with(&PgTools::major(major), &ServerOptions::default());
+        let mut limits = vec!["statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"];
+        if major >= 17 {
+            limits.push("transaction_timeout");
+        }
+        for limit in &limits {
+            server.psql("postgres", &format!("alter role postgres set {limit} = '900ms'"));
+        }
+        server.psql("postgres", "alter role postgres set lock_timeout = '7s'");
+        let connection = connect(&target(&server, "")).await.expect("a connection");
+        tokio::time::sleep(Duration::from_millis(1200)).await;
+        connection.client.batch_execute("begin; select pg_sleep(1.2)").await.expect("no limit");
+        for limit in limits {
+            let row = connection.client.query_one(&format!("show {limit}"), &[]).await.expect("a row");
+            assert_eq!(row.get::<_, String>(0), "0", "{limit}");
+        }
+        let row = connection.client.query_one("show lock_timeout", &[]).await.expect("a row");
+        assert_eq!(row.get::<_, String>(0), "7s");
+        connection.close().await;
+    }
+}
+
 /// A target on a port where a thread does `serve` with each connection.
 fn other_server(mut serve: impl FnMut(std::net::TcpStream) + Send + 'static) -> TargetConfig {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

@@ -1,6 +1,7 @@
 //! Tests of the harness itself: what the other tests rely on.
 
 use std::net::TcpStream;
+use std::path::Path;
 
 use pgmig_tests::{Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls, fixture};
 
@@ -174,9 +175,12 @@ fn every_way_of_dumping_restores_to_the_same_fingerprint() {
         for encoding in ["UTF8", "LATIN1"] {
             load_awkward(server, "dumped", encoding);
             let before = Fingerprint::of(server, "dumped");
+            let mut first = None;
             for &method in &methods {
-                for how in [DumpOptions::seekable(), DumpOptions::piped()] {
-                    let archive = tools.dump(server, "dumped", &how.compress(method));
+                for how in [DumpOptions::seekable(), DumpOptions::piped(), DumpOptions::redirected()] {
+                    let archive = tools.dump(server, "dumped", &how.clone().compress(method));
+                    let verified = verify(&archive);
+                    assert_eq!(*first.get_or_insert(verified.clone()), verified, "{major} {method:?} {how:?}");
                     server.create_database("restored", encoding);
                     tools.restore(server, "restored", &archive, &[]);
                     before.assert_same(&Fingerprint::of(server, "restored"));
@@ -185,6 +189,43 @@ fn every_way_of_dumping_restores_to_the_same_fingerprint() {
             }
             server.drop_database("dumped");
         }
+    }
+}
+
+#[test]
+fn redirection_may_leave_the_table_of_contents_twice_and_the_archive_is_whole() {
+    let twice = |archive: &Path| {
+        let bytes = std::fs::read(archive).unwrap();
+        let mut reader = dumpfmt::ArchiveReader::new(&bytes[..]).unwrap();
+        // The schema holds this text only in the table of contents.
+        let count = bytes.windows(b"CREATE SEQUENCE".len()).filter(|text| text == b"CREATE SEQUENCE").count();
+        assert_eq!(reader.toc().of_type("SEQUENCE").count(), 1);
+        reader.verify(|_| {}).unwrap();
+        count == 2
+    };
+    for major in MAJORS {
+        let (server, tools) = (Server::shared(major), PgTools::major(major));
+        server.create_database("twice", "UTF8");
+        server.psql("twice", "create sequence s; create table t as select n from generate_series(1, 1000) n");
+        server.psql("twice", "select lo_from_bytea(4711, 'abc')");
+        let before = Fingerprint::of(server, "twice");
+        for (how, expected) in [
+            (DumpOptions::seekable(), false),
+            (DumpOptions::piped(), false),
+            (DumpOptions::redirected(), major >= 16),
+            (DumpOptions::appended(), true),
+        ] {
+            let archive = tools.dump(server, "twice", &how);
+            assert_eq!(twice(&archive), expected, "{major} {how:?}");
+            server.create_database("once", "UTF8");
+            tools.restore(server, "once", &archive, &[]);
+            before.assert_same(&Fingerprint::of(server, "once"));
+            server.drop_database("once");
+            // Of the schema alone too, which has no positions; 18 was the first to see the point.
+            let schema = tools.dump(server, "twice", &how.arg("--schema-only"));
+            assert_eq!(twice(&schema), expected && major < 18, "{major}, the schema");
+        }
+        server.drop_database("twice");
     }
 }
 
@@ -269,6 +310,13 @@ fn the_store_and_its_target_have_the_same_tenants_under_other_ids() {
     assert_eq!(names, target_names);
     let [ids, target_ids] = live("tenant_id");
     assert!(ids.lines().all(|id| target_ids.lines().all(|target| id != target)));
+}
+
+/// What the whole archive holds.
+fn verify(archive: &Path) -> Vec<dumpfmt::VerifiedEntry> {
+    let file = std::fs::File::open(archive).expect("the dump is there");
+    let verified = dumpfmt::ArchiveReader::new(file).and_then(|mut archive| archive.verify(|_| {}));
+    verified.expect("the dump is whole")
 }
 
 fn load_awkward(server: &Server, database: &str, encoding: &str) {

@@ -10,12 +10,14 @@ pub struct Builder {
     compression: u8,
     entries: Vec<Vec<u8>>,
     blocks: Vec<u8>,
+    /// Dump ID and begin within `blocks` of each.
+    starts: Vec<(i32, usize)>,
 }
 
 impl Builder {
     /// An archive of version 1.`minor`; `compression` is 0 none, 1 gzip, 2 lz4, 3 zstd.
     pub fn new(minor: u8, compression: u8) -> Self {
-        Self { minor, compression, entries: Vec::new(), blocks: Vec::new() }
+        Self { minor, compression, entries: Vec::new(), blocks: Vec::new(), starts: Vec::new() }
     }
 
     /// Adds an entry whose texts are in the order tag, type, definition, drop
@@ -52,22 +54,26 @@ impl Builder {
 
     /// Adds a block of COPY text, in the given chunks as they are.
     pub fn data(&mut self, dump_id: i32, chunks: &[&[u8]]) -> &mut Self {
-        self.blocks.push(1);
-        int(&mut self.blocks, dump_id);
+        self.block(1, dump_id);
         self.chunks(chunks);
         self
     }
 
     /// Adds a block of large objects, each an OID and its chunks.
     pub fn large_objects(&mut self, dump_id: i32, objects: &[(u32, &[&[u8]])]) -> &mut Self {
-        self.blocks.push(3);
-        int(&mut self.blocks, dump_id);
+        self.block(3, dump_id);
         for (oid, chunks) in objects {
             int(&mut self.blocks, *oid as i32);
             self.chunks(chunks);
         }
         int(&mut self.blocks, 0);
         self
+    }
+
+    fn block(&mut self, kind: u8, dump_id: i32) {
+        self.starts.push((dump_id, self.blocks.len()));
+        self.blocks.push(kind);
+        int(&mut self.blocks, dump_id);
     }
 
     fn chunks(&mut self, chunks: &[&[u8]]) {
@@ -92,10 +98,33 @@ impl Builder {
         for value in ["store", "15.18", "15.18"] {
             text(&mut out, Some(value.as_bytes()));
         }
-        int(&mut out, self.entries.len() as i32);
-        out.extend(self.entries.iter().flatten());
+        self.contents(&mut out);
         out.extend_from_slice(&self.blocks);
         out
+    }
+
+    /// The archive as `pg_dump > file` writes it from 16 on: behind the blocks is
+    /// the table of contents again, now with the positions.
+    pub fn build_redirected(&self) -> Vec<u8> {
+        const FLAG_AND_POSITION: usize = 9;
+        let mut out = self.build();
+        let data_start = out.len() - self.blocks.len();
+        let mut again = self.clone();
+        for entry in &mut again.entries {
+            let dump_id = i32::from_le_bytes([entry[1], entry[2], entry[3], entry[4]]);
+            if let Some((_, start)) = self.starts.iter().find(|(id, _)| *id == dump_id) {
+                entry.truncate(entry.len() - FLAG_AND_POSITION);
+                entry.push(2);
+                entry.extend_from_slice(&((data_start + start) as u64).to_le_bytes());
+            }
+        }
+        again.contents(&mut out);
+        out
+    }
+
+    fn contents(&self, out: &mut Vec<u8>) {
+        int(out, self.entries.len() as i32);
+        out.extend(self.entries.iter().flatten());
     }
 }
 

@@ -28,6 +28,9 @@ impl<R: Read> Input<R> {
 
     /// The buffered bytes, at least one unless the input is at its end.
     pub(crate) fn peek(&mut self) -> Result<&[u8]> {
+        if !self.inner.buffer().is_empty() {
+            return Ok(self.inner.buffer());
+        }
         let position = self.position;
         loop {
             match self.inner.fill_buf() {
@@ -75,7 +78,20 @@ impl<R: Read> Input<R> {
     }
 
     /// An `Int`: a sign byte, then `size` bytes of magnitude, the lowest first.
+    #[inline]
     pub(crate) fn int(&mut self, size: u8, place: &str) -> Result<i64> {
+        // Uncompressed dumps have one for each row, nearly always whole in the buffer.
+        if size == 4
+            && let Some(&[sign @ (0 | 1), ref magnitude @ ..]) = self.inner.buffer().first_chunk::<5>()
+        {
+            let magnitude = i64::from(u32::from_le_bytes(*magnitude));
+            self.consume(5);
+            return Ok(if sign == 1 { -magnitude } else { magnitude });
+        }
+        self.int_by_byte(size, place)
+    }
+
+    fn int_by_byte(&mut self, size: u8, place: &str) -> Result<i64> {
         let offset = self.position;
         let negative = match self.byte(place)? {
             0 => false,

@@ -4,7 +4,8 @@
 //! Archives of versions 1.12 to 1.16 (pg_dump 9.0 to 18) are read, uncompressed
 //! or compressed with gzip, lz4 or zstd, from a file or from a pipe. An archive
 //! that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is
-//! no different.
+//! no different; nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has
+//! its table of contents a second time, behind the data.
 //!
 //! Memory is bounded by the table of contents plus a small constant and the
 //! longest row; nothing is allocated by a length that the file claims

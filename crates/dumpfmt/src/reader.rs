@@ -115,9 +115,14 @@ impl<R: Read> ArchiveReader<R> {
         self.present(open, offset).map(Some)
     }
 
-    /// Reads the head of a block; `None` at the end of the input.
+    /// Reads the head of a block; `None` at the end of the archive.
     fn read_block_head(&mut self) -> Result<Option<OpenBlock>> {
         let offset = self.input.position();
+        // No block, but the first byte of a number: of how many entries there are.
+        if self.input.peek()?.first() == Some(&0) {
+            self.toc.read_again(&mut self.input, &self.header)?;
+            return Ok(None);
+        }
         let large_objects = match self.input.next_byte()? {
             None => return Ok(None),
             Some(BLOCK_DATA) => false,

@@ -62,6 +62,56 @@ impl Toc {
         }
         Ok(toc)
     }
+
+    /// Passes over the table of contents when it is written again behind the
+    /// data, and expects the end of the input after it.
+    ///
+    /// pg_dump writes its table of contents a second time once it knows the
+    /// positions, over the first one. It cannot where each write goes to the end
+    /// of the file: after `>>`, and from pg_dump 16 on also after `>`, because it
+    /// then makes its standard output append (`SetOutput`, with `PG_BINARY_A`).
+    /// pg_restore does not read so far.
+    pub(crate) fn read_again<R: Read>(&self, input: &mut Input<R>, header: &Header) -> Result<()> {
+        const NO_BLOCK: &str = "a block of data was expected here, but its type is 0";
+        const DIFFERS: &str = "the table of contents is repeated behind the data, but this entry differs";
+        let offset = input.position();
+        let count = input.int(header.int_size, "").map_err(|e| again(e, NO_BLOCK))?;
+        let positions = self.entries.iter().any(|entry| matches!(entry.data, DataState::Position(_)));
+        if positions || usize::try_from(count) != Ok(self.entries.len()) {
+            return Err(Error::corrupt(NO_BLOCK, offset));
+        }
+        let mut scratch = Vec::new();
+        for expected in &self.entries {
+            let offset = input.position();
+            // What the same entry takes, and no more, is held in memory.
+            let mut budget = TextBudget::new(expected.text_bytes());
+            let mut entry = TocEntry::read(input, header, &mut budget, &mut scratch)
+                .map_err(|e| again(e, DIFFERS).in_entry(expected))?;
+            let same_state = expected.has_position_field() == entry.has_position_field();
+            entry.data = expected.data;
+            if !same_state || entry != *expected {
+                return Err(Error::corrupt(DIFFERS, offset).in_entry(expected));
+            }
+        }
+        let offset = input.position();
+        match input.next_byte()? {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::corrupt("bytes follow the table of contents that is repeated behind the data", offset))
+            }
+        }
+    }
+}
+
+/// The error of reading something again that was read well before.
+fn again(error: Error, otherwise: &str) -> Error {
+    match error.kind() {
+        ErrorKind::Io(_) => error,
+        ErrorKind::Truncated(_) => {
+            Error::truncated("within the table of contents that is repeated behind the data", error.offset())
+        }
+        _ => Error::corrupt(otherwise, error.offset()),
+    }
 }
 
 /// One entry of the table of contents. Texts are bytes: the format promises no
@@ -224,6 +274,18 @@ impl TocEntry {
     /// Whether a complete archive has a data block for this entry.
     pub fn has_data(&self) -> bool {
         self.had_dumper && self.data != DataState::NoData
+    }
+
+    /// Whether a position belongs into it, known or not.
+    fn has_position_field(&self) -> bool {
+        self.data != DataState::NoData
+    }
+
+    /// The most bytes of text that pg_dump writes for this entry.
+    fn text_bytes(&self) -> u64 {
+        const DECIMAL: usize = "4294967295".len();
+        let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL;
+        (self.text.len() + others) as u64
     }
 
     fn text(&self, which: Text) -> Option<&[u8]> {

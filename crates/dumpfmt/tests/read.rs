@@ -38,6 +38,10 @@ fn is_built_in(compression: u8) -> bool {
 
 /// Two tables, the first one after the second in the file, and two large objects.
 fn sample(minor: u8, compression: u8) -> Vec<u8> {
+    sample_builder(minor, compression).build()
+}
+
+fn sample_builder(minor: u8, compression: u8) -> Builder {
     let mut builder = Builder::new(minor, compression);
     let copy = |table: &str| format!("COPY public.{table} (id, name) FROM stdin;\n");
     builder
@@ -62,7 +66,7 @@ fn sample(minor: u8, compression: u8) -> Vec<u8> {
     let empty = compress(compression, b"\\.\n\n\n");
     let object = compress(compression, b"large object");
     builder.data(4, &[first, second]).data(3, &[&empty]).large_objects(5, &[(7, &[&object]), (u32::MAX, &[&object])]);
-    builder.build()
+    builder
 }
 
 fn variants() -> impl Iterator<Item = (u8, u8)> {
@@ -188,6 +192,110 @@ fn bytes_after_the_last_block_are_an_error() {
         let bytes = [&sample(14, GZIP)[..], extra].concat();
         verify(&bytes).unwrap_err();
     }
+}
+
+/// What `pg_dump > file` leaves.
+fn redirected(minor: u8, compression: u8) -> Vec<u8> {
+    sample_builder(minor, compression).build_redirected()
+}
+
+#[test]
+fn a_table_of_contents_repeated_behind_the_data_is_passed_over() {
+    for (minor, compression) in variants() {
+        let (once, twice) = (sample(minor, compression), redirected(minor, compression));
+        assert!(twice.starts_with(&once) && twice.len() > once.len());
+        assert_eq!(verify(&twice).unwrap(), 4);
+        let mut archive = ArchiveReader::new(&twice[..]).unwrap();
+        while archive.next_block().unwrap().is_some() {}
+        assert_eq!(archive.position(), twice.len() as u64);
+        assert!(archive.next_block().unwrap().is_none());
+
+        let mut archive = ArchiveReader::new(Cursor::new(&twice)).unwrap();
+        for dump_id in [5, 3, 4] {
+            assert!(archive.block(dump_id).unwrap().is_some());
+        }
+        archive.rewind().unwrap();
+        assert_eq!(archive.verify(|_| {}).unwrap().len(), 3);
+    }
+    // The schema alone: there are no positions to record, and they are written again all the same.
+    let mut schema = Builder::new(16, NONE);
+    schema.entry(1, 2, false, [Some("t"), Some("TABLE"), Some("CREATE TABLE t ();"), None, None]);
+    assert_eq!(verify(&schema.build_redirected()).unwrap(), 0);
+}
+
+#[test]
+fn a_repeated_table_of_contents_that_is_cut_is_an_error() {
+    for minor in [14, 16] {
+        let (begin, bytes) = (sample(minor, NONE).len(), redirected(minor, NONE));
+        for length in begin + 1..bytes.len() {
+            let error = verify(&bytes[..length]).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Truncated(_)), "cut at {length}: {error}");
+            assert!(error.to_string().contains("repeated behind the data"), "{error}");
+            let mut archive = ArchiveReader::new(Cursor::new(&bytes[..length])).unwrap();
+            assert!(archive.block(5).unwrap().is_some());
+        }
+    }
+}
+
+#[test]
+fn behind_the_data_only_the_same_table_of_contents_is_accepted() {
+    let (begin, bytes) = (sample(16, NONE).len(), redirected(16, NONE));
+    let flipped = |position: usize, bit: u32| {
+        let mut damaged = bytes.clone();
+        damaged[position] ^= 1 << bit;
+        verify(&damaged)
+    };
+    for (position, bit) in (begin..bytes.len()).flat_map(|position| (0..8).map(move |bit| (position, bit))) {
+        // Not every bit counts: nothing is made of the positions.
+        if let Err(error) = flipped(position, bit) {
+            assert!(matches!(error.kind(), ErrorKind::Corrupt(_) | ErrorKind::Truncated(_)), "{position}: {error}");
+        }
+    }
+    for text in [&b"SET client_encoding"[..], b"COPY public.b (id, name)", b"SEQUENCE SET", b"heap", b"owner"] {
+        let found = bytes[begin..].windows(text.len()).position(|window| window == text).unwrap();
+        for position in (begin + found..).take(text.len()) {
+            let error = flipped(position, 0).unwrap_err();
+            assert!(error.to_string().contains("this entry differs"), "{error}");
+        }
+    }
+
+    let twice = [&bytes[..], &bytes[begin..]].concat();
+    assert!(verify(&twice).unwrap_err().to_string().contains("bytes follow the table of contents"));
+    let more = [&bytes[..], b"\0"].concat();
+    assert!(verify(&more).unwrap_err().to_string().contains("bytes follow the table of contents"));
+
+    let behind = |builder: &Builder| {
+        let (once, twice) = (builder.build(), builder.build_redirected());
+        [&sample(16, NONE)[..], &twice[once.len()..]].concat()
+    };
+    let mut fewer = Builder::new(16, NONE);
+    fewer.entry(9, 1, false, [Some("ENCODING"), Some("ENCODING"), None, None, None]);
+    assert!(verify(&behind(&fewer)).unwrap_err().to_string().contains("its type is 0"));
+    let tables = |tags: [&str; 5]| {
+        let mut other = Builder::new(16, NONE);
+        for (tag, dump_id) in tags.into_iter().zip(1..) {
+            other.entry(dump_id, 3, false, [Some(tag), Some("TABLE"), None, None, None]);
+        }
+        other
+    };
+    let error = verify(&behind(&tables(["a", "b", "c", "d", "e"]))).unwrap_err();
+    assert!(error.to_string().contains("this entry differs"), "{error}");
+    assert_eq!(error.entry(), Some("ENCODING public.ENCODING (dump ID 9)"));
+    // A text that claims more than the entry had is not read, let alone kept.
+    let error = verify(&behind(&tables([&"x".repeat(1 << 20), "b", "c", "d", "e"]))).unwrap_err();
+    assert!(error.to_string().contains("this entry differs") && error.offset() < begin as u64 + 100, "{error}");
+
+    let zeros = [&bytes[..begin], &[0; 512]].concat();
+    assert!(verify(&zeros).unwrap_err().to_string().contains("its type is 0"));
+
+    // Where the first one has the positions, pg_dump had no reason to write another.
+    let contents = &bytes[begin..];
+    let data_start = ArchiveReader::new(&bytes[..]).unwrap().position() as usize;
+    let header = &bytes[..data_start - contents.len()];
+    let seekable = [header, contents, &bytes[data_start..begin]].concat();
+    assert_eq!(verify(&seekable).unwrap(), 4);
+    let error = verify(&[&seekable, contents].concat()).unwrap_err();
+    assert!(error.to_string().contains("its type is 0"), "{error}");
 }
 
 #[test]

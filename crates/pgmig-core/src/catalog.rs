@@ -1,6 +1,7 @@
 //! What is in the target database: tables, columns, keys, triggers, sequences.
 
 use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -30,6 +31,10 @@ pub struct Catalog {
     pub unvalidated: Vec<Constraint>,
     /// Enabled triggers that users made, on partitions too.
     pub triggers: Vec<Trigger>,
+    /// Enabled event triggers for changes of definitions.
+    pub event_triggers: Vec<EventTrigger>,
+    /// Whether the session's role is a superuser.
+    pub is_superuser: bool,
     /// Sequences.
     pub sequences: Vec<Sequence>,
     /// Materialized views that hold data, each after those that it reads.
@@ -80,7 +85,7 @@ pub struct Column {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ColumnKind {
-    /// `uuid`, `text`, `varchar`, `char(n)`, or a domain over one.
+    /// `uuid`, `text`, `varchar`, or a domain over one.
     Scalar,
     /// An array of those.
     Array,
@@ -88,6 +93,9 @@ pub enum ColumnKind {
     Json,
     /// `oid` or `lo`, which may refer to a large object.
     LargeObject,
+    /// Another type whose values can hold the text of an ID: `char(n)`, `bytea`, ...
+    #[serde(rename = "text")]
+    OtherText,
     /// Anything else.
     Other,
 }
@@ -118,6 +126,16 @@ pub struct ForeignKey {
     pub referenced_table: u32,
     /// The referenced columns.
     pub referenced_columns: Vec<String>,
+}
+
+/// An event trigger of the target.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct EventTrigger {
+    /// Its name.
+    pub name: String,
+    /// When it fires, as `pg_event_trigger.evtenabled`: `O`, `R` or `A`.
+    pub enabled: char,
 }
 
 /// A sequence of the target.
@@ -194,6 +212,10 @@ const SEQUENCES: &str = "
                and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')) as owner
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and ";
+
+const EVENT_TRIGGERS: &str = "
+    select evtname, evtenabled::text as enabled from pg_event_trigger
+     where evtenabled <> 'D' and evtevent <> 'login' order by 1";
 
 const EXTENSION_TABLES: &str = "
     select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
@@ -286,6 +308,12 @@ impl Catalog {
         for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
             sequences.push(Sequence { name: name(&row)?, owner: row.try_get("owner")? });
         }
+        let superuser = query("select current_setting('is_superuser') = 'on'".into()).await?[0].try_get(0)?;
+        let mut event_triggers = Vec::new();
+        for row in query(EVENT_TRIGGERS.into()).await? {
+            let enabled = row.try_get::<_, String>("enabled")?.chars().next().unwrap_or('O');
+            event_triggers.push(EventTrigger { name: row.try_get("evtname")?, enabled });
+        }
         let extension_tables = query(EXTENSION_TABLES.into()).await?;
         let views = query(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
         Ok(Self {
@@ -297,10 +325,25 @@ impl Catalog {
             extension_tables: extension_tables.iter().map(name).collect::<Result<_, _>>()?,
             foreign_keys,
             unvalidated,
+            event_triggers,
+            is_superuser: superuser,
             triggers,
             by_name,
             by_oid,
         })
+    }
+
+    /// A number that changes with everything in the catalog: compares two readings.
+    pub(crate) fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        let Self { tables, foreign_keys, unvalidated, triggers, event_triggers, sequences, materialized_views, .. } =
+            self;
+        // What is printed of each is all that is known of it.
+        format!(
+            "{tables:?}{foreign_keys:?}{unvalidated:?}{triggers:?}{event_triggers:?}{sequences:?}{materialized_views:?}"
+        )
+        .hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The table of this name.
@@ -343,7 +386,7 @@ fn constraint(row: &Row) -> Result<Constraint, tokio_postgres::Error> {
 }
 
 fn column(row: &Row) -> Result<Column, tokio_postgres::Error> {
-    let is_id = |name: &str| matches!(name, "uuid" | "text" | "varchar" | "bpchar" | "name" | "citext");
+    let is_id = |name: &str| matches!(name, "uuid" | "text" | "varchar");
     let type_name: String = row.try_get("typname")?;
     let element: Option<String> = row.try_get("element")?;
     let kind = match (type_name.as_str(), element.as_deref()) {
@@ -351,6 +394,7 @@ fn column(row: &Row) -> Result<Column, tokio_postgres::Error> {
         (name, _) if is_id(name) => ColumnKind::Scalar,
         ("json" | "jsonb", _) => ColumnKind::Json,
         ("oid" | "lo", _) => ColumnKind::LargeObject,
+        ("bpchar" | "name" | "citext" | "bytea" | "xml", _) => ColumnKind::OtherText,
         _ => ColumnKind::Other,
     };
     Ok(Column {

@@ -21,6 +21,9 @@ pub struct IdColumn {
     pub form: IdForm,
     /// Why it is taken for one, in words: `its name`, `a foreign key to public.tenant.tenant_id`.
     pub reason: String,
+    /// Whether a row belongs to the tenants that it names here. In the list of
+    /// tenants only the ID itself does that; its other columns mention tenants.
+    pub owns_rows: bool,
 }
 
 /// How a column holds IDs.
@@ -208,7 +211,12 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
         if places.is_empty() {
             faults.push(Fault::new(format!("`--remap-also` names `{column}`, which is not there")));
         }
-        for (name, _) in places {
+        for (name, kind) in places {
+            if matches!(kind, Some(ColumnKind::LargeObject | ColumnKind::Other)) {
+                faults
+                    .push(Fault::new(format!("`{name}`, which `--remap-also` names, is of a type that holds no text")));
+                continue;
+            }
             // Also for a column that holds IDs as such: strays can stand in its other values.
             found.insert(name, (IdForm::Anywhere, "`--remap-also` names it".into()));
         }
@@ -219,7 +227,15 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
     if !faults.is_empty() {
         return Err(Faults::new("cannot tell which columns hold instance IDs", faults));
     }
-    Ok(found.into_iter().map(|(column, (form, reason))| IdColumn { column, form, reason }).collect())
+    let is_list = |table: &TableName| {
+        let mut tables = std::iter::once(table).chain(schema.ancestors_of(table));
+        tables.any(|table| profile.tenants.table.matches(table))
+    };
+    let id_column = |(column, (form, reason)): (ColumnName, _)| {
+        let owns_rows = !is_list(&column.table) || column.column == profile.tenants.id;
+        IdColumn { column, form, reason, owns_rows }
+    };
+    Ok(found.into_iter().map(id_column).collect())
 }
 
 /// Makes an ID column of each column with a foreign key to one, until no more are found.

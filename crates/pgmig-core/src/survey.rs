@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveTable};
 use crate::error::{Error, Fault, Faults};
-use crate::id_columns::{IdColumn, IdForm};
+use crate::id_columns::IdColumn;
 use crate::names::ColumnName;
 use crate::remap::{Fate, IdMap, RowError, RowRemapper, Span};
 
@@ -149,10 +149,10 @@ pub(crate) fn row_fault(table: &ArchiveTable, error: &RowError) -> Faults {
 }
 
 /// The columns of `table` that hold IDs, by their place in its rows.
-pub(crate) fn places_of<'a>(table: &ArchiveTable, id_columns: &'a [IdColumn]) -> Vec<(usize, &'a IdForm)> {
+pub(crate) fn places_of<'a>(table: &ArchiveTable, id_columns: &'a [IdColumn]) -> Vec<(usize, &'a IdColumn)> {
     let place = |column: &str| table.columns.iter().position(|name| name == column);
     let of_table = id_columns.iter().filter(|id| id.column.table == table.table);
-    of_table.filter_map(|id| Some((place(&id.column.column)?, &id.form))).collect()
+    of_table.filter_map(|id| Some((place(&id.column.column)?, id))).collect()
 }
 
 struct TableScan<'a> {
@@ -226,12 +226,15 @@ impl<'a> TableScan<'a> {
     }
 }
 
-/// Adds the IDs in `row` that are in none of `spans`.
+/// Adds the IDs in `row` that are in none of `spans`, and those that are only
+/// mentioned in one and stay since their tenant is left out.
 fn add_strays(table: &ArchiveTable, ids: &IdMap, row: Row<'_>, spans: &[Span], strays: &mut Strays) {
     let raw = row.raw();
     let mut last = None;
     for found in ids.occurrences(raw) {
-        if spans.iter().any(|span| span.range.start <= found.range.start && found.range.end <= span.range.end) {
+        let is_known = |span: &Span| span.owns || matches!(ids.fate(span.id), Fate::Becomes(_));
+        let holds = |span: &Span| span.range.start <= found.range.start && found.range.end <= span.range.end;
+        if spans.iter().any(|span| holds(span) && is_known(span)) {
             continue;
         }
         let place = memchr::memchr_iter(b'\t', &raw[..found.range.start]).count();

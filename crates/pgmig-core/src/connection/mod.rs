@@ -67,6 +67,9 @@ impl Connection {
 /// goes on with TLS when they refuse the connection without. A password that was refused is not
 /// sent a second time.
 ///
+/// The session has no limit of time: `statement_timeout`, `idle_session_timeout`,
+/// `idle_in_transaction_session_timeout` and `transaction_timeout` are 0, whatever the role has.
+///
 /// # Errors
 ///
 /// See [`ErrorKind`]; of two attempts, the more telling one is reported.
@@ -93,6 +96,7 @@ pub async fn connect(target: &TargetConfig) -> Result<Connection, ConnectError> 
     let encrypted = security == Security::Tls;
     let verified = encrypted && attempts.verification != Verification::None;
     let server_version = server_version(&client, target.connect_timeout).await.map_err(error)?;
+    stay(&client, server_version, target.connect_timeout).await.map_err(error)?;
     Ok(Connection { client, task, encrypted, verified, server_version })
 }
 
@@ -140,6 +144,22 @@ async fn server_version(client: &Client, limit: Duration) -> Result<i32, ErrorKi
         .map_err(|_| ErrorKind::Timeout { after: limit })?
         .map_err(failed)?;
     new_enough(row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)
+}
+
+/// Takes away the limits that the server, the database or the role set for sessions: a question may
+/// wait for a person, and a table with its indexes takes as long as it takes. `lock_timeout` stays.
+async fn stay(client: &Client, server_version: i32, limit: Duration) -> Result<(), ErrorKind> {
+    let mut sql = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0".to_owned();
+    if server_version >= 14_00_00 {
+        sql.push_str("; SET idle_session_timeout = 0");
+    }
+    if server_version >= 17_00_00 {
+        sql.push_str("; SET transaction_timeout = 0");
+    }
+    timeout(limit, client.batch_execute(&sql))
+        .await
+        .map_err(|_| ErrorKind::Timeout { after: limit })?
+        .map_err(|error| ErrorKind::of(&error, limit))
 }
 
 fn new_enough(number: i32, version: String) -> Result<i32, ErrorKind> {

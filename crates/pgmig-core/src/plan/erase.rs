@@ -9,6 +9,7 @@ use crate::error::{DatabaseError, Error};
 use crate::id_columns::{IdColumn, IdForm};
 use crate::id_sql::names_one_of;
 use crate::instance_id::InstanceId;
+use crate::mapping::Mapping;
 use crate::names::{TableName, quote_always, sql_table};
 use crate::profile::Profile;
 use crate::tenant::Tenant;
@@ -23,8 +24,8 @@ pub struct PlannedErase {
     pub rows: u64,
     /// Rows that stay, since they are an internal tenant's.
     pub rows_kept: u64,
-    /// Rows that are a tenant's data. The list of tenants itself does not count,
-    /// nor does what all tenants share.
+    /// Rows that are a tenant's data. What all tenants share does not count, and of
+    /// the list of tenants only those that no tenant of the archive is mapped to.
     pub tenant_rows: u64,
     /// The condition, on the alias `t`, of the rows that stay.
     #[serde(skip)]
@@ -49,6 +50,7 @@ impl PlannedErase {
     }
 }
 
+#[expect(clippy::too_many_arguments, reason = "each is another part of what the plan knows")]
 pub(super) async fn plan_erase(
     client: &impl GenericClient,
     catalog: &Catalog,
@@ -56,10 +58,12 @@ pub(super) async fn plan_erase(
     layout: &Layout<'_>,
     target_ids: &[IdColumn],
     tenants: &[Tenant],
+    mapping: &Mapping,
     kept: &[InstanceId],
 ) -> Result<Vec<PlannedErase>, Error> {
     let erased = tenants.iter().map(|tenant| &tenant.id).filter(|id| !kept.contains(id)).collect();
     let ownership = Ownership { catalog, target_ids, kept, erased };
+    let spare: Vec<&InstanceId> = mapping.spare.iter().map(|spare| &spare.id).collect();
     let mut erase = Vec::new();
     for table in &layout.erased {
         let listing = catalog.ancestry(table).any(|above| profile.tenants.table.matches(&above.name));
@@ -69,7 +73,13 @@ pub(super) async fn plan_erase(
             rows_kept: 0,
             tenant_rows: 0,
             kept: ownership.kept_rows(table, "t", &mut Vec::new()),
-            counted_as: if listing { None } else { ownership.tenant_rows(table) },
+            counted_as: if listing {
+                // Rows in the list that the archive's will replace are no loss; others are.
+                let id = ownership.id_columns(table).find(|id| id.column.column == profile.tenants.id);
+                id.filter(|_| !spare.is_empty()).map(|id| names_one_of("t", id, &spare))
+            } else {
+                ownership.tenant_rows(table)
+            },
         };
         let row = client.query_one(&planned.count_sql(), &[]).await;
         let row = row.map_err(|e| DatabaseError::new(format!("count the rows of {}", table.name), e))?;
@@ -93,7 +103,7 @@ struct Ownership<'a> {
 
 impl Ownership<'_> {
     fn id_columns<'s>(&'s self, table: &'s Table) -> impl Iterator<Item = &'s IdColumn> {
-        self.target_ids.iter().filter(|id| id.column.table == table.name && id.form != IdForm::Anywhere)
+        self.target_ids.iter().filter(|id| id.column.table == table.name && id.owns_rows && id.form != IdForm::Anywhere)
     }
 
     /// The foreign keys by which a row of `table` belongs to another row. Those of

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
+use super::erase::PlannedErase;
+use super::work::{EventTriggers, SetAside};
 use crate::archive::{ArchiveTable, Contents, SequenceState};
 use crate::catalog::{Catalog, Constraint, Table};
 use crate::error::{Fault, Faults};
@@ -15,6 +17,8 @@ pub(super) struct Layout<'a> {
     pub(super) loads: Vec<Load<'a>>,
     /// The tables of the target whose rows are erased.
     pub(super) erased: Vec<&'a Table>,
+    /// Tables that the archive defines without rows.
+    pub(super) without_data: Vec<TableName>,
     pub(super) kept_in_target: Vec<TableName>,
     pub(super) only_in_target: Vec<TableName>,
 }
@@ -79,9 +83,23 @@ impl<'a> Layout<'a> {
                 only_in_target.push(table.name.clone());
             }
         }
+        let with_data: HashSet<&TableName> =
+            contents.tables.iter().flat_map(|table| [&table.table, &table.copy_into]).collect();
+        let without_data = contents.defined_tables.iter().filter(|name| {
+            let ordinary = catalog.table(name).is_some_and(|table| !table.partitioned);
+            // A dump of the schema alone has no rows at all; it is refused for want of tenants.
+            ordinary && !with_data.contains(name) && !is_kept(name)
+        });
+        let without_data = without_data.cloned().collect();
         if faults.is_empty() {
             let kept_in_target = kept.into_iter().collect();
-            return Ok(Self { loads, erased: erased.into_values().collect(), kept_in_target, only_in_target });
+            return Ok(Self {
+                without_data,
+                loads,
+                erased: erased.into_values().collect(),
+                kept_in_target,
+                only_in_target,
+            });
         }
         let hint = "restore into an installation of the version that the dump was taken from";
         Err(Faults::new("the tables of the archive and of the target differ", faults).with_hint(hint))
@@ -142,20 +160,51 @@ pub(super) fn affected_tables<'a>(catalog: &'a Catalog, layout: &Layout<'a>) -> 
 
 /// The constraints that would be in the way: foreign keys from or to an affected
 /// table, and those that were never checked against the rows that are there.
-pub(super) fn constraints_of(catalog: &Catalog, affected: &[&Table]) -> Vec<(TableName, Constraint)> {
+pub(super) fn constraints_of(catalog: &Catalog, affected: &[&Table]) -> Vec<SetAside> {
     let oids: HashSet<u32> = affected.iter().map(|table| table.oid).collect();
+    let name = |oid| catalog.table_by_oid(oid).map(|table| table.name.clone());
+    let set_aside = |constraint: &Constraint, referenced| {
+        Some(SetAside { table: name(constraint.table)?, constraint: constraint.clone(), referenced })
+    };
     let keys = catalog.foreign_keys.iter();
     let keys = keys.filter(|key| oids.contains(&key.constraint.table) || oids.contains(&key.referenced_table));
+    let keys = keys.filter_map(|key| set_aside(&key.constraint, name(key.referenced_table)));
     let unvalidated = catalog.unvalidated.iter().filter(|constraint| oids.contains(&constraint.table));
-    let constraints = keys.map(|key| &key.constraint).chain(unvalidated);
-    constraints
-        .filter_map(|constraint| Some((catalog.table_by_oid(constraint.table)?.name.clone(), constraint.clone())))
-        .collect()
+    keys.chain(unvalidated.filter_map(|constraint| set_aside(constraint, None))).collect()
 }
 
 pub(super) fn of_tables<T: Clone>(tables: &[&Table], all: &[T], table_of: impl Fn(&T) -> u32) -> Vec<(TableName, T)> {
     let names: HashMap<u32, &TableName> = tables.iter().map(|table| (table.oid, &table.name)).collect();
     all.iter().filter_map(|item| Some(((*names.get(&table_of(item))?).clone(), item.clone()))).collect()
+}
+
+/// How event triggers can be kept from firing on what a restore does to constraints.
+pub(super) fn event_triggers(catalog: &Catalog) -> Result<EventTriggers, Faults> {
+    const EVENT_TRIGGERS_SETTING: i32 = 170_000;
+    let always: Vec<_> = catalog.event_triggers.iter().filter(|trigger| trigger.enabled != 'O').collect();
+    if catalog.event_triggers.is_empty() {
+        return Ok(EventTriggers::None);
+    }
+    if catalog.is_superuser && catalog.server_version >= EVENT_TRIGGERS_SETTING {
+        return Ok(EventTriggers::Off);
+    }
+    if catalog.is_superuser && always.is_empty() {
+        return Ok(EventTriggers::Replica);
+    }
+    let firing = if catalog.is_superuser { always } else { catalog.event_triggers.iter().collect() };
+    let faults = firing.iter().map(|trigger| Fault::new(format!("event trigger {}", trigger.name))).collect();
+    let hint =
+        "disable them for the time of the restore (`ALTER EVENT TRIGGER name DISABLE`), or connect as a superuser";
+    Err(Faults::new("event triggers of the target would fire during the restore", faults).with_hint(hint))
+}
+
+/// The sequences that serve tables in which rows stay.
+pub(super) fn sequences_of_kept_rows(catalog: &Catalog, erase: &[PlannedErase]) -> Vec<TableName> {
+    let tables = erase.iter().filter(|erase| erase.rows_kept > 0).filter_map(|erase| catalog.table(&erase.table));
+    let oids: HashSet<u32> = tables.flat_map(|table| catalog.ancestry(table)).map(|table| table.oid).collect();
+    let sequences = catalog.sequences.iter();
+    let of_kept = sequences.filter(|sequence| sequence.owner.is_some_and(|owner| oids.contains(&owner)));
+    of_kept.map(|sequence| sequence.name.clone()).collect()
 }
 
 pub(super) fn plan_sequences(

@@ -16,21 +16,23 @@ use self::erase::plan_erase;
 pub use self::large_objects::PlannedLargeObjects;
 pub(crate) use self::large_objects::erased_large_objects_sql;
 use self::large_objects::{large_object_columns, plan_large_objects};
-use self::layout::{Layout, Load, affected_tables, constraints_of, of_tables, plan_sequences};
+use self::layout::{
+    Layout, Load, affected_tables, constraints_of, event_triggers, of_tables, plan_sequences, sequences_of_kept_rows,
+};
 use self::work::counted_tables;
-pub(crate) use self::work::{Reading, Work};
+pub(crate) use self::work::{EventTriggers, Reading, SetAside, Work};
 use crate::archive::{Archive, SequenceState};
 use crate::error::{DatabaseError, Error, Fault, Faults};
 use crate::id_columns::{self, IdColumn, Schema};
 use crate::instance_id::InstanceId;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, ProvisionedInstance};
 use crate::names::{ColumnName, TableName};
 use crate::profile::Profile;
 use crate::remap::{Fate, IdMap};
 use crate::summary::{ArchiveSummary, summarize};
 use crate::survey::{Stray, StrayPlace, Survey, survey};
 use crate::target::Target;
-use crate::tenant::TenantState;
+use crate::tenant::{Tenant, TenantState};
 
 /// What a restore will do. Making it reads the archive to its end and changes
 /// nothing; [`restore`](crate::restore::restore) does what it says and nothing else.
@@ -61,6 +63,9 @@ pub struct Plan {
     pub sequences: Vec<SequenceState>,
     /// The materialized views that are refreshed, in this order.
     pub materialized_views: Vec<TableName>,
+    /// Tables that the archive defines without rows, as `--exclude-table-data` makes
+    /// it. An empty table is no such one.
+    pub without_data: Vec<TableName>,
     /// Tables that the profile leaves to the target, and those of extensions.
     pub kept_in_target: Vec<TableName>,
     /// Tables that only the target has and that hold no tenant's data. They stay as they are.
@@ -90,6 +95,8 @@ pub struct PlannedTable {
     pub bytes: u64,
     /// Rows that are left out, since they name a tenant that is.
     pub rows_left_out: u64,
+    /// Of these, rows that name a tenant too that is restored.
+    pub rows_left_out_shared: u64,
     /// IDs in ID columns.
     pub ids: u64,
     /// Rows by the tenant whose ID is the first in them.
@@ -128,12 +135,13 @@ impl Plan {
         client: &impl GenericClient,
         target: &Target,
         profile: &Profile,
-        mapping: Mapping,
+        mut mapping: Mapping,
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
         let contents = archive.contents().clone();
         let catalog = &target.catalog;
+        add_spare(&mut mapping, target);
         let id_columns = id_columns::find(&Schema::of_both(&contents, catalog), profile, &options.remap_also)?;
         let layout = Layout::fit(&contents, catalog, profile, &id_columns)?;
         let ids = id_map(&mapping);
@@ -142,12 +150,14 @@ impl Plan {
 
         let target_ids = id_columns::find(&Schema::of_target(catalog), profile, &[])?;
         let kept = kept_tenants(target, &mapping);
-        let erase = plan_erase(client, catalog, profile, &layout, &target_ids, &target.tenants, &kept).await?;
+        let erase =
+            plan_erase(client, catalog, profile, &layout, &target_ids, &target.tenants, &mapping, &kept).await?;
         let large_object_columns = large_object_columns(catalog, &erase);
-        let large_objects = plan_large_objects(client, &found, &erase, &large_object_columns).await?;
+        let large_objects = plan_large_objects(client, catalog, &found, &erase, &large_object_columns).await?;
         let affected = affected_tables(catalog, &layout);
         let sequences = plan_sequences(&contents, catalog, profile)?;
         let tables: Vec<_> = layout.loads.iter().map(|load| planned_table(load, &found, &ids)).collect();
+        let sequences_of_kept_rows = sequences_of_kept_rows(catalog, &erase);
         let counted = counted_tables(catalog, &layout, &id_columns, &tables, &erase);
         let mut plan = Self {
             version: 1,
@@ -160,6 +170,7 @@ impl Plan {
             large_objects,
             sequences,
             materialized_views: catalog.materialized_views.clone(),
+            without_data: layout.without_data.clone(),
             kept_in_target: layout.kept_in_target.clone(),
             only_in_target: layout.only_in_target.clone(),
             strays: found.strays.iter().filter(|stray| !layout.is_kept(&stray.place)).cloned().collect(),
@@ -173,16 +184,21 @@ impl Plan {
                 }),
                 locks: affected.iter().map(|table| table.name.clone()).collect(),
                 constraints: constraints_of(catalog, &affected),
+                catalog: catalog.fingerprint(),
+                event_triggers: event_triggers(catalog)?,
+                sequences_of_kept_rows,
                 triggers: of_tables(&affected, &catalog.triggers, |trigger| trigger.table),
                 large_object_columns,
-                gone: gone_ids(&mapping, &kept),
+                gone: gone_ids(mapping.mapped.iter().map(|pair| &pair.source.id), &mapping, &kept),
+                gone_owners: gone_ids(mapping.left_out.iter().map(|tenant| &tenant.id), &mapping, &kept),
+                tenant_list: tenant_list(&layout, profile),
                 kept,
                 counted,
             },
             mapping,
             id_columns,
         };
-        plan.warnings = warnings(&plan, target, &found);
+        plan.warnings = warnings(&plan, target);
         plan.warnings.extend(other_sessions(client).await?);
         Ok(plan)
     }
@@ -252,12 +268,32 @@ fn kept_tenants(target: &Target, mapping: &Mapping) -> Vec<InstanceId> {
     internal.map(|tenant| tenant.id.clone()).filter(|id| !is_target(id)).collect()
 }
 
-/// Source IDs that must be in no ID column afterwards: those that are not target IDs too.
-fn gone_ids(mapping: &Mapping, kept: &[InstanceId]) -> Vec<InstanceId> {
-    let sources =
-        mapping.mapped.iter().map(|pair| &pair.source.id).chain(mapping.left_out.iter().map(|tenant| &tenant.id));
+/// Of `sources`, those that are not IDs of the target too: they must be in no ID column afterwards.
+fn gone_ids<'a>(
+    sources: impl Iterator<Item = &'a InstanceId>,
+    mapping: &Mapping,
+    kept: &[InstanceId],
+) -> Vec<InstanceId> {
     let targets: HashSet<_> = mapping.mapped.iter().map(|pair| &pair.target.id).chain(kept).collect();
     sources.filter(|id| !targets.contains(id)).cloned().collect()
+}
+
+/// Adds the live tenants that only the target's own list has: another owner's
+/// instances, perhaps, which the Resource Controller shows to nobody else.
+fn add_spare(mapping: &mut Mapping, target: &Target) {
+    for tenant in target.tenants.iter().filter(|tenant| tenant.is_live()) {
+        let mapped = mapping.mapped.iter().any(|pair| pair.target.id == tenant.id);
+        if !mapped && !mapping.spare.iter().any(|spare| spare.id == tenant.id) {
+            let (id, name) = (tenant.id.clone(), tenant.name.clone());
+            mapping.spare.push(ProvisionedInstance { id, name, internal: false });
+        }
+    }
+}
+
+/// The column of the target that lists the tenants, when the archive has rows for it.
+fn tenant_list(layout: &Layout<'_>, profile: &Profile) -> Option<ColumnName> {
+    let load = layout.loads.iter().find(|load| profile.tenants.table.matches(&load.source.table))?;
+    Some(load.destination.name.column(profile.tenants.id.clone()))
 }
 
 fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
@@ -269,6 +305,7 @@ fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {
         rows: survey.rows,
         bytes: survey.bytes,
         rows_left_out: survey.left_out,
+        rows_left_out_shared: survey.left_out_shared,
         ids: survey.ids,
         rows_by_tenant: survey.rows_by_tenant.iter().map(|(&id, &rows)| (ids.id(id).to_string(), rows)).collect(),
         rows_without_tenant: survey.rows_without_tenant,
@@ -289,7 +326,24 @@ async fn other_sessions(client: &impl GenericClient) -> Result<Option<String>, D
     Ok((count > 0).then_some(text))
 }
 
-fn warnings(plan: &Plan, target: &Target, found: &Survey) -> Vec<String> {
+/// An old installation can have thousands of deleted tenants: a few are named.
+fn left_out_warning(tenants: &[&Tenant], state: &str) -> Option<String> {
+    const NAMED: usize = 3;
+    let names: Vec<_> =
+        tenants.iter().take(NAMED).map(|tenant| format!("{} ({})", tenant.id, tenant.display_name())).collect();
+    let more = match tenants.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let names = names.join(", ");
+    match tenants.len() {
+        0 => None,
+        1 => Some(format!("tenant {names} is {state} and not mapped: its rows are left out")),
+        _ => Some(format!("tenants {names}{more} are {state} and not mapped: their rows are left out")),
+    }
+}
+
+fn warnings(plan: &Plan, target: &Target) -> Vec<String> {
     let mut warnings = Vec::new();
     let (ours, theirs) = (&plan.archive.schema_version, &target.schema_version);
     if let (Some(ours), Some(theirs)) = (ours, theirs)
@@ -299,17 +353,16 @@ fn warnings(plan: &Plan, target: &Target, found: &Survey) -> Vec<String> {
             "the archive has schema version {ours}, the target {theirs}; the rows are restored as they are"
         ));
     }
-    for tenant in &plan.mapping.left_out {
-        let state = if tenant.state == TenantState::Deleted { "deleted" } else { "internal" };
-        warnings.push(format!(
-            "tenant {} ({}) is {state} and not mapped: its rows are left out",
-            tenant.id,
-            tenant.display_name()
-        ));
+    for (state, word) in [(TenantState::Deleted, "deleted"), (TenantState::Internal, "internal")] {
+        let tenants: Vec<_> = plan.mapping.left_out.iter().filter(|tenant| tenant.state == state).collect();
+        warnings.extend(left_out_warning(&tenants, word));
     }
-    let shared: u64 = found.tables.iter().map(|table| table.left_out_shared).sum();
-    if shared > 0 {
-        warnings.push(format!("{shared} of the rows that are left out name a tenant too that is restored"));
+    for table in plan.tables.iter().filter(|table| table.rows_left_out_shared > 0) {
+        let (rows, name) = (table.rows_left_out_shared, &table.table);
+        warnings.push(format!("{rows} of the rows of {name} that are left out name a tenant too that is restored"));
+    }
+    for table in &plan.without_data {
+        warnings.push(format!("the dump leaves the rows of {table} out: the restore leaves it empty"));
     }
     for table in plan.tables.iter().filter(|table| table.rows_without_tenant > 0) {
         let (rows, name) = (table.rows_without_tenant, &table.table);

@@ -22,14 +22,46 @@ pub(crate) struct Work {
     pub(crate) locks: Vec<TableName>,
     /// Each table with rows, at the top of its partitions, and whether it is partitioned.
     pub(crate) counted: Vec<CountedTable>,
-    pub(crate) constraints: Vec<(TableName, Constraint)>,
+    pub(crate) constraints: Vec<SetAside>,
     pub(crate) triggers: Vec<(TableName, Trigger)>,
+    /// What the catalog looked like when the plan was made.
+    pub(crate) catalog: u64,
+    /// How event triggers are kept from firing.
+    pub(crate) event_triggers: EventTriggers,
+    /// Sequences of tables in which rows stay: they must not fall behind those.
+    pub(crate) sequences_of_kept_rows: Vec<TableName>,
     /// The columns of erased tables that refer to large objects.
     pub(crate) large_object_columns: Vec<ColumnName>,
-    /// IDs that must be in no ID column of the target afterwards.
+    /// Mapped IDs that must be in no ID column of the target afterwards.
     pub(crate) gone: Vec<InstanceId>,
+    /// IDs of tenants that are left out. No row may be theirs; a text may mention them.
+    pub(crate) gone_owners: Vec<InstanceId>,
+    /// The column that lists the tenants: every target must be in it afterwards.
+    pub(crate) tenant_list: Option<ColumnName>,
     /// The internal tenants of the target whose rows stay.
     pub(crate) kept: Vec<InstanceId>,
+}
+
+/// A constraint that is dropped and added again.
+#[derive(Debug)]
+pub(crate) struct SetAside {
+    pub(crate) table: TableName,
+    pub(crate) constraint: Constraint,
+    /// The table that a foreign key refers to.
+    pub(crate) referenced: Option<TableName>,
+}
+
+/// How event triggers are kept from firing while constraints and triggers are set
+/// aside and put back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EventTriggers {
+    /// There are none.
+    None,
+    /// By the setting `event_triggers`, since PostgreSQL 17.
+    Off,
+    /// By `session_replication_role`, during these steps alone: it would silence
+    /// deferrable unique constraints too.
+    Replica,
 }
 
 /// A table whose rows are counted before the commit.

@@ -46,19 +46,23 @@ impl Finder {
         Self { patterns, window, steps, ending }
     }
 
-    /// The matches from left to right, none overlapping another: the index of the pattern, and
-    /// where it is. At one place the longest pattern matches, so that an ID which another one
-    /// begins with is not taken for it.
-    pub(super) fn find_iter<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = (usize, Range<usize>)> + 'a {
+    /// The matches that `accept` takes, from left to right, none overlapping another: the index of
+    /// the pattern, and where it is. Of several at one place the longest is the match, so that an
+    /// ID which another one begins with is not taken for it.
+    pub(super) fn find_iter<'a>(
+        &'a self,
+        text: &'a [u8],
+        accept: impl Fn(usize, &Range<usize>) -> bool + 'a,
+    ) -> impl Iterator<Item = (usize, Range<usize>)> + 'a {
         let mut start = 0;
         std::iter::from_fn(move || {
             loop {
                 let hash = hash(text.get(start..start + self.window)?);
                 match self.steps[usize::from(hash)] {
                     0 => {
-                        if let Some(pattern) = self.match_at(&text[start..], hash) {
-                            let end = start + self.patterns[pattern].len();
-                            return Some((pattern, std::mem::replace(&mut start, end)..end));
+                        if let Some((pattern, range)) = self.match_at(text, start, hash, &accept) {
+                            start = range.end;
+                            return Some((pattern, range));
                         }
                         start += 1;
                     }
@@ -68,9 +72,21 @@ impl Finder {
         })
     }
 
-    fn match_at(&self, text: &[u8], hash: u16) -> Option<usize> {
-        let begins = |pattern: &[u8]| text.get(..pattern.len()).is_some_and(|text| text.eq_ignore_ascii_case(pattern));
-        self.ending.get(&hash)?.iter().copied().find(|&index| begins(&self.patterns[index]))
+    fn match_at(
+        &self,
+        text: &[u8],
+        start: usize,
+        hash: u16,
+        accept: &impl Fn(usize, &Range<usize>) -> bool,
+    ) -> Option<(usize, Range<usize>)> {
+        let candidates = self.ending.get(&hash)?.iter().map(|&index| {
+            let length = self.patterns[index].len();
+            (index, start..start + length)
+        });
+        let equals = |index: usize, range: &Range<usize>| {
+            text.get(range.clone()).is_some_and(|text| text.eq_ignore_ascii_case(&self.patterns[index]))
+        };
+        candidates.into_iter().find(|(index, range)| equals(*index, range) && accept(*index, range))
     }
 }
 
@@ -102,7 +118,7 @@ mod tests {
     }
 
     fn check(patterns: &[String], text: &[u8]) {
-        let found: Vec<_> = Finder::new(patterns.to_vec()).find_iter(text).collect();
+        let found: Vec<_> = Finder::new(patterns.to_vec()).find_iter(text, |_, _| true).collect();
         assert_eq!(found, expected(patterns, text), "{patterns:?} in {:?}", String::from_utf8_lossy(text));
     }
 

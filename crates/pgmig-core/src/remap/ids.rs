@@ -97,17 +97,21 @@ impl IdMap {
 
     /// Whether `text` may hold an ID that does not stay.
     pub(crate) fn may_occur_in(&self, text: &[u8]) -> bool {
-        self.finder.as_ref().is_some_and(|finder| finder.find_iter(text).next().is_some())
+        self.finder.as_ref().is_some_and(|finder| finder.find_iter(text, |_, _| true).next().is_some())
     }
 
     /// The IDs that do not stay and occur within `text`, which is COPY text or plain.
     pub(crate) fn occurrences<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Occurrence> + 'a {
-        let matches = self.finder.iter().flat_map(move |finder| finder.find_iter(text));
-        matches.filter_map(move |(pattern, range)| {
+        let stands_alone = move |pattern: usize, range: &Range<usize>| {
+            let id = &self.ids[self.patterns[pattern].0].0;
+            // A UUID is enough by itself. Other IDs are words, and their case counts.
+            let is_it = id.uuid().is_some() || (text[range.clone()] == *id.as_str().as_bytes() && is_word(text, range));
+            is_it && !starts_within_escape(text, range.start)
+        };
+        let matches = self.finder.iter().flat_map(move |finder| finder.find_iter(text, stands_alone));
+        matches.map(move |(pattern, range)| {
             let (id, spelling) = self.patterns[pattern];
-            let word = self.ids[id].0.uuid().is_none();
-            let stands_alone = !starts_within_escape(text, range.start) && (!word || is_word(text, &range));
-            stands_alone.then_some(Occurrence { range, id, spelling })
+            Occurrence { range, id, spelling }
         })
     }
 
@@ -200,5 +204,7 @@ mod tests {
             [(1, "acme".into()), (1, "acme".into()), (2, "acme-old".into())]
         );
         assert_eq!(found("a\\nacme b\\\\nacme \\acme"), [(1, "acme".into())]);
+        // Where the longest one is no word, a shorter one may be; and case counts.
+        assert_eq!(found("acme-older Acme"), [(1, "acme".into())]);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use dumpfmt::{Field, Row};
 
-use crate::id_columns::IdForm;
+use crate::id_columns::{IdColumn, IdForm};
 use crate::remap::ids::{Fate, IdMap, Spelling};
 use crate::remap::literal::{array_elements, locate};
 
@@ -15,7 +15,7 @@ pub(crate) struct RowRemapper<'a> {
     ids: &'a IdMap,
     /// The ID columns by their place in the row, in order; a column can occur
     /// more than once, with several JSON paths.
-    columns: Vec<(usize, &'a IdForm)>,
+    columns: Vec<(usize, &'a IdColumn)>,
     spans: Vec<Span>,
 }
 
@@ -42,7 +42,7 @@ pub(crate) struct RowError {
 }
 
 impl<'a> RowRemapper<'a> {
-    pub(crate) fn new(ids: &'a IdMap, mut columns: Vec<(usize, &'a IdForm)>) -> Self {
+    pub(crate) fn new(ids: &'a IdMap, mut columns: Vec<(usize, &'a IdColumn)>) -> Self {
         columns.sort_by_key(|&(place, _)| place);
         Self { ids, columns, spans: Vec::new() }
     }
@@ -56,11 +56,13 @@ impl<'a> RowRemapper<'a> {
             if columns.peek().is_none() {
                 break;
             }
-            while let Some(&(_, form)) = columns.next_if(|&&(wanted, _)| wanted == place) {
+            while let Some(&(_, column)) = columns.next_if(|&&(wanted, _)| wanted == place) {
                 let before = self.spans.len();
-                find_in_field(self.ids, field, form, &mut self.spans).map_err(|why| RowError { column: place, why })?;
+                find_in_field(self.ids, field, &column.form, &mut self.spans)
+                    .map_err(|why| RowError { column: place, why })?;
                 for span in &mut self.spans[before..] {
                     span.range = span.range.start + start..span.range.end + start;
+                    span.owns &= column.owns_rows;
                 }
             }
             start += field.raw().len() + 1;
@@ -164,7 +166,14 @@ mod tests {
     fn remap(forms: &[(usize, IdForm)], row: &str) -> Result<Option<String>, RowError> {
         let ids = ids();
         let mut out = Vec::new();
-        let columns = forms.iter().map(|(place, form)| (*place, form)).collect();
+        let id_column = |form: &IdForm| IdColumn {
+            column: crate::names::TableName::new("public", "t").column("c"),
+            form: form.clone(),
+            reason: String::new(),
+            owns_rows: true,
+        };
+        let columns: Vec<_> = forms.iter().map(|(place, form)| (*place, id_column(form))).collect();
+        let columns = columns.iter().map(|(place, column)| (*place, column)).collect();
         let kept = RowRemapper::new(&ids, columns).remap(Row::new(row.as_bytes()), &mut out)?;
         Ok(kept.then(|| String::from_utf8(out).unwrap()))
     }

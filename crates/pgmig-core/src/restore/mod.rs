@@ -15,12 +15,14 @@ use self::large_objects::LargeObjectWriter;
 pub use self::report::{Report, RestoredTable, Verification};
 use self::statements::Session;
 use crate::archive::Archive;
+use crate::catalog::Catalog;
 use crate::catalog::LOCK_TIMEOUT;
 use crate::connection::{self, Connection, TargetConfig};
 use crate::error::{DatabaseError, Error, Fault, Faults, Outcome};
+use crate::id_columns::{IdColumn, IdForm};
 use crate::id_sql::names_one_of;
 use crate::names::{TableName, quote_always, sql_literal, sql_table};
-use crate::plan::Plan;
+use crate::plan::{Plan, PlannedTable, SetAside};
 
 /// What a restore is doing, for the caller to show.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -144,6 +146,7 @@ async fn run(
     observe(Event::Step(Step::Load));
     let loaded = load::load(plan, archive, objects, transaction, report, observe).await;
     loaded.map_err(|e| taken_key(e, plan))?;
+    session.quiet(plan.work.event_triggers, true).await?;
     observe(Event::Step(Step::Sequences));
     set_sequences(plan, &session).await?;
     observe(Event::Step(Step::PutBack));
@@ -152,6 +155,8 @@ async fn run(
     for view in &plan.materialized_views {
         session.run(&format!("refresh {view}"), &format!("refresh materialized view {}", sql_table(view))).await?;
     }
+    session.quiet(plan.work.event_triggers, false).await?;
+    session.run("check the deferred constraints", "set constraints all immediate").await?;
     observe(Event::Step(Step::Verify));
     report.verification = verify(plan, &session).await?;
     Ok(id)
@@ -179,6 +184,9 @@ async fn lock(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
 /// Between the plan and the lock somebody may have changed the target.
 async fn recheck(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
     let mut faults = Vec::new();
+    if Catalog::read(session.transaction()).await?.fingerprint() != plan.work.catalog {
+        faults.push(Fault::new("its tables, constraints or triggers are no longer the same"));
+    }
     for erase in &plan.erase {
         let row = session.row(&format!("count the rows of {}", erase.table), &erase.count_sql()).await?;
         let count = |column: usize| row.get::<_, i64>(column).unsigned_abs();
@@ -195,7 +203,8 @@ async fn recheck(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
 
 /// Everything here is part of the transaction: a rollback brings it back.
 async fn set_aside(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
-    for (table, constraint) in &plan.work.constraints {
+    session.quiet(plan.work.event_triggers, true).await?;
+    for SetAside { table, constraint, .. } in &plan.work.constraints {
         let sql = format!("alter table {} drop constraint {}", sql_table(table), quote_always(&constraint.name));
         session.run(&format!("set constraint {} of {table} aside", constraint.name), &sql).await?;
     }
@@ -203,7 +212,7 @@ async fn set_aside(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
         let sql = format!("alter table only {} disable trigger {}", sql_table(table), quote_always(&trigger.name));
         session.run(&format!("disable trigger {} of {table}", trigger.name), &sql).await?;
     }
-    Ok(())
+    Ok(session.quiet(plan.work.event_triggers, false).await?)
 }
 
 async fn erase(plan: &Plan, objects: &LargeObjectWriter, session: &Session<'_>) -> Result<(), Error> {
@@ -246,24 +255,37 @@ async fn set_sequences(plan: &Plan, session: &Session<'_>) -> Result<(), Error> 
     for state in &plan.sequences {
         let name = sql_table(&state.sequence);
         let doing = format!("set sequence {}", state.sequence);
+        let (mut value, mut is_called) = (state.value, state.is_called);
+        if plan.work.sequences_of_kept_rows.contains(&state.sequence) {
+            let sql = format!(
+                "select s.last_value, s.is_called, d.seqincrement > 0 from {name} as s, pg_sequence as d
+                  where d.seqrelid = {}::regclass",
+                sql_literal(&name)
+            );
+            let row = session.row(&doing, &sql).await?;
+            let (present, present_called, ascending): (i64, bool, bool) = (row.get(0), row.get(1), row.get(2));
+            let is_ahead = if ascending { present > value } else { present < value };
+            if is_ahead && present_called {
+                (value, is_called) = (present, true);
+            }
+        }
         // `setval` alone would survive a rollback. RESTART gives the sequence new
         // storage within this transaction, which a rollback takes away again, and
         // what `setval` writes with it.
         session.run(&doing, &format!("alter sequence {name} restart")).await?;
-        let sql =
-            format!("select pg_catalog.setval({}::regclass, {}, {})", sql_literal(&name), state.value, state.is_called);
+        let sql = format!("select pg_catalog.setval({}::regclass, {value}, {is_called})", sql_literal(&name));
         session.query(&doing, &sql, &[]).await?;
     }
     Ok(())
 }
 
 async fn put_back(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
-    for (table, constraint) in &plan.work.constraints {
+    for SetAside { table, constraint, referenced } in &plan.work.constraints {
         let (name, definition) = (quote_always(&constraint.name), &constraint.definition);
         let table_sql = sql_table(table);
         let sql = format!("alter table {table_sql} add constraint {name} {definition}");
         let doing = format!("put constraint {} of {table} back", constraint.name);
-        session.run(&doing, &sql).await.map_err(|e| broken_constraint(e, plan))?;
+        session.run(&doing, &sql).await.map_err(|e| broken_constraint(e, referenced.as_ref(), plan))?;
         if let Some(comment) = &constraint.comment {
             let sql = format!("comment on constraint {name} on {table_sql} is {}", sql_literal(comment));
             session.run(&doing, &sql).await?;
@@ -278,14 +300,20 @@ async fn put_back(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
         let sql = format!("alter table only {} {how} {}", sql_table(table), quote_always(&trigger.name));
         session.run(&format!("enable trigger {} of {table}", trigger.name), &sql).await?;
     }
-    session.run("check the deferred constraints", "set constraints all immediate").await.map_err(Error::from)
+    Ok(())
 }
 
 /// A foreign key that does not hold is most often one to a row that was left out.
-fn broken_constraint(error: DatabaseError, plan: &Plan) -> Error {
+fn broken_constraint(error: DatabaseError, referenced: Option<&TableName>, plan: &Plan) -> Error {
     use tokio_postgres::error::SqlState;
 
-    let left_out: Vec<_> = plan.tables.iter().filter(|table| table.rows_left_out > 0).collect();
+    let of_key = |table: &&PlannedTable| {
+        // A key to a partitioned table is one to its partitions.
+        let top = plan.work.counted.iter().any(|counted| counted.partitioned && Some(&counted.table) == referenced);
+        Some(&table.table) == referenced || Some(&table.destination) == referenced || top
+    };
+    let left_out = plan.tables.iter().filter(|table| table.rows_left_out > 0).filter(of_key);
+    let left_out: Vec<_> = left_out.collect();
     if error.code() != Some(&SqlState::FOREIGN_KEY_VIOLATION) || left_out.is_empty() {
         return error.into();
     }
@@ -303,13 +331,15 @@ fn broken_constraint(error: DatabaseError, plan: &Plan) -> Error {
 async fn verify(plan: &Plan, session: &Session<'_>) -> Result<Verification, Error> {
     let mut faults = Vec::new();
     let mut verification = Verification { constraints: plan.work.constraints.len(), ..Verification::default() };
-    let gone: Vec<_> = plan.work.gone.iter().collect();
+    let everywhere: Vec<_> = plan.work.gone.iter().collect();
+    let owners: Vec<_> = plan.work.gone.iter().chain(&plan.work.gone_owners).collect();
     for counted in &plan.work.counted {
         let table = &counted.table;
-        let conditions = counted.id_columns.iter().filter(|_| !gone.is_empty());
-        let counts: Vec<_> = conditions
+        let gone = |id: &IdColumn| if id.owns_rows && id.form != IdForm::Anywhere { &owners } else { &everywhere };
+        let checked = counted.id_columns.iter().filter(|id| !gone(id).is_empty());
+        let counts: Vec<_> = checked
             .clone()
-            .map(|id| format!(", count(*) filter (where {})", names_one_of("t", id, &gone)))
+            .map(|id| format!(", count(*) filter (where {})", names_one_of("t", id, gone(id))))
             .collect();
         let only = if counted.partitioned { "" } else { "only " };
         let sql = format!("select count(*){} from {only}{} as t", counts.concat(), sql_table(table));
@@ -320,11 +350,25 @@ async fn verify(plan: &Plan, session: &Session<'_>) -> Result<Verification, Erro
         }
         verification.tables += 1;
         verification.rows += count(0);
-        for (place, id) in conditions.enumerate() {
+        for (place, id) in checked.enumerate() {
             verification.id_columns += 1;
             if count(place + 1) > 0 {
                 faults.push(Fault::new(format!("{} still has source IDs in {} rows", id.column, count(place + 1))));
             }
+        }
+    }
+    if let Some(list) = &plan.work.tenant_list {
+        let targets: Vec<_> = plan.mapping.mapped.iter().map(|pair| sql_literal(pair.target.id.as_str())).collect();
+        let column = quote_always(&list.column);
+        let sql = format!(
+            "select count(distinct lower(t.{column}::text)) from {} as t
+              where lower(t.{column}::text) in (select lower(id) from unnest(array[{}]::text[]) as e (id))",
+            sql_table(&list.table),
+            targets.join(", ")
+        );
+        let listed: i64 = session.value("verify the list of tenants", &sql).await?;
+        if listed.unsigned_abs() != targets.len() as u64 {
+            faults.push(Fault::new(format!("{list} lists {listed} of the {} mapped instances", targets.len())));
         }
     }
     if faults.is_empty() {

@@ -6,6 +6,7 @@ use tokio_postgres::types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Row, Transaction};
 
 use crate::error::DatabaseError;
+use crate::plan::EventTriggers;
 
 /// The transaction.
 pub(super) struct Session<'a> {
@@ -42,6 +43,23 @@ impl<'a> Session<'a> {
         }
         let sql: String = settings.iter().map(|setting| format!("set local {setting};\n")).collect();
         self.run("set up the session", &sql).await
+    }
+
+    /// The transaction itself.
+    pub(super) fn transaction(&self) -> &'a Transaction<'a> {
+        self.transaction
+    }
+
+    /// Keeps event triggers from firing, or lets them again.
+    pub(super) async fn quiet(&self, how: EventTriggers, quiet: bool) -> Result<(), DatabaseError> {
+        let sql = match (how, quiet) {
+            (EventTriggers::None, _) => return Ok(()),
+            (EventTriggers::Off, true) => "set local event_triggers = off",
+            (EventTriggers::Off, false) => "set local event_triggers = on",
+            (EventTriggers::Replica, true) => "set local session_replication_role = replica",
+            (EventTriggers::Replica, false) => "set local session_replication_role = origin",
+        };
+        self.run("keep event triggers from firing", sql).await
     }
 
     pub(super) async fn run(&self, doing: &str, sql: &str) -> Result<(), DatabaseError> {
