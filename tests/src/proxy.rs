@@ -132,6 +132,9 @@ impl Drop for CutProxy {
 impl State {
     fn connect(self: &Arc<Self>, client: TcpStream, upstream_port: u16) -> io::Result<()> {
         let server = TcpStream::connect(("127.0.0.1", upstream_port))?;
+        // Each of many small messages would wait for the acknowledgement of the one before.
+        client.set_nodelay(true)?;
+        server.set_nodelay(true)?;
         {
             // `cut` is read under the same lock under which it is written, so no connection slips past a cut.
             let mut streams = self.streams.lock().expect("no thread panics with the lock");

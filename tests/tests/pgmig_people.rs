@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use pgmig_tests::awkward::{INTERNAL, MAPPING, OldRows, Source, Store, Target};
 use pgmig_tests::pgmig::{Job, Run, SECRET_TOKEN};
 use pgmig_tests::resource_controller::{Provisioned, ResourceControllerOptions, ResourceControllerServer};
-use pgmig_tests::{DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls};
+use pgmig_tests::{CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls};
 
 static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::dump(15, Store::Utf8, &DumpOptions::piped()));
 static EXPECTED: LazyLock<Fingerprint> = LazyLock::new(|| SOURCE.expected(Store::Utf8, &MAPPING));
@@ -283,4 +283,28 @@ fn a_command_line_without_sense_is_refused_with_usage() {
     }
     let _ = Run::of(job.bare().arg("--version")).done().says(&["pgmig "]);
     let _ = Run::of(job.bare().arg("-h")).done().says(&["--testRCConnection"]);
+}
+
+#[test]
+fn secrets_are_in_no_argument_and_in_no_file_that_is_left() {
+    let target = target();
+    let proxy = CutProxy::start(target.server.port());
+    proxy.stall_after(20_000);
+    let job = Job::via(&SOURCE.archive, &target, proxy.port());
+    let controller = controller(None);
+    controller.write_yaml(&job.file("resourceController.yaml"));
+    let child = job.command().args(["-r", "resourceController.yaml"]).spawn().unwrap();
+    while !proxy.is_stalled() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let secrets = [target.server.password(), SECRET_TOKEN];
+    for file in ["cmdline", "environ"] {
+        let text = String::from_utf8_lossy(&fs::read(format!("/proc/{}/{file}", child.id())).unwrap()).into_owned();
+        assert!(text.contains("pgmig"), "{text}");
+        assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
+    }
+    proxy.heal();
+    let _ = Run::from(child.wait_with_output().unwrap()).done();
+    let report = fs::read_to_string(job.file("pgmig-report.json")).unwrap();
+    assert!(secrets.iter().all(|secret| !report.contains(secret)));
 }

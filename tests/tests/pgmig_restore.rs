@@ -412,3 +412,27 @@ fn a_key_that_rows_kept_in_the_target_have_stops_and_says_so() {
     let _ = job.run(&[]).done();
     assert_eq!(target.psql(&format!("select count(*) from webhook where instance_id = '{INTERNAL}'")), "3");
 }
+
+#[test]
+fn dumps_taken_with_other_options_are_restored_or_refused() {
+    let dump = |option: &str| Source::dump(15, Utf8, &DumpOptions::piped().arg(option));
+    for option in ["--load-via-partition-root", "--data-only", "--no-owner", "--disable-triggers"] {
+        let target = Target::on(15, Utf8, OldRows::Some);
+        let run = Job::new(&dump(option).archive, &target).run(&[]);
+        assert!(run.status.success(), "{option}: {run}");
+        target.assert_restored(&SOURCE.expected(Utf8, &MAPPING));
+    }
+    let target = Target::on(15, Utf8, OldRows::Some);
+    for (option, told) in [
+        ("--inserts", "its rows are INSERT statements"),
+        ("--schema-only", "the archive has no rows of a table `public.tenant`"),
+        ("--schema=public", "the archive has no table \"Mixed Case\".\"Täble \"\"X\"\"\""),
+    ] {
+        let run = Job::new(&dump(option).archive, &target).run(&[]);
+        assert_eq!(run.status.code(), Some(1), "{option}: {run}");
+        let _ = run.failed(&[told]);
+        target.assert_unchanged();
+    }
+    let run = Job::new(&dump("--exclude-table-data=skill").archive, &target).run(&["--dry-run"]).done();
+    let _ = run.says(&["the dump leaves the rows of public.skill out"]);
+}
