@@ -95,6 +95,135 @@ fn without_a_terminal_the_error_names_the_options_that_replace_it() {
     target.assert_unchanged();
 }
 
+#[test]
+fn somebody_who_watches_is_asked_wherever_standard_input_comes_from() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let erase = format!("{} --force -m mapping.yaml", arguments(&SOURCE.archive));
+    for redirected in ["< /dev/null", "< /dev/null 2> messages", "< /dev/null > plan", "> plan 2> messages"] {
+        let run = job.at_terminal(&format!("{erase} {redirected}"), "n\n");
+        assert_eq!(run.status.code(), Some(1), "{redirected}: {run}");
+        assert!(run.stdout.contains("Erase"), "{redirected}: {run}");
+        target.assert_unchanged();
+    }
+    let prompts = format!("{} --force < /dev/null", arguments(&SOURCE.archive));
+    let run = job.at_terminal(&prompts, "1\n2\n3\n4\nno\n");
+    let _ = run.says(&["4 of 4", "Erase", "the answer was not yes"]);
+    target.assert_unchanged();
+    // A script, though it was started at a terminal.
+    let run = job.at_terminal(&format!("{erase} < /dev/null > plan 2> messages"), "").done();
+    assert_eq!(run.stdout, "");
+    target.assert_restored(&EXPECTED);
+}
+
+#[test]
+fn answers_are_not_asked_for_in_vain() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let line = format!("{} --force", arguments(&SOURCE.archive));
+    fs::create_dir(job.file("enteredMapping.yaml")).unwrap();
+    let run = job.at_terminal(&line, "1\n2\n3\n4\nno\n");
+    assert_eq!(run.status.code(), Some(1), "{run}");
+    assert!(!run.stdout.contains("1 of 4"), "{run}");
+    let _ = run.says(&["enteredMapping.yaml", "is a directory", "hint", "--mapping"]);
+
+    // What can be written before the questions, and not after them.
+    fs::remove_dir(job.file("enteredMapping.yaml")).unwrap();
+    fs::write(job.file("enteredMapping.yaml"), "of another time").unwrap();
+    fs::create_dir(job.file("enteredMapping.yaml.bak")).unwrap();
+    let run = job.at_terminal(&line, "1\n2\n3\n4\nno\n");
+    assert_eq!(run.status.code(), Some(1), "{run}");
+    let pairs = MAPPING.map(|(source, target)| format!("  {source}: {target}"));
+    let _ = run.says(&pairs.each_ref().map(String::as_str)).says(&["instance-mappings:", "save the lines above"]);
+    target.assert_unchanged();
+}
+
+#[test]
+fn a_script_reads_the_failure_as_json_from_standard_output() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let run = job.run(&["--output", "json", "--report", "nonexistent/report.json"]).failed(&["--report"]);
+    let json = run.json();
+    assert_eq!(json["version"], 1);
+    assert!(run.stderr.contains(&format!("error: {}\n", json["error"].as_str().unwrap())), "{run}");
+    assert!(run.stderr.contains(&format!("hint: {}\n", json["hint"].as_str().unwrap())), "{run}");
+    assert!(json.get("complete").is_none());
+    for arguments in [&["inspect", "none"][..], &["--testPGConnection", "-t", "none"]] {
+        let json = Run::of(job.bare().args(arguments).args(["--output", "json"])).failed(&["none"]).json();
+        assert!(json["error"].as_str().unwrap().contains("none"), "{json}");
+    }
+    fs::write(job.file("cut"), &fs::read(&SOURCE.archive).unwrap()[..5000]).unwrap();
+    for archive in ["cut", "none"] {
+        let json = Run::of(job.bare().args(["verify", archive, "--output", "json"])).failed(&[archive]).json();
+        assert_eq!((&json["version"], &json["complete"]), (&1.into(), &false.into()), "{json}");
+    }
+    assert_eq!(Run::of(job.bare().args(["verify", "cut"])).failed(&["is not complete"]).stdout, "");
+    target.assert_unchanged();
+}
+
+#[test]
+fn what_is_no_archive_is_not_called_incomplete() {
+    let job = Job::without_target();
+    let whole = fs::read(&SOURCE.archive).unwrap();
+    let with = |place: usize, byte: u8| {
+        let mut bytes = whole.clone();
+        bytes[place] = byte;
+        bytes
+    };
+    let make = |name: &str, bytes: &[u8]| fs::write(job.file(name), bytes).unwrap();
+    // PGDMP, three bytes of version, two of sizes, the format
+    make("toc.dat", &with(10, 5));
+    make("newer", &with(6, 99));
+    make("store.tar", b"toc.dat\0\0\0\0\0\0");
+    make("empty", b"");
+    fs::create_dir(job.file("folder")).unwrap();
+    for (archive, said) in [
+        ("toc.dat", "directory or tar format"),
+        ("newer", "is newer than 1.16"),
+        ("store.tar", "it is a dump in the tar format"),
+        ("empty", "the input is empty"),
+        ("/etc/passwd", "not a pg_dump archive"),
+        ("folder", "directory format"),
+        ("none", "check the path"),
+        ("store.tar/x", "check the path"),
+    ] {
+        for command in ["verify", "inspect"] {
+            let run = Run::of(job.bare().args([command, archive])).failed(&["cannot ", archive, said]);
+            assert!(!run.stderr.contains("not complete"), "{run}");
+        }
+    }
+}
+
+#[test]
+fn what_the_server_refuses_has_a_next_step_and_shows_no_row() {
+    let read_only = "do $$ begin execute format('alter database %I set default_transaction_read_only = on', \
+                     current_database()); end $$";
+    // What is done to the target, what is told, and the next step.
+    for (sql, told, hint) in [
+        (
+            "alter table dialog_node alter column title type varchar(2) using left(title, 2)",
+            ", column title)",
+            "the column is shorter",
+        ),
+        ("alter table dialog_node alter column title type integer using null", ", column title)", "type of its column"),
+        ("alter table dialog_node add constraint never check (title !~ '^Title 3')", "\"never\"", "a rule"),
+        (
+            "create materialized view fragile as
+             select 1 / (case when count(*) > 100 then 0 else 1 end) as n from workspace",
+            "refresh public.fragile: division by zero",
+            "the view's own query",
+        ),
+        (read_only, "read-only", "standby"),
+    ] {
+        let target = target().after(sql);
+        let run = Job::new(&SOURCE.archive, &target).run(&[]).failed(&[told, "the target is as it was before", hint]);
+        for row in ["Title ", "node_3", "Failing row"] {
+            assert!(!run.stderr.contains(row), "{run}");
+        }
+        target.assert_unchanged();
+    }
+}
+
 /// A Resource Controller with 45 instances, which two owners see in part. The targets are on all pages.
 fn controller(kind: Option<&str>) -> ResourceControllerServer {
     let mut all: Vec<_> = (0..45).map(Provisioned::numbered).collect();

@@ -15,23 +15,26 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// The terminal, if there is one: a person is there when standard input is a
-    /// terminal, or when it is the archive and the process has a terminal besides.
-    /// Where standard error goes makes no difference: a question must be seen.
-    pub(crate) fn find(stdin_is_archive: bool) -> Option<Self> {
-        let answers: Box<dyn BufRead> = if stdin_is_archive {
-            Box::new(BufReader::new(File::open(OWN_TERMINAL).ok()?))
-        } else if io::stdin().is_terminal() {
+    /// The terminal, if there is one: a person is there when any of the three standard
+    /// streams is a terminal. The other streams may go to files or come from them; then
+    /// the process's own terminal is asked.
+    ///
+    /// # Errors
+    ///
+    /// A person is there, but the process's own terminal cannot be opened.
+    pub(crate) fn find(stdin_is_archive: bool) -> io::Result<Option<Self>> {
+        let (stdin, stderr) = (io::stdin().is_terminal(), io::stderr().is_terminal());
+        if !stdin && !stderr && !io::stdout().is_terminal() {
+            return Ok(None);
+        }
+        let answers: Box<dyn BufRead> = if stdin && !stdin_is_archive {
             Box::new(BufReader::new(io::stdin()))
         } else {
-            return None;
+            Box::new(BufReader::new(File::open(OWN_TERMINAL)?))
         };
-        let questions: Box<dyn Write> = if io::stderr().is_terminal() {
-            Box::new(io::stderr())
-        } else {
-            Box::new(File::options().write(true).open(OWN_TERMINAL).ok()?)
-        };
-        Some(Self { questions, answers })
+        let questions: Box<dyn Write> =
+            if stderr { Box::new(io::stderr()) } else { Box::new(File::options().write(true).open(OWN_TERMINAL)?) };
+        Ok(Some(Self { questions, answers }))
     }
 
     /// Shows text.

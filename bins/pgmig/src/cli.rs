@@ -7,6 +7,8 @@ use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
+use crate::failure::Told;
+
 /// What was typed. The first nine options are the original tool's.
 #[derive(Debug, Parser)]
 #[command(
@@ -47,7 +49,7 @@ struct RestoreArgs {
     /// Mapping of service instances, source ID to target ID
     #[arg(short, long, value_name = "FILE")]
     mapping: Option<PathBuf>,
-    /// Erase tenants' data that the target holds
+    /// Erase tenants' data that the target holds; somebody at a terminal is asked first
     #[arg(short, long)]
     force: bool,
     /// Test the connection to the Resource Controller, then exit
@@ -86,7 +88,7 @@ struct CommonArgs {
     /// Profile of the product; without it, that of Watson Assistant
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// How to print the result
+    /// How to print the result; with `json` a failure is a document too: `version`, `error`, `hint`
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
     output: OutputFormat,
 }
@@ -166,6 +168,22 @@ pub(crate) struct ArchiveOptions {
     pub(crate) archive: PathBuf,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) output: OutputFormat,
+}
+
+impl Work {
+    /// What standard output is told when this fails.
+    pub(crate) fn told_of_failure(&self) -> Told {
+        let output = match self {
+            Self::Restore(options) => options.output,
+            Self::TestConnections(options) => options.output,
+            Self::Inspect(options) | Self::Verify(options) => options.output,
+        };
+        match (output, self) {
+            (OutputFormat::Text, _) => Told::Nothing,
+            (OutputFormat::Json, Self::Verify(_)) => Told::JsonOfVerify,
+            (OutputFormat::Json, _) => Told::Json,
+        }
+    }
 }
 
 impl From<ArchiveArgs> for ArchiveOptions {

@@ -3,13 +3,15 @@
 use std::io;
 use std::process::ExitCode;
 
+use dumpfmt::ErrorKind;
 use pgmig_core::archive::ArchiveError;
 use pgmig_core::config_file::ConfigFileError;
 use pgmig_core::connection::ConnectError;
 use pgmig_core::error::Faults;
 use pgmig_core::{mapping, resource_controller};
+use serde::Serialize;
 
-use crate::terminal;
+use crate::{terminal, text};
 
 /// Why the program ends with a status that is not 0.
 #[derive(Debug)]
@@ -17,11 +19,38 @@ pub(crate) struct Failure {
     error: anyhow::Error,
     hint: Option<String>,
     status: u8,
+    after_result: bool,
+}
+
+/// What standard output is told of a failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Nothing.
+    Nothing,
+    /// A JSON document.
+    Json,
+    /// A JSON document that says that the archive is not complete.
+    JsonOfVerify,
+}
+
+/// A failure in JSON.
+#[derive(Serialize)]
+struct Failed<'a> {
+    version: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    error: &'a str,
+    hint: Option<&'a str>,
 }
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { error: anyhow::Error::msg(message.into()), hint: Some(hint.into()), status: 1 }
+        Self { hint: Some(hint.into()), ..Self::from(anyhow::Error::msg(message.into())) }
+    }
+
+    /// The same after the result was printed: standard output has its one document.
+    pub(crate) fn after_result(self) -> Self {
+        Self { after_result: true, ..self }
     }
 
     /// The user pressed Ctrl-C, or the system asked us to end.
@@ -30,16 +59,22 @@ impl Failure {
         Self { status: 130, ..Self::new("interrupted", hint) }
     }
 
-    /// Prints the error and its hint to standard error.
-    pub(crate) fn print(&self) -> ExitCode {
+    /// Prints the error and its hint to standard error, and to standard output what scripts read there.
+    pub(crate) fn print(&self, told: Told) -> ExitCode {
         if self.error.chain().any(is_broken_pipe) {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
-        terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&message(&self.error))));
+        let error = message(&self.error);
+        terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&error)));
         let hint = self.hint.clone().or_else(|| hint_of(&self.error));
-        if let Some(hint) = hint {
-            terminal::tell(format_args!("{}: {}", terminal::hint_word(), terminal::harmless(&hint)));
+        if let Some(hint) = &hint {
+            terminal::tell(format_args!("{}: {}", terminal::hint_word(), terminal::harmless(hint)));
+        }
+        if told != Told::Nothing && !self.after_result {
+            let complete = (told == Told::JsonOfVerify).then_some(false);
+            // The exit status tells a reader that has gone away nothing new.
+            let _ = terminal::print_json(&Failed { version: 1, complete, error: &error, hint: hint.as_deref() });
         }
         ExitCode::from(self.status)
     }
@@ -55,7 +90,14 @@ fn message(error: &anyhow::Error) -> String {
             message = format!("{message}: {cause}");
         }
     }
-    message
+    match error.chain().find_map(|cause| cause.downcast_ref::<dumpfmt::Error>()).map(dumpfmt::Error::kind) {
+        // The library tells its callers what to raise; nobody can at the command line.
+        Some(kind @ ErrorKind::LimitExceeded { what, limit, field }) => {
+            let limit = if field.ends_with("bytes") { text::size(*limit) } else { text::count(*limit) };
+            message.replace(&kind.to_string(), &format!("{what} exceeds the limit of {limit}"))
+        }
+        _ => message,
+    }
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
@@ -79,6 +121,7 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
     let hints = [
         error.downcast_ref::<pgmig_core::Error>().map(pgmig_core::Error::hint),
         error.downcast_ref::<ArchiveError>().map(ArchiveError::hint),
+        error.downcast_ref::<dumpfmt::Error>().map(|e| e.hint().map(str::to_owned)),
         error.downcast_ref::<ConfigFileError>().map(ConfigFileError::hint),
         error.downcast_ref::<ConnectError>().map(ConnectError::hint),
         error.downcast_ref::<Faults>().map(Faults::hint),
@@ -90,6 +133,26 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
     fn from(error: E) -> Self {
-        Self { error: error.into(), hint: None, status: 1 }
+        Self { error: error.into(), hint: None, status: 1, after_result: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dumpfmt::{ArchiveReader, Limits, example};
+
+    use super::*;
+
+    #[test]
+    fn a_limit_is_told_without_the_name_of_a_field_of_the_library() {
+        let mut limits = Limits::default();
+        limits.toc_bytes = 3;
+        let source = ArchiveReader::with_limits(example::archive(), limits).map(drop).unwrap_err();
+        assert!(source.to_string().contains("Limits::"), "{source}");
+        let error = ArchiveError::Read { path: "store.dump".into(), source };
+        let failure = Failure::from(pgmig_core::Error::from(error));
+        let message = message(&failure.error);
+        assert!(message.contains("exceeds the limit of 3 B (at byte "), "{message}");
+        assert!(hint_of(&failure.error).unwrap().contains("damaged"));
     }
 }

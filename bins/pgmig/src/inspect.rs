@@ -17,7 +17,7 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
     bar.finish_and_clear();
     match options.output {
         OutputFormat::Text => terminal::print(&text::inspection(&inspection))?,
-        OutputFormat::Json => terminal::print(&(serde_json::to_string_pretty(&inspection)? + "\n"))?,
+        OutputFormat::Json => terminal::print_json(&inspection)?,
     }
     Ok(())
 }

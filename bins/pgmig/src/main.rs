@@ -28,9 +28,10 @@ fn main() -> ExitCode {
         Ok(work) => work,
         Err(usage) => usage.exit(),
     };
+    let told = work.told_of_failure();
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(e) => return Failure::from(anyhow::Error::new(e).context("cannot start")).print(),
+        Err(e) => return Failure::from(anyhow::Error::new(e).context("cannot start")).print(told),
     };
     let result = runtime.block_on(async {
         match work {
@@ -44,6 +45,6 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.print(),
+        Err(failure) => failure.print(told),
     }
 }

@@ -1,6 +1,8 @@
 //! Where the mapping comes from: a file, the names, or the person at the terminal.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 
 use pgmig_core::instance_id::InstanceId;
@@ -12,7 +14,8 @@ use pgmig_core::tenant::Tenant;
 use crate::ask::Terminal;
 use crate::cli::{MappingSource, RestoreOptions};
 use crate::failure::Failure;
-use crate::terminal::{step, warn};
+use crate::restore::try_to_write_in;
+use crate::terminal::{harmless, step, tell, warn};
 use crate::{test_connection, text};
 
 const ENTERED: &str = "enteredMapping.yaml";
@@ -34,32 +37,70 @@ impl Instances {
 }
 
 pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &Target) -> Result<Mapping, Failure> {
-    // Before anybody waits for the network: what is wrong with the file is wrong anyhow.
-    let file = match &options.mapping {
-        MappingSource::File(path) => Some(MappingFile::load(path)?),
-        MappingSource::Names | MappingSource::Prompts => None,
+    // Before anybody waits for the network: what is wrong here is wrong anyhow.
+    let source = match &options.mapping {
+        MappingSource::File(path) => Ready::File(MappingFile::load(path)?),
+        MappingSource::Names => Ready::Names,
+        MappingSource::Prompts => {
+            let terminal = find_terminal(options)?;
+            try_to_keep_answers()?;
+            Ready::Terminal(terminal)
+        }
     };
     let instances = instances(options, target).await?;
-    let file = match (&options.mapping, file) {
-        (MappingSource::File(_), Some(file)) => file,
-        (MappingSource::Names, _) => Mapping::by_name(tenants, &instances.provisioned)?,
-        _ => {
-            let stdin_is_archive = options.source == Path::new("-");
-            let Some(mut terminal) = Terminal::find(stdin_is_archive) else {
-                let hint =
-                    "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name";
-                return Err(Failure::new("no mapping was given, and there is no terminal to ask for one", hint));
-            };
+    let file = match source {
+        Ready::File(file) => file,
+        Ready::Names => Mapping::by_name(tenants, &instances.provisioned)?,
+        Ready::Terminal(mut terminal) => {
             let file = prompt(&mut terminal, tenants, &instances.for_users())?;
-            let written = file.write_to(Path::new(ENTERED))?;
-            if let Some(kept) = written.kept {
-                warn(format_args!("the {ENTERED} that was there is now {}", kept.display()));
-            }
-            step(format_args!("wrote what was entered to {ENTERED}; --mapping takes it the next time"));
+            keep_answers(&file)?;
             file
         }
     };
     Ok(Mapping::resolve(tenants, file.entries(), &instances.provisioned, instances.provisioned_by)?)
+}
+
+/// A [`MappingSource`] that can be used.
+enum Ready {
+    File(MappingFile),
+    Names,
+    Terminal(Terminal),
+}
+
+fn find_terminal(options: &RestoreOptions) -> Result<Terminal, Failure> {
+    let hint = "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name";
+    match Terminal::find(options.source == Path::new("-")) {
+        Ok(Some(terminal)) => Ok(terminal),
+        Ok(None) => Err(Failure::new("no mapping was given, and there is no terminal to ask for one", hint)),
+        Err(e) => {
+            Err(Failure::new(format!("no mapping was given, and the terminal cannot be asked for one: {e}"), hint))
+        }
+    }
+}
+
+/// Many questions are asked only if the answers can be kept.
+fn try_to_keep_answers() -> Result<(), Failure> {
+    let there = match File::open(ENTERED).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    };
+    there.and_then(|()| try_to_write_in(Path::new("."))).map_err(|e| {
+        let text = format!("the answers to the questions for the mapping could not be kept in `{ENTERED}`: {e}");
+        Failure::new(text, "run in a folder that you can write to, or give the pairs in a file with --mapping")
+    })
+}
+
+fn keep_answers(file: &MappingFile) -> Result<(), Failure> {
+    let written = file.write_to(Path::new(ENTERED)).map_err(|e| {
+        tell(harmless(&file.to_yaml()));
+        Failure::new(e.to_string(), "save the lines above to a file, and pass it with --mapping the next time")
+    })?;
+    if let Some(kept) = written.kept {
+        warn(format_args!("the {ENTERED} that was there is now {}", kept.display()));
+    }
+    step(format_args!("wrote what was entered to {ENTERED}; --mapping takes it the next time"));
+    Ok(())
 }
 
 async fn instances(options: &RestoreOptions, target: &Target) -> Result<Instances, Failure> {
@@ -82,8 +123,8 @@ fn prompt(terminal: &mut Terminal, tenants: &[Tenant], instances: &Instances) ->
     let live: Vec<_> = tenants.iter().filter(|tenant| tenant.is_live()).collect();
     if instances.provisioned.len() < live.len() {
         let text = format!(
-            "the archive has {} live instances, but the target only {}",
-            live.len(),
+            "the archive has {}, but the target only {}",
+            text::counted(live.len() as u64, "live instance"),
             instances.provisioned.len()
         );
         return Err(Failure::new(text, "create the missing instances in the target, then run the same command again"));

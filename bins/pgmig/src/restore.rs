@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ask::Terminal;
 use crate::cli::{self, OutputFormat, RestoreOptions};
 use crate::failure::Failure;
-use crate::terminal::{print, step, warn};
+use crate::terminal::{json_text, print, print_json, step, warn};
 use crate::{inspect, mapping, progress, test_connection, text};
 
 pub(crate) async fn run(options: RestoreOptions) -> Result<(), Failure> {
@@ -82,7 +82,7 @@ fn show_plan(plan: &Plan, options: &RestoreOptions) -> Result<(), Failure> {
         (OutputFormat::Text, false) => print(&format!("\n{}\n", text::plan(plan))).map_err(|e| {
             Failure::new(e.to_string(), "nothing was changed; run again with an output that takes the plan")
         })?,
-        (OutputFormat::Json, true) => print(&(serde_json::to_string_pretty(plan)? + "\n"))?,
+        (OutputFormat::Json, true) => print_json(plan)?,
         // One document on standard output: the report.
         (OutputFormat::Json, false) => {}
     }
@@ -96,11 +96,16 @@ fn confirm(plan: &Plan, options: &RestoreOptions, config: &TargetConfig) -> Resu
     if options.yes || (rows == 0 && objects == 0) {
         return Ok(());
     }
-    let Some(mut terminal) = Terminal::find(options.source == Path::new("-")) else { return Ok(()) };
+    // Scripts run without any terminal; where somebody watches, nothing is erased unasked.
+    let terminal = Terminal::find(options.source == Path::new("-")).map_err(|e| {
+        let text = format!("cannot ask whether tenants' data may be erased: {e}");
+        Failure::new(text, "nothing was changed; --yes leaves the question out")
+    })?;
+    let Some(mut terminal) = terminal else { return Ok(()) };
     let question = format!(
-        "Erase {} rows of tenants' data and {} large objects in database `{}` at {}:{} and restore the archive?",
-        text::count(rows),
-        text::count(objects),
+        "Erase {} of tenants' data and {} in database `{}` at {}:{} and restore the archive?",
+        text::counted(rows, "row"),
+        text::counted(objects, "large object"),
         config.database,
         config.host,
         config.port
@@ -167,13 +172,18 @@ fn finish(report: &Report, file: Option<ReportFile>, options: &RestoreOptions) -
     // Each of the two is done whatever becomes of the other: the restore cannot be repeated.
     let written = file.map_or(Ok(()), |file| file.write(report));
     let printed = match options.output {
-        OutputFormat::Text => print(&format!("\n{}", text::report(report))),
-        OutputFormat::Json => print(&(serde_json::to_string_pretty(report)? + "\n")),
+        OutputFormat::Text => print(&format!("\n{}", text::report(report))).map_err(Failure::from),
+        OutputFormat::Json => print_json(report).map_err(Failure::from),
     };
-    written?;
-    printed?;
+    written.map_err(Failure::after_result)?;
+    printed.map_err(Failure::after_result)?;
     step(format_args!("committed; the report is in {}", options.report.display()));
     Ok(())
+}
+
+/// Whether files can be made in `folder`, of which none is left.
+pub(crate) fn try_to_write_in(folder: &Path) -> std::io::Result<()> {
+    NamedTempFile::new_in(folder).and_then(NamedTempFile::close)
 }
 
 /// Where the report goes. Tried before anything is changed: a restore whose record
@@ -190,8 +200,7 @@ impl ReportFile {
             _ => Path::new("."),
         };
         // Not kept open until the end: whoever kills us should not have to clean up.
-        let trial = NamedTempFile::new_in(folder).and_then(NamedTempFile::close);
-        trial.map_err(|e| {
+        try_to_write_in(folder).map_err(|e| {
             let text = format!("cannot write the report to `{}`: {e}", path.display());
             Failure::new(text, "run in a folder that you can write to, or say where with --report")
         })?;
@@ -199,7 +208,7 @@ impl ReportFile {
     }
 
     fn write(&self, report: &Report) -> Result<(), Failure> {
-        let json = serde_json::to_string_pretty(report)? + "\n";
+        let json = json_text(report)?;
         let write = || -> std::io::Result<()> {
             let mut file = NamedTempFile::new_in(&self.folder)?;
             file.write_all(json.as_bytes())?;

@@ -2,6 +2,8 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use serde::Serialize;
+
 use crate::failure::OutputError;
 
 /// `error`, in colour where that helps.
@@ -36,10 +38,33 @@ pub(crate) fn warn(text: impl std::fmt::Display) {
     tell(format_args!("{}: {}", console::style("warning").yellow().for_stderr(), harmless(&text.to_string())));
 }
 
-/// Prints to standard output.
+/// Prints text for people to standard output.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
+}
+
+/// Prints a JSON document to standard output, every value as it is.
+pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let json = json_text(value)?;
+    out.write_all(json.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)?;
+    Ok(())
+}
+
+/// The document. JSON itself asks only for C0 to be escaped; the other control characters,
+/// which some terminals obey too, can be.
+pub(crate) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+    let mut text = String::new();
+    for c in serde_json::to_string_pretty(value)?.chars() {
+        match c {
+            // Outside of strings there are none but line breaks.
+            '\u{7f}'..='\u{9f}' => text.push_str(&format!("\\u{:04x}", u32::from(c))),
+            _ => text.push(c),
+        }
+    }
+    text.push('\n');
+    Ok(text)
 }
 
 /// Whether progress can be shown.
@@ -50,6 +75,14 @@ pub(crate) fn shows_progress() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_keeps_every_value_and_does_nothing_to_a_terminal() {
+        let value = "a\u{1b}[2J\u{7f}\t\"\u{9b}2J\u{85}\u{e4}\u{2028}\n";
+        let text = json_text(&[value]).unwrap();
+        assert!(text.contains("\\u009b") && !text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
+        assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [value]);
+    }
 
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {

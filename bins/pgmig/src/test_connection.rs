@@ -42,7 +42,7 @@ pub(crate) async fn run(options: TestOptions) -> Result<(), Failure> {
         results.insert("resource_controller".into(), serde_json::to_value(&test)?);
     }
     if options.output == OutputFormat::Json {
-        terminal::print(&(serde_json::to_string_pretty(&results)? + "\n"))?;
+        terminal::print_json(&results)?;
     }
     Ok(())
 }

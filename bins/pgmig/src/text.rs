@@ -43,6 +43,11 @@ pub(crate) fn count(number: u64) -> String {
     text
 }
 
+/// A number with the word for what is counted, which takes an `s` where there is not one.
+pub(crate) fn counted(number: u64, one: &str) -> String {
+    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
+}
+
 /// A size in the unit that suits it.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
@@ -70,6 +75,10 @@ pub(crate) fn archive(summary: &ArchiveSummary) -> String {
     text
 }
 
+fn instances(mapping: &Mapping) -> String {
+    counted(mapping.mapped.len() as u64, "instance")
+}
+
 pub(crate) fn mapping(mapping: &Mapping) -> String {
     let rows = mapping.mapped.iter().map(|pair| {
         let target_name = pair.target.name.as_deref().unwrap_or("(no name)");
@@ -92,7 +101,7 @@ pub(crate) fn plan(plan: &Plan) -> String {
         plan.target_server_version % 10_000,
         plan.target_schema_version.as_deref().unwrap_or("unknown")
     );
-    let _ = writeln!(text, "Mapping  {} instances\n{}", plan.mapping.mapped.len(), mapping(&plan.mapping));
+    let _ = writeln!(text, "Mapping  {}\n{}", instances(&plan.mapping), mapping(&plan.mapping));
 
     let mut columns: BTreeMap<String, usize> = BTreeMap::new();
     for id in &plan.id_columns {
@@ -128,12 +137,12 @@ pub(crate) fn plan(plan: &Plan) -> String {
     let objects = &plan.large_objects;
     let _ = writeln!(
         text,
-        "Besides  {} large objects ({}), {} to erase first; {} sequences; {} materialized views to refresh",
-        count(objects.count),
+        "Besides  {} ({}), {} to erase first; {}; {} to refresh",
+        counted(objects.count, "large object"),
         size(objects.bytes),
         count(objects.erased),
-        plan.sequences.len(),
-        plan.materialized_views.len()
+        counted(plan.sequences.len() as u64, "sequence"),
+        counted(plan.materialized_views.len() as u64, "materialized view")
     );
     let names =
         |names: &[pgmig_core::names::TableName]| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -166,19 +175,20 @@ pub(crate) fn report(report: &Report) -> String {
     let checked = &report.verification;
     let _ = writeln!(
         text,
-        "\nVerified before the commit: {} rows in {} tables as in the archive, no source ID in {} ID columns, {} constraints hold",
-        count(checked.rows),
-        checked.tables,
-        checked.id_columns,
-        checked.constraints
+        "\nVerified before the commit: {} in {} as in the archive, no source ID in {}, {} {}",
+        counted(checked.rows, "row"),
+        counted(checked.tables, "table"),
+        counted(checked.id_columns, "ID column"),
+        counted(checked.constraints as u64, "constraint"),
+        if checked.constraints == 1 { "holds" } else { "hold" }
     );
     let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
     let _ = writeln!(
         text,
-        "Restored {} instances: {} rows, {} large objects in {:.1} s",
-        report.mapping.mapped.len(),
-        count(rows),
-        count(report.large_objects),
+        "Restored {}: {}, {} in {:.1} s",
+        instances(&report.mapping),
+        counted(rows, "row"),
+        counted(report.large_objects, "large object"),
         report.seconds
     );
     text
@@ -194,9 +204,9 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
     let total: u64 = inspection.tables.iter().map(|table| table.rows).sum();
     let _ = writeln!(
         text,
-        "\nTables  {}, {} rows\n{}",
+        "\nTables  {}, {}\n{}",
         rows.len(),
-        count(total),
+        counted(total, "row"),
         table(&["Table", "Rows", "Size"], &[1, 2], rows)
     );
     match &inspection.tenants {
@@ -225,10 +235,10 @@ pub(crate) fn inspection(inspection: &Inspection) -> String {
     }
     let _ = writeln!(
         text,
-        "Besides  {} large objects ({}), {} sequences",
-        count(inspection.large_objects),
+        "Besides  {} ({}), {}",
+        counted(inspection.large_objects, "large object"),
         size(inspection.large_object_bytes),
-        inspection.sequences.len()
+        counted(inspection.sequences.len() as u64, "sequence")
     );
     text
 }
@@ -240,5 +250,10 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!([0, 1, 1000].map(|number| counted(number, "row")), ["0 rows", "1 row", "1,000 rows"]);
     }
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use dumpfmt::{ArchiveReader, VerifiedEntry};
+use dumpfmt::{ArchiveReader, ErrorKind, VerifiedEntry};
 use pgmig_core::archive::ArchiveError;
 use serde::Serialize;
 
@@ -50,9 +50,12 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
         Ok((archive, verified))
     });
     bar.finish_and_clear();
-    let (archive, verified) = result.map_err(|e| {
-        let hint = e.hint().unwrap_or("correct what the message says and run the same command again");
-        Failure::new(format!("the archive `{}` is not complete: {e}", options.archive.display()), hint)
+    let (archive, verified) = result.map_err(|e| match e.kind() {
+        ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) => {
+            let text = format!("the archive `{}` is not complete", options.archive.display());
+            Failure::from(anyhow::Error::new(e).context(text))
+        }
+        _ => ArchiveError::Read { path: options.archive.clone(), source: e }.into(),
     })?;
 
     let name = |entry: &VerifiedEntry| archive.toc().get(entry.dump_id).map_or(String::new(), ToString::to_string);
@@ -66,16 +69,16 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
             });
             let verified =
                 Verified { version: 1, complete: true, bytes: archive.position(), entries: entries.collect() };
-            terminal::print(&(serde_json::to_string_pretty(&verified)? + "\n"))?;
+            terminal::print_json(&verified)?;
         }
         OutputFormat::Text => {
             let rows: u64 = verified.iter().filter_map(|entry| entry.rows).sum();
             let objects: u64 = verified.iter().filter_map(|entry| entry.large_objects).sum();
             terminal::print(&format!(
-                "complete: {} blocks of data, {} rows, {} large objects, {}\n",
-                text::count(verified.len() as u64),
-                text::count(rows),
-                text::count(objects),
+                "complete: {} of data, {}, {}, {}\n",
+                text::counted(verified.len() as u64, "block"),
+                text::counted(rows, "row"),
+                text::counted(objects, "large object"),
                 text::size(archive.position())
             ))?;
         }

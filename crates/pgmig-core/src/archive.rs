@@ -5,7 +5,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use dumpfmt::{ArchiveReader, ColumnType, CopyStatement, Header, SequenceValue, TableDefinition, Toc, TocEntry};
+use dumpfmt::{
+    ArchiveReader, ColumnType, CopyStatement, ErrorKind, Header, SequenceValue, TableDefinition, Toc, TocEntry,
+};
 use serde::Serialize;
 
 use crate::encoding;
@@ -141,10 +143,30 @@ impl ArchiveError {
             Self::Spool { .. } => Some(
                 "set TMPDIR to a folder with room for the whole archive, or save the archive to a file first".into(),
             ),
-            Self::Read { source, .. } => source.hint().map(str::to_owned),
+            Self::Read { source, .. } => Some(next_step(source).into()),
             Self::NotRestorable { .. } => Some("dump again with plain `pg_dump -Fc`".into()),
-            Self::Open { .. } => None,
+            Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("make the file readable for the user that runs this".into())
+            }
+            Self::Open { .. } => Some("check the path and what it is on".into()),
         }
+    }
+}
+
+/// What to do about an archive that the reader does not take.
+fn next_step(error: &dumpfmt::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::Unsupported(_) => {
+            "take the dump again in the custom format, with `pg_dump -Fc` of PostgreSQL 18 or older"
+        }
+        ErrorKind::LimitExceeded { .. } => {
+            "no PostgreSQL server takes as much either, so the archive is most likely damaged: take the dump again, or \
+             fetch the file again"
+        }
+        ErrorKind::Io(_) => {
+            "check the disk or the network that the archive comes from, then run the same command again"
+        }
+        _ => error.hint().unwrap_or("take the dump again"),
     }
 }
 

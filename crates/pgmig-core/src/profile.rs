@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 
 use crate::config_file::{self, ConfigFileError, Fault};
 use crate::json_path::JsonPath;
@@ -82,13 +84,37 @@ fn yes() -> bool {
 }
 
 /// A column that a profile names, with the path to the ID when it holds JSON.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug, Clone)]
 pub enum ExplicitColumn {
     /// `schema.table.column`
     Column(ColumnName),
     /// `{column: schema.table.column, path: $.a.b}`
     Json(JsonColumn),
+}
+
+// By hand, since an untagged enum forgets why neither of its variants fits.
+impl<'de> Deserialize<'de> for ExplicitColumn {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = ExplicitColumn;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("`schema.table.column`, or `column` and `path`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+                text.parse().map(ExplicitColumn::Column).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+                JsonColumn::deserialize(MapAccessDeserializer::new(map)).map(ExplicitColumn::Json)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 /// A column of JSON with IDs at a path.
@@ -212,12 +238,25 @@ impl Profile {
     }
 
     fn parse_at(text: &str, path: Option<&Path>) -> Result<Self, ConfigFileError> {
-        let fault = |message: String| ConfigFileError::faults_in(WHAT, path, vec![Fault { line: None, message }]);
-        let profile: Self = serde_yaml::from_str(text).map_err(|e| fault(e.to_string()))?;
+        let error = |fault| ConfigFileError::faults_in(WHAT, path, vec![fault]);
+        let profile: Self = serde_yaml::from_str(text).map_err(|e| error(fault(&e)))?;
         if profile.version != 1 {
-            return Err(fault(format!("it has version {}, but only version 1 is known", profile.version)));
+            let message = format!("it has version {}, but only version 1 is known", profile.version);
+            return Err(error(Fault { line: None, message }));
         }
         Ok(profile)
+    }
+}
+
+/// The parser's error with its line in front, as our other files tell it, and without the
+/// lines around it.
+fn fault(error: &serde_yaml::Error) -> Fault {
+    let message = error.without_snippet().to_string();
+    let Some(location) = error.location() else { return Fault { line: None, message } };
+    let place = format!(" at line {}, column {}", location.line(), location.column());
+    match message.strip_suffix(&place) {
+        Some(message) => Fault { line: usize::try_from(location.line()).ok(), message: message.to_owned() },
+        None => Fault { line: None, message },
     }
 }
 
@@ -251,6 +290,25 @@ mod tests {
         ] {
             let error = Profile::parse(&Profile::BUILT_IN.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_none_says_why_and_on_which_line() {
+        let line = Profile::BUILT_IN.lines().position(|line| line.trim() == "columns: []").unwrap() + 1;
+        for (column, expected) in [
+            ("{column: public.a.b, path: \"$..x\"}", "`$..x` is not a JSON path"),
+            ("{column: a.b, path: $.x}", "`a.b` is not `schema.table.column`"),
+            ("{column: public.a.b}", "path"),
+            ("{column: public.a.b, path: $.x, more: 1}", "more"),
+            ("a.b", "`a.b` is not `schema.table.column`"),
+            ("[public.a.b]", "`schema.table.column`, or `column` and `path`"),
+        ] {
+            let text = Profile::BUILT_IN.replace("columns: []", &format!("columns:\n    - {column}"));
+            let error = Profile::parse(&text).unwrap_err().to_string();
+            let start = format!("cannot use the profile: line {}: ", line + 1);
+            assert!(error.starts_with(&start) && error.contains(expected), "{column}: {error}");
+            assert!(!error.contains('\n') && !error.contains("untagged"), "{error}");
         }
     }
 
