@@ -80,6 +80,7 @@ impl<R: Read> std::fmt::Debug for EntryData<'_, R> {
 pub struct LargeObjects<'a, R> {
     entry: &'a TocEntry,
     header: &'a Header,
+    limits: &'a Limits,
     input: &'a mut Input<R>,
     state: &'a mut ObjectsState,
 }
@@ -103,7 +104,7 @@ impl<R: Read> LargeObjects<'_, R> {
             return Ok(None);
         };
         let chunks = self.state.object.get_or_insert_default();
-        let decoder = Decoder::new(self.input, chunks, self.header.int_size, self.header.compression)
+        let decoder = Decoder::new(self.input, chunks, self.header.int_size, self.header.compression, self.limits)
             .map_err(|e| e.in_entry(entry))?;
         Ok(Some(LargeObject { oid, entry, decoder }))
     }
@@ -232,11 +233,11 @@ impl OpenBlock {
     ) -> Result<Block<'a, R>> {
         Ok(match &mut self.body {
             BodyState::Data(chunks) => {
-                let decoder =
-                    Decoder::new(input, chunks, header.int_size, header.compression).map_err(|e| e.in_entry(entry))?;
+                let decoder = Decoder::new(input, chunks, header.int_size, header.compression, limits)
+                    .map_err(|e| e.in_entry(entry))?;
                 Block::Data(EntryData { entry, limits, decoder })
             }
-            BodyState::LargeObjects(state) => Block::LargeObjects(LargeObjects { entry, header, input, state }),
+            BodyState::LargeObjects(state) => Block::LargeObjects(LargeObjects { entry, header, limits, input, state }),
         })
     }
 }

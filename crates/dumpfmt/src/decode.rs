@@ -7,6 +7,7 @@ use flate2::{Decompress, FlushDecompress, Status};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Compression;
 use crate::input::Input;
+use crate::limits::Limits;
 
 /// How far the chunks of one body have been read. It outlives the reader that
 /// borrows it, so that the archive can pass over what the caller left.
@@ -100,6 +101,7 @@ impl<R: Read> Read for Chunks<'_, R> {
 /// The bytes of a body as they were before pg_dump compressed them.
 pub(crate) struct Decoder<'a, R: Read> {
     codec: Codec<'a, R>,
+    limits: &'a Limits,
     finished: bool,
 }
 
@@ -117,25 +119,26 @@ impl<'a, R: Read> Decoder<'a, R> {
         state: &'a mut ChunkState,
         int_size: u8,
         compression: Compression,
+        limits: &'a Limits,
     ) -> Result<Self> {
-        #[cfg(feature = "zstd")]
-        let offset = input.position();
         let chunks = Chunks { input, state, int_size };
         let codec = match compression {
             Compression::None => Codec::None(chunks),
             Compression::Gzip => Codec::Gzip(Box::new(Zlib::new(chunks))),
             Compression::Lz4 => Codec::Lz4(Box::new(Lz4::new(chunks))),
             #[cfg(feature = "zstd")]
-            Compression::Zstd => Codec::Zstd(Box::new(
-                zstd::stream::read::Decoder::with_buffer(chunks).map_err(|e| Error::new(ErrorKind::Io(e), offset))?,
-            )),
+            Compression::Zstd => {
+                let offset = chunks.input.position();
+                let decoder = zstd_decoder(chunks, limits.zstd_window_log);
+                Codec::Zstd(Box::new(decoder.map_err(|e| Error::new(ErrorKind::Io(e), offset))?))
+            }
             #[cfg(not(feature = "zstd"))]
             Compression::Zstd => {
                 let text = "the archive is compressed with zstd, which this build leaves out (feature `zstd`)";
                 return Err(Error::new(ErrorKind::Unsupported(text.into()), chunks.input.position()));
             }
         };
-        Ok(Self { codec, finished: false })
+        Ok(Self { codec, limits, finished: false })
     }
 
     /// The position in the archive, for errors.
@@ -194,15 +197,33 @@ impl<R: Read> Read for Decoder<'_, R> {
                 Ok(0)
             }
             Ok(read) => Ok(read),
-            Err(e) => Err(decode_error(e, name, self.position()).into()),
+            Err(e) => Err(decode_error(e, name, self.position(), self.limits).into()),
         }
     }
 }
 
+#[cfg(feature = "zstd")]
+fn zstd_decoder<B: BufRead>(chunks: B, window_log: u32) -> io::Result<zstd::stream::read::Decoder<'static, B>> {
+    // What the library takes; no frame has a window below the first, or above the second.
+    let most = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(chunks)?;
+    decoder.window_log_max(window_log.clamp(10, most))?;
+    Ok(decoder)
+}
+
+/// What the zstd library says when a frame has a larger window than it may use.
+const ZSTD_WINDOW_TOO_LARGE: &str = "Frame requires too much memory for decoding";
+
 /// An error of our own passes unchanged; one of a codec is damage in the archive.
-fn decode_error(error: io::Error, codec: &str, offset: u64) -> Error {
+fn decode_error(error: io::Error, codec: &str, offset: u64, limits: &Limits) -> Error {
     match error.downcast::<Error>() {
         Ok(own) => own,
+        // Its number does not come through to here, only its text.
+        Err(e) if e.to_string() == ZSTD_WINDOW_TOO_LARGE => {
+            let what = "the window of the zstd data, as a power of 2,";
+            let limit = u64::from(limits.zstd_window_log);
+            Error::new(ErrorKind::LimitExceeded { what, limit, field: "zstd_window_log" }, offset)
+        }
         Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => {
             Error::corrupt(format!("the {codec} stream of this body is incomplete"), offset)
         }

@@ -7,9 +7,22 @@
 //! no different; nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has
 //! its table of contents a second time, behind the data.
 //!
-//! Memory is bounded by the table of contents plus a small constant and the
-//! longest row; nothing is allocated by a length that the file claims
-//! ([`Limits`]). Every error tells the byte of the archive and the entry.
+//! Every error tells the byte of the archive and the entry.
+//!
+//! # Memory
+//!
+//! Three things decide how much is needed, besides some hundred KiB of buffers:
+//!
+//! - the table of contents, which is kept as a whole;
+//! - the longest row, for those who read [`Rows`]: up to twice its length.
+//!   [`verify`](ArchiveReader::verify) and [`EntryData`] as a [`Read`](std::io::Read)
+//!   do without;
+//! - the window of the compression: 32 KiB for gzip, up to 16 MiB for lz4, and
+//!   for zstd what the dump was made with: 8 MiB or less, and up to 128 MiB by
+//!   `pg_dump -Z zstd:long` or the levels above 19.
+//!
+//! Each has a limit that a damaged or hostile archive cannot exceed ([`Limits`]);
+//! how large the archive is, or becomes when decompressed, makes no difference.
 //!
 //! # Listing the contents
 //!

@@ -1,8 +1,8 @@
 //! How much of an untrusted archive may be held in memory.
 
-/// Budgets for what is kept in memory while an archive is read. Each is charged
-/// as bytes arrive, before they are kept; nothing is allocated by a length that
-/// the archive claims.
+/// Budgets for what is kept in memory while an archive is read. Nothing is
+/// allocated by a length that the archive claims, but for the window of a zstd
+/// stream; everything else is charged as bytes arrive, before they are kept.
 ///
 /// The defaults accept every archive that PostgreSQL can restore, among them a
 /// table of contents of a million entries and 400 MB.
@@ -13,13 +13,18 @@ pub struct Limits {
     pub toc_entries: u64,
     /// Bytes of all texts in the header and the table of contents. Default: 2 GiB.
     pub toc_bytes: u64,
-    /// Bytes of one row in COPY text. Default: 1 GiB, the most that a server
-    /// accepts in a line of COPY.
+    /// Bytes of one row in COPY text, for [`Rows`](crate::Rows). Default: 1 GiB,
+    /// the most that a server accepts in a line of COPY. A row may exceed it by
+    /// up to 256 KiB before that is noticed.
     pub row_bytes: u64,
+    /// The window of a zstd stream, in bytes as a power of 2; so much of what was
+    /// decompressed is kept. Default: 27, which is 128 MiB: what
+    /// `pg_dump -Z zstd:long` makes, the most of any level, and zstd's own default.
+    pub zstd_window_log: u32,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { toc_entries: 1 << 24, toc_bytes: 2 << 30, row_bytes: 1 << 30 }
+        Self { toc_entries: 1 << 24, toc_bytes: 2 << 30, row_bytes: 1 << 30, zstd_window_log: 27 }
     }
 }

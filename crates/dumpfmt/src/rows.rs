@@ -21,8 +21,9 @@ pub(crate) trait Position {
     fn position(&self) -> u64;
 }
 
-/// The rows of a table, read one by one or in batches. Memory is 256 KiB, or the
-/// longest row where that is more.
+/// The rows of a table, read one by one or in batches. Memory is 256 KiB, or up
+/// to twice the longest row where that is more, but never above
+/// [`Limits::row_bytes`](crate::Limits::row_bytes) and 256 KiB.
 #[derive(Debug)]
 pub struct Rows<D> {
     data: D,
@@ -119,7 +120,7 @@ impl<D: Read + Position> Rows<D> {
                 let kind = ErrorKind::LimitExceeded { what: "a row", limit: self.limit, field: "row_bytes" };
                 return Err(self.error(kind, offset));
             }
-            self.buffer.resize((self.buffer.len() * 2).max(FIRST_BUFFER_BYTES), 0);
+            self.grow();
         }
         let before = self.end;
         // Filled to the brim: each byte of a row that spans several reads is then
@@ -131,10 +132,18 @@ impl<D: Read + Position> Rows<D> {
             }
         }
         if self.end == before {
-            let place = if self.end == 0 { "before the `\\.` that ends the rows" } else { "within a row" };
-            return Err(self.error(ErrorKind::Truncated(place.into()), offset));
+            return Err(self.error(no_end(self.end == 0), offset));
         }
         Ok(())
+    }
+
+    /// Doubles the buffer, up to the longest row that is allowed and one read more.
+    fn grow(&mut self) {
+        let most = usize::try_from(self.limit).unwrap_or(usize::MAX).saturating_add(BUFFER_BYTES);
+        let length = (self.buffer.len() * 2).clamp(FIRST_BUFFER_BYTES, most);
+        // Exactly: `resize` alone would round up to twice the capacity.
+        self.buffer.reserve_exact(length - self.buffer.len());
+        self.buffer.resize(length, 0);
     }
 
     fn read_some(&mut self) -> Result<usize> {
@@ -149,20 +158,19 @@ impl<D: Read + Position> Rows<D> {
     /// After `\.` there may be newlines only; pg_dump writes two. Leaves the
     /// buffer before `start` as it is.
     fn expect_end(&mut self) -> Result<()> {
-        const MOST: usize = 16;
-        let mut tail = self.buffer[self.start..self.end].to_vec();
-        let mut more = [0; MOST];
-        while tail.len() <= MOST {
+        let mut tail = Tail::default();
+        let mut ends_well = tail.take(&self.buffer[self.start..self.end]);
+        let mut more = [0; Tail::MOST];
+        while ends_well {
             match self.data.read(&mut more) {
                 Ok(0) => break,
-                Ok(read) => tail.extend_from_slice(&more[..read]),
+                Ok(read) => ends_well = tail.take(&more[..read]),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(Error::from_io(e, self.data.position())),
             }
         }
-        if tail.len() > MOST || tail.iter().any(|&byte| byte != b'\n') {
-            let text = "data follows the `\\.` that ends the rows";
-            return Err(self.error(ErrorKind::Corrupt(text.into()), self.data.position()));
+        if !ends_well {
+            return Err(self.error(data_after_end(), self.data.position()));
         }
         self.ended = true;
         Ok(())
@@ -171,6 +179,33 @@ impl<D: Read + Position> Rows<D> {
     fn error(&self, kind: ErrorKind, offset: u64) -> Error {
         Error::new(kind, offset).in_entry(&self.entry)
     }
+}
+
+/// What follows the line `\.`: a few newlines, of which pg_dump writes two.
+#[derive(Debug, Default)]
+pub(crate) struct Tail {
+    length: usize,
+}
+
+impl Tail {
+    const MOST: usize = 16;
+
+    /// Whether the tail is still as it should be with these bytes.
+    pub(crate) fn take(&mut self, bytes: &[u8]) -> bool {
+        self.length = self.length.saturating_add(bytes.len());
+        self.length <= Self::MOST && bytes.iter().all(|&byte| byte == b'\n')
+    }
+}
+
+/// What is wrong with data that ends before the line `\.`.
+pub(crate) fn no_end(at_begin_of_row: bool) -> ErrorKind {
+    let place = if at_begin_of_row { "before the `\\.` that ends the rows" } else { "within a row" };
+    ErrorKind::Truncated(place.into())
+}
+
+/// What is wrong with data that goes on after it.
+pub(crate) fn data_after_end() -> ErrorKind {
+    ErrorKind::Corrupt("data follows the `\\.` that ends the rows".into())
 }
 
 /// Where in whole rows the line `\.` begins.
@@ -379,6 +414,12 @@ mod tests {
         }
     }
 
+    impl Position for &[u8] {
+        fn position(&self) -> u64 {
+            0
+        }
+    }
+
     fn rows(data: &[u8]) -> Rows<Source<'_>> {
         Rows::new(Source(data), 1 << 30, "TABLE DATA t".into(), true)
     }
@@ -441,6 +482,20 @@ mod tests {
         assert!(matches!(rows.next_row().unwrap_err().kind(), ErrorKind::LimitExceeded { .. }));
         let mut rows = Rows::new(Source(b"INSERT INTO t VALUES (1);\n"), 100, "t".into(), false);
         assert!(matches!(rows.next_batch().unwrap_err().kind(), ErrorKind::Usage(_)));
+    }
+
+    #[test]
+    fn the_buffer_does_not_grow_beyond_the_limit() {
+        for (limit, length) in [(1, 1 << 20), (700_000, 5 << 20), (1 << 20, 5 << 20)] {
+            let long = vec![b'x'; length];
+            let mut rows = Rows::new(&long[..], limit, "t".into(), true);
+            assert!(matches!(rows.next_batch().unwrap_err().kind(), ErrorKind::LimitExceeded { .. }));
+            assert!(rows.buffer.capacity() as u64 <= limit + BUFFER_BYTES as u64, "{limit}");
+        }
+        let longest = [vec![b'x'; 700_000], b"\n\\.\n\n\n".to_vec()].concat();
+        let mut rows = Rows::new(&longest[..], 700_000, "t".into(), true);
+        assert_eq!(rows.next_row().unwrap().unwrap().raw().len(), 700_000);
+        assert!(rows.next_row().unwrap().is_none());
     }
 
     proptest! {

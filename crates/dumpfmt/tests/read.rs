@@ -384,6 +384,44 @@ fn several_frames_in_one_body_are_read_to_the_end() {
     }
 }
 
+#[cfg(feature = "zstd")]
+#[test]
+fn a_zstd_window_over_the_limit_is_refused_by_name() {
+    use dumpfmt::Limits;
+
+    // A frame by hand: the magic, no option, the window, one last block as it is.
+    let frame = |window_log: u8| {
+        let length = u8::try_from(ROWS.len()).unwrap();
+        [&[0x28, 0xb5, 0x2f, 0xfd, 0, (window_log - 10) << 3, 1 | length << 3, 0, 0], ROWS].concat()
+    };
+    let rows = |window_log: u8, limits: Limits| {
+        let bytes = one_table(ZSTD, &[&frame(window_log)]);
+        let verified = ArchiveReader::with_limits(&bytes[..], limits)?.verify(|_| {})?;
+        Ok::<_, Error>(verified[0].rows)
+    };
+    let limited = |zstd_window_log| {
+        let mut limits = Limits::default();
+        limits.zstd_window_log = zstd_window_log;
+        limits
+    };
+    assert_eq!(rows(10, limited(0)).unwrap(), Some(2));
+    assert_eq!(rows(27, Limits::default()).unwrap(), Some(2));
+    for (window_log, limits) in [(28, Limits::default()), (31, Limits::default()), (21, limited(20))] {
+        let error = rows(window_log, limits).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::LimitExceeded { field: "zstd_window_log", .. }), "{error}");
+        assert!(error.entry().is_some());
+    }
+    assert_eq!(rows(28, limited(28)).unwrap(), Some(2));
+    // More than the library can do, told to do all it can.
+    assert!(rows(10 + 31, limited(u32::MAX)).is_err());
+
+    let mut builder = Builder::new(16, ZSTD);
+    builder.entry(5, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None]);
+    builder.large_objects(5, &[(7, &[&frame(28)])]);
+    let error = verify(&builder.build()).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::LimitExceeded { field: "zstd_window_log", .. }), "{error}");
+}
+
 #[test]
 fn a_header_that_claims_billions_of_entries_takes_no_memory() {
     let mut bytes = Builder::new(16, NONE).build();
