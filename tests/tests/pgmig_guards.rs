@@ -1,0 +1,284 @@
+//! What a restore refuses or leaves alone for the sake of data that is not the archive's: spare instances,
+//! large objects, sequences, event triggers and whatever changes while somebody thinks about the question.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use pgmig_tests::awkward::Target;
+use pgmig_tests::pgmig::{Job, Run, SECRET_TOKEN};
+use pgmig_tests::resource_controller::{Provisioned, ResourceControllerOptions, ResourceControllerServer};
+use pgmig_tests::{DumpOptions, Fingerprint, Server};
+use tempfile::TempPath;
+
+const LIVE: &str = "11111111-1111-4111-8111-111111111111";
+const DELETED: &str = "dddddddd-dddd-4ddd-8ddd-dddddddddddd";
+const NEW: &str = "aaaaaaaa-aaaa-4aaa-8aaa-aaaaaaaaaaaa";
+const SPARE: &str = "55555555-5555-4555-8555-555555555555";
+const INTERNAL: &str = "99999999-9999-4999-8999-999999999999";
+
+const PROFILE: &str = "
+profile: guards
+version: 1
+tenants: {table: tenant, id: tenant_id, name: name, deleted: deleted, region: region, internal-regions: [System]}
+id-columns: {names: [tenant_id, instance_id, tenant_ids]}
+schema-version: {table: schema_info, column: version}
+keep-in-target: [schema_info]
+";
+
+/// The tables of source and target alike, `$id` being the type of IDs.
+const TABLES: &str = "
+create table tenant (tenant_id $id primary key, instance_id $id, name text, region text, deleted boolean);
+create table schema_info (version text not null);
+create table note (note_id serial primary key, tenant_id $id not null references tenant, body text);
+insert into schema_info values ('1');
+";
+
+fn tables() -> String {
+    TABLES.replace("$id", "uuid")
+}
+
+/// A live tenant with two notes and a deleted one with one.
+fn source_rows() -> String {
+    format!(
+        "insert into tenant values ('{LIVE}', '{LIVE}', 'live', 'eu', false), ('{DELETED}', '{DELETED}', 'gone', 'eu', true);
+         insert into note (tenant_id, body) values ('{LIVE}', 'one'), ('{LIVE}', 'two'), ('{DELETED}', 'of the deleted one');"
+    )
+}
+
+fn target_rows() -> String {
+    format!("insert into tenant values ('{NEW}', '{NEW}', 'new', 'eu', false);")
+}
+
+fn new_database(server: &Server, sql: &str) -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let name = format!("guards {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+    server.create_database(&name, "UTF8");
+    server.psql(&name, &format!("set client_min_messages = warning; {sql}"));
+    name
+}
+
+/// An archive of a database in which this was run.
+fn dump(sql: &str, how: &DumpOptions) -> TempPath {
+    let server = Server::shared(15);
+    let database = new_database(server, sql);
+    let archive = server.tools().dump(server, &database, how);
+    server.drop_database(&database);
+    archive
+}
+
+/// An archive of the usual tables and rows after more.
+fn usual_dump(more: &str) -> TempPath {
+    dump(&format!("{}{}{more}", tables(), source_rows()), &DumpOptions::piped())
+}
+
+fn target_on(server: &'static Server, sql: &str) -> Target {
+    let database = new_database(server, sql);
+    let before = Fingerprint::of(server, &database);
+    Target { server, database, before }
+}
+
+/// The usual target after more.
+fn usual_target(more: &str) -> Target {
+    target_on(Server::shared(15), &format!("{}{}{more}", tables(), target_rows()))
+}
+
+fn job(archive: &Path, target: &Target) -> Job {
+    let job = Job::new(archive, target);
+    fs::write(job.file("profile.yaml"), PROFILE).unwrap();
+    job.map(&[(LIVE, NEW)]);
+    job
+}
+
+fn without_force(job: &Job) -> Run {
+    Run::of(job.without_mapping().args(["--mapping", "mapping.yaml"]))
+}
+
+/// Panics unless only things whose descriptions begin like this have changed.
+#[track_caller]
+fn assert_only_changed(target: &Target, kinds: &[&str]) {
+    let changed = target.before.differences(&target.now());
+    let others: Vec<_> = changed.iter().filter(|line| !kinds.iter().any(|kind| line.starts_with(kind))).collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+/// What every restore here may change.
+const RESTORED: [&str; 3] = ["rows public.tenant:", "rows public.note:", "sequence public.note_note_id_seq:"];
+
+fn notes(target: &Target) -> String {
+    target.psql("select string_agg(tenant_id || ' ' || body, ', ' order by note_id) from note")
+}
+
+fn restored_notes() -> String {
+    format!("{NEW} one, {NEW} two")
+}
+
+#[test]
+fn a_live_tenant_whose_row_names_a_deleted_one_is_restored_when_strays_are_ignored() {
+    let archive = usual_dump(&format!("update tenant set instance_id = '{DELETED}' where tenant_id = '{LIVE}';"));
+    let target = usual_target("");
+    let job = job(&archive, &target);
+    let _ = job.run(&[]).failed(&["public.tenant.instance_id, 1 rows", DELETED, "--ignore-strays"]);
+    target.assert_unchanged();
+
+    let _ = job.run(&["--ignore-strays"]).done().says(&[&format!("tenant {DELETED} (gone) is deleted and not mapped")]);
+    let listed = target.psql("select tenant_id, instance_id, name from tenant");
+    assert_eq!(listed, format!("{NEW}|{DELETED}|live"));
+    assert_eq!(notes(&target), restored_notes());
+    assert_only_changed(&target, &RESTORED);
+}
+
+#[test]
+fn a_row_of_a_live_and_a_deleted_tenant_is_left_out_counted_and_warned_of() {
+    let table = "create table shared (what text, tenant_ids uuid[]);";
+    let rows = format!(
+        "insert into shared values ('both', '{{{LIVE},{DELETED}}}'), ('both again', '{{{DELETED},{LIVE}}}'),
+           ('live', '{{{LIVE}}}'), ('deleted', '{{{DELETED}}}'), ('nobody', '{{}}');"
+    );
+    let archive = usual_dump(&format!("{table}{rows}"));
+    let target = usual_target(table);
+    let job = job(&archive, &target);
+    let plan = job.run(&["--dry-run", "--output", "json"]).done().json();
+    let planned = plan["tables"].as_array().unwrap().iter().find(|table| table["table"] == "public.shared").unwrap();
+    let counts = ["rows", "rows_left_out", "rows_left_out_shared"].map(|count| planned[count].as_u64().unwrap());
+    assert_eq!(counts, [5, 3, 2]);
+    target.assert_unchanged();
+
+    let warning = "2 of the rows of public.shared that are left out name a tenant too that is restored";
+    let _ = job.run(&[]).done().says(&[warning]);
+    let rows = target.psql("select what, tenant_ids from shared order by 1");
+    assert_eq!(rows, format!("live|{{{NEW}}}\nnobody|{{}}"));
+    let report = fs::read_to_string(job.file("pgmig-report.json")).unwrap();
+    assert!(report.contains(warning), "{report}");
+}
+
+#[test]
+fn an_instance_that_nothing_is_mapped_to_is_erased_with_force_only() {
+    let archive = usual_dump("");
+    // Nothing but the list itself tells of it.
+    let spare = format!("insert into tenant values ('{SPARE}', null, 'spare', 'eu', false);");
+    let with_notes = format!("{spare} insert into note (tenant_id, body) values ('{SPARE}', 'precious');");
+    let named = format!("instance {SPARE} (spare) of the target takes no data; what it has is erased");
+    let unknown_to_it = vec![Provisioned { guid: NEW.to_owned(), ..Provisioned::numbered(1) }];
+    let tokens = vec![(SECRET_TOKEN.to_owned(), unknown_to_it)];
+    let controller = ResourceControllerServer::start(ResourceControllerOptions { tokens, ..Default::default() });
+    for (rows, refused) in [(&spare, "public.tenant, 1 rows"), (&with_notes, "public.note, 1 rows")] {
+        for asks_controller in [false, true] {
+            let target = usual_target(rows);
+            let job = job(&archive, &target);
+            controller.write_yaml(&job.file("rc.yaml"));
+            let arguments: &[&str] = if asks_controller { &["-r", "rc.yaml"] } else { &[] };
+            let refusal = Run::of(job.without_mapping().args(["--mapping", "mapping.yaml"]).args(arguments));
+            let _ = refusal.failed(&[&named, refused, "public.tenant, 1 rows", "--force"]);
+            target.assert_unchanged();
+
+            let _ = job.run(arguments).done().says(&[&named]);
+            assert_eq!(target.psql("select tenant_id, name from tenant"), format!("{NEW}|live"));
+            assert_eq!(notes(&target), restored_notes());
+            assert_only_changed(&target, &RESTORED);
+        }
+    }
+}
+
+#[test]
+fn a_table_whose_rows_the_dump_leaves_out_is_erased_with_a_warning_and_nothing_else_is() {
+    let tables = format!(
+        "{}create table log (log_id serial primary key, tenant_id uuid, line text);
+         create table country (code text primary key);",
+        tables()
+    );
+    let archive = dump(
+        &format!(
+            "{tables}{} insert into log (tenant_id, line) values ('{LIVE}', 'of the source'); insert into country values ('de');",
+            source_rows()
+        ),
+        &DumpOptions::piped().arg("--exclude-table-data=public.log"),
+    );
+    let target = target_on(
+        Server::shared(15),
+        &format!(
+            "{tables}{} create table only_here (n integer); insert into only_here values (1);
+             insert into log (tenant_id, line) values ('{NEW}', 'of the target'); insert into country values ('fr');",
+            target_rows()
+        ),
+    );
+    let job = job(&archive, &target);
+    let warning = "the dump leaves the rows of public.log out: the restore leaves it empty";
+    let refusal = without_force(&job).failed(&[&format!("warning: {warning}"), "public.log, 1 rows", "--force"]);
+    // Empty tables are no such ones, and what all tenants share is no tenant's data.
+    assert_eq!(refusal.stderr.matches("the dump leaves").count(), 1, "{refusal}");
+    target.assert_unchanged();
+
+    let _ = job.run(&[]).done().says(&[warning]);
+    assert_eq!(target.psql("select count(*) from log"), "0");
+    assert_eq!(target.psql("select code from country"), "de");
+    assert_eq!(notes(&target), restored_notes());
+    let mut known = RESTORED.to_vec();
+    known.extend(["rows public.log:", "rows public.country:"]);
+    assert_only_changed(&target, &known);
+}
+
+#[test]
+fn a_large_object_of_a_row_that_stays_is_never_replaced() {
+    let table = "create table picture (tenant_id uuid, content oid);";
+    let archive =
+        usual_dump(&format!("{table} insert into picture values ('{LIVE}', lo_from_bytea(47110, 'of the archive'));"));
+    let only_here = "create table only_here (n integer, content oid); insert into only_here values (1, lo_from_bytea(47110, 'ours'));";
+    let internal = format!(
+        "insert into tenant values ('{INTERNAL}', null, 'system', 'System', false);
+         insert into picture values ('{INTERNAL}', lo_from_bytea(47110, 'ours'));"
+    );
+    for (rows, column, give_another) in [
+        (only_here, "public.only_here.content", "update only_here set content = lo_from_bytea(0, lo_get(content))"),
+        (&*internal, "public.picture.content", "update picture set content = lo_from_bytea(0, lo_get(content))"),
+    ] {
+        let target = usual_target(&format!("{table}{rows}"));
+        let job = job(&archive, &target);
+        let _ = job.run(&[]).failed(&[
+            "the archive's large objects would replace others of the target",
+            &format!("{column} refers in 1 rows that stay"),
+            "lo_from_bytea(0, lo_get(oid))",
+        ]);
+        target.assert_unchanged();
+        assert_eq!(target.psql("select convert_from(lo_get(47110), 'UTF8')"), "ours");
+
+        // What the hint says helps.
+        target.psql(give_another);
+        let _ = job.run(&[]).done();
+        assert_eq!(target.psql("select convert_from(lo_get(47110), 'UTF8')"), "of the archive");
+        let of_row = |table: &str, condition: &str| {
+            target.psql(&format!("select convert_from(lo_get(content), 'UTF8') from {table} where {condition}"))
+        };
+        assert_eq!(of_row("picture", &format!("tenant_id = '{NEW}'")), "of the archive");
+        let stayed = if rows == only_here { ("only_here", "true") } else { ("picture", "content <> 47110") };
+        assert_eq!(of_row(stayed.0, stayed.1), "ours");
+    }
+}
+
+#[test]
+fn a_sequence_of_rows_that_stay_does_not_go_back_and_others_are_as_in_the_archive() {
+    let more = "create table task (task_id integer generated by default as identity primary key, tenant_id uuid);
+                create table countdown (n serial primary key, tenant_id uuid);
+                alter sequence countdown_n_seq increment by -1 minvalue -1000000 maxvalue -1 start with -1 restart with -1;
+                create table ahead (n serial primary key, tenant_id uuid);";
+    let archive = usual_dump(&format!(
+        "{more} insert into task (tenant_id) values ('{LIVE}');
+         insert into countdown (tenant_id) values ('{LIVE}'), ('{LIVE}');
+         insert into ahead values (default, '{LIVE}'); select setval('ahead_n_seq', 5000);"
+    ));
+    let target = usual_target(&format!(
+        "{more} insert into tenant values ('{INTERNAL}', null, 'system', 'System', false);
+         select setval('note_note_id_seq', 900), setval('task_task_id_seq', 900), setval('countdown_n_seq', -900), setval('ahead_n_seq', 900);
+         insert into note (tenant_id, body) values ('{INTERNAL}', 'stays'); insert into task (tenant_id) values ('{NEW}');
+         insert into countdown (tenant_id) values ('{INTERNAL}'); insert into ahead (tenant_id) values ('{INTERNAL}');"
+    ));
+    let _ = job(&archive, &target).run(&[]).done();
+    let value = |sequence: &str| target.psql(&format!("select last_value, is_called from {sequence}"));
+    assert_eq!(value("note_note_id_seq"), "901|t");
+    assert_eq!(value("countdown_n_seq"), "-901|t");
+    assert_eq!(value("task_task_id_seq"), "1|t");
+    assert_eq!(value("ahead_n_seq"), "5000|t");
+    assert_eq!(target.psql("select note_id, body from note where body = 'stays'"), "901|stays");
+    let next = format!("insert into note (tenant_id, body) values ('{NEW}', 'the next') returning note_id");
+    assert_eq!(target.psql(&next), "902");
+}
