@@ -1,6 +1,8 @@
 # The commands of this project. Each does its own set-up; `make` alone lists them.
 
 CARGO ?= cargo
+# of the store that `make bench` restores: 7 is about 500 MB
+SCALE ?= 1
 export RUSTDOCFLAGS ?= -D warnings
 
 .PHONY: help demo test bench build-tools
@@ -25,7 +27,8 @@ test: build-tools ## check the formatting, the lints and the documentation, and 
 bench: build-tools ## measure; with the machine to itself, since the numbers are compared
 	scripts/test-servers.sh
 	$(CARGO) bench -p pgmig-benches --locked
-	@if [ -e benches/compare.sh ]; then benches/compare.sh; fi
+	$(CARGO) build --release --locked -p pgmig
+	$(CARGO) run --release --locked -p pgmig-benches --bin compare -- --scale $(SCALE)
 
 build-tools:
 	@scripts/build-tools.sh

@@ -81,7 +81,7 @@ pub(crate) struct Reading {
     pub(crate) encoding: Option<String>,
     pub(crate) ids: IdMap,
     pub(crate) id_columns: Vec<IdColumn>,
-    /// The tables that are restored, in the order of [`Plan::tables`].
+    /// The tables that are restored, in the order of [`Plan::tables`](super::Plan::tables).
     pub(crate) tables: Vec<ArchiveTable>,
 }
 
