@@ -17,7 +17,7 @@
 //! - the longest row, for those who read [`Rows`]: up to twice its length.
 //!   [`verify`](ArchiveReader::verify) and [`EntryData`] as a [`Read`](std::io::Read)
 //!   do without;
-//! - the window of the compression: 32 KiB for gzip, up to 16 MiB for lz4, and
+//! - the window of the compression: 32 KiB for gzip, some MiB for lz4, and
 //!   for zstd what the dump was made with: 8 MiB or less, and up to 128 MiB by
 //!   `pg_dump -Z zstd:long` or the levels above 19.
 //!

@@ -182,7 +182,7 @@ impl<D: Read + Position> Rows<D> {
 }
 
 /// What follows the line `\.`: a few newlines, of which pg_dump writes two.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tail {
     length: usize,
 }

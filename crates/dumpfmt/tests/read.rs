@@ -423,6 +423,21 @@ fn a_zstd_window_over_the_limit_is_refused_by_name() {
 }
 
 #[test]
+fn a_row_longer_than_the_limit_is_verified_all_the_same() {
+    let mut limits = dumpfmt::Limits::default();
+    limits.row_bytes = 1 << 20;
+    let rows = [vec![b'x'; 5 << 20], b"\n\\.\n\n\n".to_vec()].concat();
+    let bytes = one_table(GZIP, &[&compress(GZIP, &rows)]);
+    let mut archive = ArchiveReader::with_limits(Cursor::new(bytes), limits).unwrap();
+    let verified = archive.verify(|_| {}).unwrap();
+    assert_eq!((verified[0].rows, verified[0].bytes), (Some(1), (5 << 20) + 1));
+    archive.rewind().unwrap();
+    let Some(Block::Data(data)) = archive.next_block().unwrap() else { panic!("no data") };
+    let error = data.rows().next_row().unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::LimitExceeded { field: "row_bytes", .. }), "{error}");
+}
+
+#[test]
 fn a_header_that_claims_billions_of_entries_takes_no_memory() {
     let mut bytes = Builder::new(16, NONE).build();
     let count = bytes.len() - 4;
