@@ -523,3 +523,17 @@ fn thousands_of_large_objects_are_restored_twice_under_the_role_of_the_product()
     assert_eq!(target.psql(objects), "3000|store|t");
     assert_eq!(target.psql(&format!("select count(*) from picture where tenant_id = '{NEW}'")), "3000");
 }
+
+#[test]
+fn a_large_object_that_a_row_that_stays_shares_with_an_erased_one_is_not_erased() {
+    let table = "create table picture (tenant_id uuid, content oid);";
+    let archive = usual_dump(table);
+    let target = usual_target(&format!(
+        "{table} create table only_here (content oid); insert into only_here values (lo_from_bytea(4711, 'ours'));
+         select lo_from_bytea(4712, 'of the erased row alone');
+         insert into picture values ('{NEW}', 4711), ('{NEW}', 4712);"
+    ));
+    let _ = job(&archive, &target).run(&[]).done();
+    assert_eq!(target.psql("select count(*) from picture"), "0");
+    assert_eq!(target.psql("select oid, convert_from(lo_get(oid), 'UTF8') from pg_largeobject_metadata"), "4711|ours");
+}
