@@ -537,3 +537,25 @@ fn a_large_object_that_a_row_that_stays_shares_with_an_erased_one_is_not_erased(
     assert_eq!(target.psql("select count(*) from picture"), "0");
     assert_eq!(target.psql("select oid, convert_from(lo_get(oid), 'UTF8') from pg_largeobject_metadata"), "4711|ours");
 }
+
+#[test]
+fn a_sequence_that_no_column_owns_does_not_go_back_behind_rows_that_stay_either() {
+    let more = "create sequence of_kept; create sequence of_table_here; create sequence of_erased; create sequence of_none;
+                create table task (task_id integer default nextval('of_kept'), tenant_id uuid);
+                create table chore (chore_id integer default nextval('of_erased'), tenant_id uuid);";
+    let archive = usual_dump(&format!(
+        "{more} insert into task (tenant_id) values ('{LIVE}'); insert into chore (tenant_id) values ('{LIVE}');
+         select nextval('of_table_here'), nextval('of_none');"
+    ));
+    let target = usual_target(&format!(
+        "{more} insert into tenant values ('{INTERNAL}', null, 'system', 'System', false);
+         select setval('of_kept', 900), setval('of_table_here', 900), setval('of_erased', 900), setval('of_none', 900);
+         create table only_here (n integer default nextval('of_table_here'));
+         insert into task (tenant_id) values ('{INTERNAL}'); insert into chore (tenant_id) values ('{NEW}');
+         insert into only_here values (default);"
+    ));
+    let _ = job(&archive, &target).run(&[]).done();
+    let value = |sequence: &str| target.psql(&format!("select last_value from {sequence}"));
+    let values = ["of_kept", "of_table_here", "of_erased", "of_none"].map(value);
+    assert_eq!(values, ["901", "901", "1", "1"]);
+}
