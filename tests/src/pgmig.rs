@@ -128,6 +128,21 @@ impl Job {
     ///
     /// When there is no program `script`, or it does not start.
     pub fn at_terminal(&self, shell_command: &str, answers: &str) -> Run {
+        self.at_terminal_after("", || {}, shell_command, answers)
+    }
+
+    /// The same by somebody who does something else when the terminal shows `question`, and answers after it.
+    ///
+    /// # Panics
+    ///
+    /// When there is no program `script`, it does not start, or it ends before the question.
+    pub fn at_terminal_after(
+        &self,
+        question: &str,
+        meanwhile: impl FnOnce(),
+        shell_command: &str,
+        answers: &str,
+    ) -> Run {
         let mut script = self.bare();
         let line = format!("'{}' {shell_command}", program().display());
         let mut terminal = Command::new("script");
@@ -140,9 +155,17 @@ impl Job {
         let mut child = terminal.spawn().expect("`script` is part of util-linux");
         // The end of the input would be the end of the terminal.
         let mut keyboard = child.stdin.take().expect("it is piped");
-        keyboard.write_all(answers.as_bytes()).expect("the terminal takes it");
+        let mut shown = child.stdout.take().expect("it is piped");
         let mut screen = Vec::new();
-        child.stdout.take().expect("it is piped").read_to_end(&mut screen).expect("the terminal can be read");
+        while !String::from_utf8_lossy(&screen).contains(question) {
+            let mut buffer = [0; 4096];
+            let read = shown.read(&mut buffer).expect("the terminal can be read");
+            assert!(read > 0, "it ended before `{question}`: {}", String::from_utf8_lossy(&screen));
+            screen.extend_from_slice(&buffer[..read]);
+        }
+        meanwhile();
+        keyboard.write_all(answers.as_bytes()).expect("the terminal takes it");
+        shown.read_to_end(&mut screen).expect("the terminal can be read");
         let output = child.wait_with_output().expect("it ends");
         drop(keyboard);
         Output { stdout: screen, ..output }.into()

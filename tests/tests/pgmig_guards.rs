@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use pgmig_tests::awkward::Target;
 use pgmig_tests::pgmig::{Job, Run, SECRET_TOKEN};
 use pgmig_tests::resource_controller::{Provisioned, ResourceControllerOptions, ResourceControllerServer};
-use pgmig_tests::{DumpOptions, Fingerprint, Server};
+use pgmig_tests::{DumpOptions, Fingerprint, PgTools, Server, ServerOptions};
 use tempfile::TempPath;
 
 const LIVE: &str = "11111111-1111-4111-8111-111111111111";
@@ -281,4 +281,281 @@ fn a_sequence_of_rows_that_stay_does_not_go_back_and_others_are_as_in_the_archiv
     assert_eq!(target.psql("select note_id, body from note where body = 'stays'"), "901|stays");
     let next = format!("insert into note (tenant_id, body) values ('{NEW}', 'the next') returning note_id");
     assert_eq!(target.psql(&next), "902");
+}
+
+#[test]
+fn a_text_may_mention_a_deleted_tenant_when_strays_are_ignored() {
+    let table = "create table webhook (tenant_id uuid, url text);";
+    let url = |live: &str| format!("https://h/{live}/copied/{DELETED}?x={live}");
+    let archive = usual_dump(&format!("{table} insert into webhook values ('{LIVE}', '{}');", url(LIVE)));
+    let target = usual_target(table);
+    let job = job(&archive, &target);
+    let also = ["--remap-also", "public.webhook.url"];
+    let _ = job.run(&[]).failed(&["public.webhook.url, 1 rows", "--remap-also 'public.webhook.url'"]);
+    // The deleted one has no successor that it could be replaced by.
+    let _ = job.run(&also).failed(&["public.webhook.url, 1 rows", DELETED, "--ignore-strays"]);
+    target.assert_unchanged();
+
+    let _ = job.run(&[also[0], also[1], "--ignore-strays"]).done();
+    assert_eq!(target.psql("select tenant_id, url from webhook"), format!("{NEW}|{}", url(NEW)));
+    let mut known = RESTORED.to_vec();
+    known.push("rows public.webhook:");
+    assert_only_changed(&target, &known);
+}
+
+/// Tables with text IDs, and a column of text in which they may stand.
+fn text_tables() -> String {
+    format!("{} create table webhook (tenant_id text, url text);", TABLES.replace("$id", "text"))
+}
+
+#[test]
+fn a_word_that_is_an_id_is_replaced_and_a_longer_word_is_not() {
+    let source = "insert into tenant values ('acme', 'acme', 'Acme', 'eu', false);
+                  insert into note (tenant_id, body) values ('acme', 'one');
+                  insert into webhook values ('acme', 'http://acme/x acmeism');";
+    let archive = dump(&format!("{}{source}", text_tables()), &DumpOptions::piped());
+    let target = target_on(
+        Server::shared(15),
+        &format!("{} insert into tenant values ('acme-2', 'acme-2', 'Acme', 'eu', false);", text_tables()),
+    );
+    let job = job(&archive, &target);
+    job.map(&[("acme", "acme-2")]);
+    let _ = job.run(&[]).failed(&["public.webhook.url, 1 rows, such as: http://acme/x acmeism"]);
+    target.assert_unchanged();
+    // The new word has the old one in it, which is no fault.
+    let _ = job.run(&["--remap-also", "public.webhook.url"]).done();
+    assert_eq!(target.psql("select tenant_id, url from webhook"), "acme-2|http://acme-2/x acmeism");
+    assert_eq!(notes(&target), "acme-2 one");
+    assert_eq!(target.psql("select tenant_id, instance_id from tenant"), "acme-2|acme-2");
+}
+
+#[test]
+fn an_id_that_another_one_begins_with_is_found_where_the_longer_one_is_no_word() {
+    let source =
+        "insert into tenant values ('acme', null, 'Acme', 'eu', false), ('acme-old', null, 'Old', 'eu', false);
+                  insert into note (tenant_id, body) values ('acme', 'one');
+                  insert into webhook values ('acme', 'http://acme-older/');";
+    let archive = dump(&format!("{}{source}", text_tables()), &DumpOptions::piped());
+    let target_of = |acme: &str, old: &str| {
+        let rows = format!(
+            "insert into tenant values ('{acme}', null, 'Acme', 'eu', false), ('{old}', null, 'Old', 'eu', false);"
+        );
+        target_on(Server::shared(15), &format!("{}{rows}", text_tables()))
+    };
+    let url = |target: &Target| target.psql("select tenant_id, url from webhook");
+    for (acme, old, is_stray) in [("acme-2", "old-2", true), ("acme-2", "acme-old", true), ("acme", "old-2", false)] {
+        let target = target_of(acme, old);
+        let job = job(&archive, &target);
+        job.map(&[("acme", acme), ("acme-old", old)]);
+        if is_stray {
+            let _ = job.run(&[]).failed(&["public.webhook.url, 1 rows, such as: http://acme-older/"]);
+            target.assert_unchanged();
+            let _ = job.run(&["--ignore-strays"]).done();
+        } else {
+            // Nothing is to be found of one that stays as it is, nor of the other, which is no word here.
+            let _ = job.run(&[]).done();
+        }
+        assert_eq!(url(&target), format!("{acme}|http://acme-older/"));
+        assert_eq!(target.psql("select string_agg(tenant_id, ' ' order by name) from tenant"), format!("{acme} {old}"));
+    }
+}
+
+/// An event trigger that writes down every change of definitions. The rows of the tables belong to the product's role.
+const EVENT_TRIGGER: &str = "
+create table ddl_log (what text);
+create function log_ddl() returns event_trigger language plpgsql as $$ begin
+  insert into public.ddl_log values (tg_tag); end $$;
+reset role;
+create event trigger writes_down on ddl_command_end execute function log_ddl();
+";
+
+#[test]
+fn event_triggers_do_not_fire_on_what_a_restore_does_to_definitions() {
+    let archive = usual_dump("");
+    let more = "alter table note add constraint not_validated check (note_id > 0) not valid;
+                create materialized view counted as select tenant_id, count(*) from note group by 1;";
+    let target = usual_target(&format!("{more}{EVENT_TRIGGER}"));
+    let _ = job(&archive, &target).run(&[]).done();
+    assert_eq!(target.psql("select count(*) from ddl_log"), "0");
+    assert_eq!(notes(&target), restored_notes());
+    assert_eq!(target.psql("select tenant_id, count from counted"), format!("{NEW}|2"));
+    let mut known = RESTORED.to_vec();
+    known.push("materialized view public.counted:");
+    assert_only_changed(&target, &known);
+    // It still fires for others.
+    target.psql("create table later (n integer)");
+    assert_eq!(target.psql("select what from ddl_log"), "CREATE TABLE");
+
+    // Foreign keys are checked all the same.
+    let orphan = usual_dump(&format!(
+        "set session_replication_role = replica; insert into note (tenant_id, body) values ('{SPARE}', 'of nobody');"
+    ));
+    let target = usual_target(EVENT_TRIGGER);
+    let _ = job(&orphan, &target).run(&[]).failed(&["note_tenant_id_fkey of public.note"]);
+    target.assert_unchanged();
+
+    for (how, is_refused) in [("enable always", true), ("enable replica", true), ("disable", false)] {
+        let target = usual_target(&format!("{EVENT_TRIGGER} alter event trigger writes_down {how};"));
+        let job = job(&archive, &target);
+        if is_refused {
+            let _ = job.run(&[]).failed(&[
+                "event triggers of the target would fire during the restore: event trigger writes_down",
+                "ALTER EVENT TRIGGER name DISABLE",
+            ]);
+            target.assert_unchanged();
+        } else {
+            let _ = job.run(&[]).done();
+            assert_eq!(notes(&target), restored_notes());
+        }
+        assert_eq!(target.psql("select count(*) from ddl_log"), "0", "{how}");
+    }
+}
+
+#[test]
+fn an_owner_who_is_no_superuser_is_refused_where_event_triggers_would_fire() {
+    let archive = usual_dump("");
+    let target =
+        target_on(Server::shared(15), &format!("set role store; {}{}{EVENT_TRIGGER}", tables(), target_rows()));
+    let job = job(&archive, &target);
+    let yaml = fs::read_to_string(job.file("postgres.yaml")).unwrap();
+    let as_owner = yaml.replace("su_username: postgres", "su_username: store");
+    assert_ne!(as_owner, yaml);
+    fs::write(job.file("postgres.yaml"), as_owner).unwrap();
+    let _ = job.run(&[]).failed(&[
+        "event triggers of the target would fire during the restore: event trigger writes_down",
+        "ALTER EVENT TRIGGER name DISABLE",
+        "connect as a superuser",
+    ]);
+    target.assert_unchanged();
+
+    // What the hint says helps.
+    target.psql("alter event trigger writes_down disable");
+    let _ = job.run(&[]).done();
+    assert_eq!(notes(&target), restored_notes());
+    assert_eq!(target.psql("select count(*) from ddl_log"), "0");
+}
+
+#[test]
+fn a_trigger_that_is_made_while_the_question_waits_stops_the_restore() {
+    let archive = usual_dump("");
+    let rows = format!(
+        "insert into note (tenant_id, body) values ('{NEW}', 'old');
+         create function leave_trace() returns trigger language plpgsql as $$ begin
+           insert into public.schema_info values ('fired'); return new; end $$;
+         create function event_of_later() returns event_trigger language plpgsql as $$ begin
+           insert into public.schema_info values ('fired'); end $$;"
+    );
+    let line = format!(
+        "--source '{}' --target postgres.yaml --profile profile.yaml --mapping mapping.yaml --force",
+        archive.display()
+    );
+    for (sql, told) in [
+        (
+            "create trigger of_later before insert on note for each row execute function leave_trace()",
+            "its tables, constraints or triggers are no longer the same",
+        ),
+        (
+            "create table only_later (note_id integer references note); insert into only_later select note_id from note",
+            "no longer the same",
+        ),
+        ("create event trigger of_later on sql_drop execute function event_of_later()", "no longer the same"),
+        ("alter table note add column of_later integer", "no longer the same"),
+        (
+            &format!("insert into note (tenant_id, body) values ('{NEW}', 'late')"),
+            "public.note had 1 rows and has 2 now",
+        ),
+    ] {
+        let target = usual_target(&rows);
+        let job = job(&archive, &target);
+        let mut changed = None;
+        let change = || {
+            target.psql(sql);
+            changed = Some(target.now());
+        };
+        let run = job.at_terminal_after("[y/N]", change, &line, "y\n");
+        assert_eq!(run.status.code(), Some(1), "{sql}: {run}");
+        let _ = run.says(&["the target has changed since the plan was made", told, "scale the store deployment down"]);
+        changed.unwrap().assert_same(&target.now());
+    }
+}
+
+#[test]
+fn a_foreign_key_of_a_table_that_only_the_target_has_does_not_blame_tenants_that_are_left_out() {
+    let archive = usual_dump("");
+    let target = usual_target(&format!(
+        "insert into note values (70, '{NEW}', 'vanishes');
+         create table only_here (note_id integer references note); insert into only_here values (70);"
+    ));
+    // The archive has a note too that is left out.
+    let job = job(&archive, &target);
+    let run = job.run(&[]).failed(&["constraint only_here_note_id_fkey of public.only_here", "70"]);
+    let run = run.says(&["rows of public.only_here stay, and a row refers to one that is erased"]);
+    assert!(!run.stderr.contains("map these tenants") && !run.stderr.contains("were left out"), "{run}");
+    target.assert_unchanged();
+    // What the hint says helps.
+    target.psql("delete from only_here");
+    let _ = job.run(&[]).done();
+    assert_eq!(notes(&target), restored_notes());
+}
+
+#[test]
+fn thousands_of_large_objects_are_restored_twice_under_the_role_of_the_product() {
+    // With room for a few hundred locks only.
+    let config = vec!["max_locks_per_transaction = 10".to_owned(), "max_connections = 20".to_owned()];
+    let options = ServerOptions { config, ..Default::default() };
+    let server: &'static Server = Box::leak(Box::new(Server::start_with(&PgTools::major(15), &options)));
+    let table = "create table picture (tenant_id uuid, content oid);";
+    let archive = usual_dump(&format!(
+        "{table} insert into picture select '{LIVE}', lo_from_bytea(50000 + n, convert_to('picture ' || n, 'UTF8'))
+           from generate_series(1, 3000) as n;"
+    ));
+    let target = target_on(server, &format!("{}{}{table}", tables(), target_rows()));
+    let job = job(&archive, &target);
+    let objects = "select count(*), string_agg(distinct m.lomowner::regrole::text, ' '),
+                          bool_and(lo_get(m.oid) = convert_to('picture ' || (m.oid::integer - 50000), 'UTF8'))
+                     from pg_largeobject_metadata as m";
+    let _ = job.run(&[]).done();
+    assert_eq!(target.psql(objects), "3000|store|t");
+    let _ = without_force(&job).failed(&["3000 large objects", "--force"]);
+
+    target.psql("select count(lo_put(content, 0, 'something longer than before')) from picture where content < 50500");
+    let _ = job.run(&[]).done();
+    assert_eq!(target.psql(objects), "3000|store|t");
+    assert_eq!(target.psql(&format!("select count(*) from picture where tenant_id = '{NEW}'")), "3000");
+}
+
+#[test]
+fn a_large_object_that_a_row_that_stays_shares_with_an_erased_one_is_not_erased() {
+    let table = "create table picture (tenant_id uuid, content oid);";
+    let archive = usual_dump(table);
+    let target = usual_target(&format!(
+        "{table} create table only_here (content oid); insert into only_here values (lo_from_bytea(4711, 'ours'));
+         select lo_from_bytea(4712, 'of the erased row alone');
+         insert into picture values ('{NEW}', 4711), ('{NEW}', 4712);"
+    ));
+    let _ = job(&archive, &target).run(&[]).done();
+    assert_eq!(target.psql("select count(*) from picture"), "0");
+    assert_eq!(target.psql("select oid, convert_from(lo_get(oid), 'UTF8') from pg_largeobject_metadata"), "4711|ours");
+}
+
+#[test]
+fn a_sequence_that_no_column_owns_does_not_go_back_behind_rows_that_stay_either() {
+    let more = "create sequence of_kept; create sequence of_table_here; create sequence of_erased; create sequence of_none;
+                create table task (task_id integer default nextval('of_kept'), tenant_id uuid);
+                create table chore (chore_id integer default nextval('of_erased'), tenant_id uuid);";
+    let archive = usual_dump(&format!(
+        "{more} insert into task (tenant_id) values ('{LIVE}'); insert into chore (tenant_id) values ('{LIVE}');
+         select nextval('of_table_here'), nextval('of_none');"
+    ));
+    let target = usual_target(&format!(
+        "{more} insert into tenant values ('{INTERNAL}', null, 'system', 'System', false);
+         select setval('of_kept', 900), setval('of_table_here', 900), setval('of_erased', 900), setval('of_none', 900);
+         create table only_here (n integer default nextval('of_table_here'));
+         insert into task (tenant_id) values ('{INTERNAL}'); insert into chore (tenant_id) values ('{NEW}');
+         insert into only_here values (default);"
+    ));
+    let _ = job(&archive, &target).run(&[]).done();
+    let value = |sequence: &str| target.psql(&format!("select last_value from {sequence}"));
+    let values = ["of_kept", "of_table_here", "of_erased", "of_none"].map(value);
+    assert_eq!(values, ["901", "901", "1", "1"]);
 }

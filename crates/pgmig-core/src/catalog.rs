@@ -146,6 +146,8 @@ pub struct Sequence {
     pub name: TableName,
     /// The OID of the table with the column that it serves.
     pub owner: Option<u32>,
+    /// The OIDs of the tables with columns that take their defaults from it, that one or others.
+    pub numbers: Vec<u32>,
 }
 
 /// A trigger of the target.
@@ -209,7 +211,9 @@ const TRIGGERS: &str = "
 const SEQUENCES: &str = "
     select n.nspname, c.relname,
            (select max(d.refobjid::int8)::oid from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid
-               and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')) as owner
+               and d.refclassid = 'pg_class'::regclass and d.deptype in ('a', 'i')) as owner,
+           array(select distinct a.adrelid from pg_depend d join pg_attrdef a on d.classid = 'pg_attrdef'::regclass and d.objid = a.oid
+                  where d.refclassid = 'pg_class'::regclass and d.refobjid = c.oid order by 1) as numbers
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
      where c.relkind = 'S' and ";
 
@@ -306,7 +310,11 @@ impl Catalog {
         };
         let mut sequences = Vec::new();
         for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
-            sequences.push(Sequence { name: name(&row)?, owner: row.try_get("owner")? });
+            sequences.push(Sequence {
+                name: name(&row)?,
+                owner: row.try_get("owner")?,
+                numbers: row.try_get("numbers")?,
+            });
         }
         let superuser = query("select current_setting('is_superuser') = 'on'".into()).await?[0].try_get(0)?;
         let mut event_triggers = Vec::new();

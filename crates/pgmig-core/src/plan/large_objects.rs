@@ -17,7 +17,7 @@ pub struct PlannedLargeObjects {
     pub count: u64,
     /// Their bytes.
     pub bytes: u64,
-    /// Of the target, those that are erased: rows that are erased refer to them,
+    /// Of the target, those that are erased: only rows that are erased refer to them,
     /// or the archive has one with the same OID.
     pub erased: u64,
     /// Their OIDs in the archive.
@@ -25,8 +25,9 @@ pub struct PlannedLargeObjects {
     pub(crate) oids: Vec<u32>,
 }
 
-pub(super) fn large_object_columns(catalog: &Catalog, erase: &[PlannedErase]) -> Vec<ColumnName> {
-    let tables = erase.iter().filter_map(|erase| catalog.table(&erase.table));
+/// The columns of the target that may refer to large objects, in tables that stay too.
+pub(super) fn large_object_columns(catalog: &Catalog) -> Vec<ColumnName> {
+    let tables = catalog.tables.iter().filter(|table| !table.partitioned);
     tables
         .flat_map(|table| {
             let columns = table.columns.iter().filter(|column| column.kind == ColumnKind::LargeObject);
@@ -96,13 +97,17 @@ async fn expect_no_foreign_use(
     Err(Faults::new("the archive's large objects would replace others of the target", faults).with_hint(hint).into())
 }
 
-/// The OIDs of the target's large objects that are erased; `$1` are the archive's.
+/// The OIDs of the target's large objects that are erased: no row that stays refers to
+/// them. `$1` are the archive's.
 pub(crate) fn erased_large_objects_sql(erase: &[PlannedErase], columns: &[ColumnName]) -> String {
     let mut erased = String::from("select unnest($1::oid[]) as oid");
     let mut kept = String::new();
     for column in columns {
-        let Some(planned) = erase.iter().find(|erase| erase.table == column.table) else { continue };
         let (name, table) = (quote_always(&column.column), sql_table(&column.table));
+        let Some(planned) = erase.iter().find(|erase| erase.table == column.table) else {
+            kept.push_str(&format!(" except select t.{name}::oid from only {table} as t"));
+            continue;
+        };
         erased.push_str(&format!(" union select t.{name}::oid from only {table} as t"));
         if let Some(condition) = &planned.kept {
             kept.push_str(&format!(" except select t.{name}::oid from only {table} as t where {condition}"));

@@ -209,12 +209,16 @@ pub(super) fn event_triggers(catalog: &Catalog) -> Result<EventTriggers, Faults>
     Err(Faults::new("event triggers of the target would fire during the restore", faults).with_hint(hint))
 }
 
-/// The sequences that serve tables in which rows stay.
+/// The sequences that serve tables in which rows stay, be it all rows.
 pub(super) fn sequences_of_kept_rows(catalog: &Catalog, erase: &[PlannedErase]) -> Vec<TableName> {
-    let tables = erase.iter().filter(|erase| erase.rows_kept > 0).filter_map(|erase| catalog.table(&erase.table));
+    let stays = |table: &Table| {
+        let planned = erase.iter().find(|erase| erase.table == table.name);
+        !table.partitioned && planned.is_none_or(|erase| erase.rows_kept > 0)
+    };
+    let tables = catalog.tables.iter().filter(|table| stays(table));
     let oids: HashSet<u32> = tables.flat_map(|table| catalog.ancestry(table)).map(|table| table.oid).collect();
     let sequences = catalog.sequences.iter();
-    let of_kept = sequences.filter(|sequence| sequence.owner.is_some_and(|owner| oids.contains(&owner)));
+    let of_kept = sequences.filter(|sequence| sequence.owner.iter().chain(&sequence.numbers).any(|t| oids.contains(t)));
     of_kept.map(|sequence| sequence.name.clone()).collect()
 }
 

@@ -166,7 +166,7 @@ impl Plan {
         let kept = kept_tenants(target, &mapping);
         let erase =
             plan_erase(client, catalog, profile, &layout, &target_ids, &target.tenants, &mapping, &kept).await?;
-        let large_object_columns = large_object_columns(catalog, &erase);
+        let large_object_columns = large_object_columns(catalog);
         let large_objects = plan_large_objects(client, catalog, &found, &erase, &large_object_columns).await?;
         let affected = affected_tables(catalog, &layout);
         let sequences = plan_sequences(&contents, catalog, profile)?;

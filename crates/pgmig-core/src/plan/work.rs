@@ -30,7 +30,7 @@ pub(crate) struct Work {
     pub(crate) event_triggers: EventTriggers,
     /// Sequences of tables in which rows stay: they must not fall behind those.
     pub(crate) sequences_of_kept_rows: Vec<TableName>,
-    /// The columns of erased tables that refer to large objects.
+    /// The columns of the target that may refer to large objects.
     pub(crate) large_object_columns: Vec<ColumnName>,
     /// Mapped IDs that must be in no ID column of the target afterwards.
     pub(crate) gone: Vec<InstanceId>,

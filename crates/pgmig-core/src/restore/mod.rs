@@ -285,7 +285,7 @@ async fn put_back(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
         let table_sql = sql_table(table);
         let sql = format!("alter table {table_sql} add constraint {name} {definition}");
         let doing = format!("put constraint {} of {table} back", constraint.name);
-        session.run(&doing, &sql).await.map_err(|e| broken_constraint(e, referenced.as_ref(), plan))?;
+        session.run(&doing, &sql).await.map_err(|e| broken_constraint(e, table, referenced.as_ref(), plan))?;
         if let Some(comment) = &constraint.comment {
             let sql = format!("comment on constraint {name} on {table_sql} is {}", sql_literal(comment));
             session.run(&doing, &sql).await?;
@@ -304,9 +304,17 @@ async fn put_back(plan: &Plan, session: &Session<'_>) -> Result<(), Error> {
 }
 
 /// A foreign key that does not hold is most often one to a row that was left out.
-fn broken_constraint(error: DatabaseError, referenced: Option<&TableName>, plan: &Plan) -> Error {
+/// That of a table whose rows stay refers to a row that the target had.
+fn broken_constraint(error: DatabaseError, table: &TableName, referenced: Option<&TableName>, plan: &Plan) -> Error {
     use tokio_postgres::error::SqlState;
 
+    if error.code() == Some(&SqlState::FOREIGN_KEY_VIOLATION) && !plan.work.locks.contains(table) {
+        let hint = format!(
+            "rows of {table} stay, and a row refers to one that is erased; delete or change such rows, then run the same \
+             command again"
+        );
+        return error.with_hint(hint).into();
+    }
     let of_key = |table: &&PlannedTable| {
         // A key to a partitioned table is one to its partitions.
         let top = plan.work.counted.iter().any(|counted| counted.partitioned && Some(&counted.table) == referenced);
