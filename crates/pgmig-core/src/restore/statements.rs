@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::{FromSqlOwned, ToSql};
+use postgres_types::{FromSqlOwned, ToSql};
 use tokio_postgres::{Row, Transaction};
 
 use crate::error::DatabaseError;
