@@ -360,7 +360,7 @@ fn an_id_that_another_one_begins_with_is_found_where_the_longer_one_is_no_word()
     }
 }
 
-/// An event trigger that writes down every change of definitions. The rows of the tables belong to the product's role.
+/// An event trigger that writes down every change of definitions, in a table that whoever makes the tables owns.
 const EVENT_TRIGGER: &str = "
 create table ddl_log (what text);
 create function log_ddl() returns event_trigger language plpgsql as $$ begin
@@ -540,7 +540,8 @@ fn a_large_object_that_a_row_that_stays_shares_with_an_erased_one_is_not_erased(
 
 #[test]
 fn a_sequence_that_no_column_owns_does_not_go_back_behind_rows_that_stay_either() {
-    let more = "create sequence of_kept; create sequence of_table_here; create sequence of_erased; create sequence of_none;
+    let more =
+        "create sequence of_kept; create sequence of_table_here; create sequence of_erased; create sequence of_none;
                 create table task (task_id integer default nextval('of_kept'), tenant_id uuid);
                 create table chore (chore_id integer default nextval('of_erased'), tenant_id uuid);";
     let archive = usual_dump(&format!(
