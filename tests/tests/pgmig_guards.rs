@@ -360,7 +360,7 @@ fn an_id_that_another_one_begins_with_is_found_where_the_longer_one_is_no_word()
     }
 }
 
-/// An event trigger that writes down every change of definitions. The rows of the tables belong to the product's role.
+/// An event trigger that writes down every change of definitions, in a table that whoever makes the tables owns.
 const EVENT_TRIGGER: &str = "
 create table ddl_log (what text);
 create function log_ddl() returns event_trigger language plpgsql as $$ begin
