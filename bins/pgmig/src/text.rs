@@ -179,8 +179,8 @@ pub(crate) fn report(report: &Report) -> String {
         counted(checked.rows, "row"),
         counted(checked.tables, "table"),
         counted(checked.id_columns, "ID column"),
-        counted(checked.constraints as u64, "constraint"),
-        if checked.constraints == 1 { "holds" } else { "hold" }
+        counted(checked.foreign_keys, "foreign key"),
+        if checked.foreign_keys == 1 { "holds" } else { "hold" }
     );
     let rows: u64 = report.tables.iter().map(|table| table.rows).sum();
     let _ = writeln!(

@@ -384,7 +384,9 @@ fn warnings(plan: &Plan, target: &Target) -> Vec<String> {
         warnings.push(format!("{rows} of the rows of {name} that are left out name a tenant too that is restored"));
     }
     for table in &plan.without_data {
-        warnings.push(format!("the dump leaves the rows of {table} out: the restore leaves it empty"));
+        let erased = plan.erase.iter().any(|erase| erase.table == *table);
+        let outcome = if erased { "the restore leaves it empty" } else { "they stay as the target has them" };
+        warnings.push(format!("the dump leaves the rows of {table} out: {outcome}"));
     }
     for unknown in &plan.unknown_ids {
         let UnknownIds { column, count, example } = unknown;
