@@ -184,7 +184,7 @@ fn an_instance_that_nothing_is_mapped_to_is_erased_with_force_only() {
 fn a_table_whose_rows_the_dump_leaves_out_is_erased_with_a_warning_and_nothing_else_is() {
     let tables = format!(
         "{}create table log (log_id serial primary key, tenant_id uuid, line text);
-         create table country (code text primary key);",
+         create table country (code text primary key); create table currency (code text primary key);",
         tables()
     );
     let archive = dump(
@@ -192,26 +192,29 @@ fn a_table_whose_rows_the_dump_leaves_out_is_erased_with_a_warning_and_nothing_e
             "{tables}{} insert into log (tenant_id, line) values ('{LIVE}', 'of the source'); insert into country values ('de');",
             source_rows()
         ),
-        &DumpOptions::piped().arg("--exclude-table-data=public.log"),
+        &DumpOptions::piped().arg("--exclude-table-data=public.log").arg("--exclude-table-data=public.currency"),
     );
     let target = target_on(
         Server::shared(15),
         &format!(
             "{tables}{} create table only_here (n integer); insert into only_here values (1);
-             insert into log (tenant_id, line) values ('{NEW}', 'of the target'); insert into country values ('fr');",
+             insert into log (tenant_id, line) values ('{NEW}', 'of the target'); insert into country values ('fr');
+             insert into currency values ('EUR');",
             target_rows()
         ),
     );
     let job = job(&archive, &target);
     let warning = "the dump leaves the rows of public.log out: the restore leaves it empty";
     let refusal = without_force(&job).failed(&[&format!("warning: {warning}"), "public.log, 1 rows", "--force"]);
-    // Empty tables are no such ones, and what all tenants share is no tenant's data.
-    assert_eq!(refusal.stderr.matches("the dump leaves").count(), 1, "{refusal}");
+    // Empty tables are no such ones; what all tenants share is no tenant's data and stays.
+    assert_eq!(refusal.stderr.matches("the dump leaves").count(), 2, "{refusal}");
+    assert!(refusal.stderr.contains("rows of public.currency out: they stay as the target has them"), "{refusal}");
     target.assert_unchanged();
 
     let _ = job.run(&[]).done().says(&[warning]);
     assert_eq!(target.psql("select count(*) from log"), "0");
     assert_eq!(target.psql("select code from country"), "de");
+    assert_eq!(target.psql("select code from currency"), "EUR");
     assert_eq!(notes(&target), restored_notes());
     let mut known = RESTORED.to_vec();
     known.extend(["rows public.log:", "rows public.country:"]);
