@@ -70,6 +70,8 @@ pub struct Provisioned {
     pub kind: Option<String>,
     /// The service name in its CRN.
     pub service: String,
+    /// Whether its owner has removed it since.
+    pub removed: bool,
 }
 
 impl Provisioned {
@@ -82,6 +84,7 @@ impl Provisioned {
             name: format!("instance {number}"),
             kind: None,
             service: "conversation".into(),
+            removed: false,
         }
     }
 
@@ -98,12 +101,12 @@ impl Provisioned {
     }
 
     fn resource(&self) -> Value {
-        let Self { guid, name, kind, service } = self;
+        let Self { guid, name, kind, service, removed } = self;
         let mut resource = json!({
             "id": format!("crn:v1:ibm:private:{service}:local:a/1000330999:{guid}::"),
             "guid": guid,
             "name": name,
-            "state": "active",
+            "state": if *removed { "removed" } else { "active" },
             "region_id": "local",
             "created_at": "2024-01-31T10:11:12Z",
         });

@@ -275,6 +275,25 @@ fn the_resource_controller_of_both_generations_says_what_is_provisioned() {
 }
 
 #[test]
+fn an_instance_that_was_removed_is_no_target() {
+    let target = target();
+    let job = Job::new(&SOURCE.archive, &target);
+    let mut instances: Vec<_> = MAPPING.iter().map(|_| Provisioned::numbered(1)).collect();
+    for (instance, (_, id)) in instances.iter_mut().zip(MAPPING) {
+        instance.guid = id.to_owned();
+    }
+    instances[2].removed = true;
+    let tokens = vec![(SECRET_TOKEN.to_owned(), instances)];
+    let controller = ResourceControllerServer::start(ResourceControllerOptions { tokens, ..Default::default() });
+    controller.write_yaml(&job.file("resourceController.yaml"));
+    let id = MAPPING[2].1;
+    let _ = job
+        .run(&["-r", "resourceController.yaml"])
+        .failed(&[&format!("{id} is in state `removed`"), &format!("`{id}` is not provisioned")]);
+    target.assert_unchanged();
+}
+
+#[test]
 fn prompts_offer_all_instances_of_all_pages_and_tokens() {
     let target = target();
     let job = Job::new(&SOURCE.archive, &target);

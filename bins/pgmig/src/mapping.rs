@@ -111,7 +111,12 @@ async fn instances(options: &RestoreOptions, target: &Target) -> Result<Instance
     };
     let client = test_connection::resource_controller(config, options.wxo)?;
     step(format_args!("ask the Resource Controller at {} for the provisioned instances", client.url()));
-    let details = client.instances().await?;
+    let (details, gone): (Vec<_>, Vec<_>) =
+        client.instances().await?.into_iter().partition(ServiceInstance::is_provisioned);
+    for instance in gone {
+        let state = instance.state.unwrap_or_default();
+        warn(format_args!("instance {} is in state `{state}`: it takes no data", instance.guid));
+    }
     let provisioned = details
         .iter()
         .map(|instance| ProvisionedInstance { id: instance.guid.clone(), name: instance.name.clone(), internal: false })

@@ -95,6 +95,15 @@ pub struct ServiceInstance {
     pub extra: Map<String, Value>,
 }
 
+impl ServiceInstance {
+    /// Whether data can be restored into it. The documents name no states; those of IBM's Resource
+    /// Controller that begin with `removed` or `pending_re` mean that it is gone or about to go.
+    pub fn is_provisioned(&self) -> bool {
+        let gone = |state: &str| state.starts_with("removed") || state.starts_with("pending_re");
+        !self.state.as_deref().is_some_and(gone)
+    }
+}
+
 /// What [`ResourceController::test_connection`] found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConnectionTest {
