@@ -84,6 +84,7 @@ mod statement;
 mod toc;
 mod verify;
 mod version;
+mod write;
 
 #[doc(hidden)]
 pub mod example;
@@ -95,6 +96,7 @@ pub use limits::Limits;
 pub use reader::ArchiveReader;
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
 pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
-pub use toc::{DataState, Section, Toc, TocEntry};
+pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use verify::VerifiedEntry;
 pub use version::Version;
+pub use write::{CompressionSpecification, SpecificationError};

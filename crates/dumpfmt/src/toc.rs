@@ -1,5 +1,8 @@
 //! The table of contents: one entry for each object in the dump.
 
+mod builder;
+mod write;
+
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
@@ -9,6 +12,9 @@ use crate::header::Header;
 use crate::input::{Input, TextBudget};
 use crate::limits::Limits;
 use crate::version::Version;
+
+pub use builder::TocEntryBuilder;
+pub(crate) use write::{Location, POSITION_BYTES, put_position};
 
 /// The table of contents of an archive, in the archive's own order.
 #[derive(Debug)]
@@ -151,6 +157,17 @@ enum Text {
 
 impl Text {
     const COUNT: usize = 9;
+    const ALL: [Self; Self::COUNT] = [
+        Self::Tag,
+        Self::Description,
+        Self::Definition,
+        Self::DropStatement,
+        Self::CopyStatement,
+        Self::Namespace,
+        Self::Tablespace,
+        Self::TableAccessMethod,
+        Self::Owner,
+    ];
 }
 
 /// The part of a restore that an entry belongs to.
