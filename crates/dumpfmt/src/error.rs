@@ -6,7 +6,7 @@ use std::io;
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an archive could not be read: what is wrong ([`ErrorKind`]), at which
+/// Why an archive could not be read or written: what is wrong ([`ErrorKind`]), at which
 /// byte of the archive, and in which entry of the table of contents.
 ///
 /// It crosses [`std::io::Read`] inside an [`io::Error`] and comes back out
@@ -50,6 +50,12 @@ pub enum ErrorKind {
     /// The input could not be read.
     #[error("reading failed")]
     Io(#[source] io::Error),
+    /// The new archive could not be written.
+    #[error("writing failed")]
+    Write(#[source] io::Error),
+    /// A function of the caller refused a row.
+    #[error("a row cannot be rewritten")]
+    Row(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -65,6 +71,10 @@ impl Error {
         Self::new(ErrorKind::Truncated(place.into()), offset)
     }
 
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage(text.into()), 0)
+    }
+
     /// Names the entry that was being read, unless one is named already.
     pub(crate) fn in_entry(mut self, entry: impl fmt::Display) -> Self {
         self.entry.get_or_insert_with(|| entry.to_string().into());
@@ -76,7 +86,8 @@ impl Error {
         &self.kind
     }
 
-    /// The byte of the archive, counted from 0, at which it was noticed.
+    /// The byte of the archive, counted from 0, at which it was noticed; of the new archive
+    /// when writing failed.
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -110,9 +121,13 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
+        let archive = match self.kind {
+            ErrorKind::Write(_) => "the new archive",
+            _ => "the archive",
+        };
         match &self.entry {
-            Some(entry) => write!(f, " (at byte {} of the archive, in {entry})", self.offset),
-            None => write!(f, " (at byte {} of the archive)", self.offset),
+            Some(entry) => write!(f, " (at byte {} of {archive}, in {entry})", self.offset),
+            None => write!(f, " (at byte {} of {archive})", self.offset),
         }
     }
 }
@@ -127,7 +142,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.kind {
             ErrorKind::Truncated(_) => io::ErrorKind::UnexpectedEof,
-            ErrorKind::Io(inner) => inner.kind(),
+            ErrorKind::Io(inner) | ErrorKind::Write(inner) => inner.kind(),
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

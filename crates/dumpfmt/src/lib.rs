@@ -99,4 +99,7 @@ pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceVa
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use verify::VerifiedEntry;
 pub use version::Version;
-pub use write::{CompressionSpecification, SpecificationError};
+pub use write::{
+    ArchiveWriter, CompressionSpecification, CustomFormat, DataWriter, DirectoryFormat, LargeObjectWriter,
+    LargeObjectsWriter, Sink, SpecificationError, WriteOptions,
+};

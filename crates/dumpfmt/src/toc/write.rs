@@ -20,7 +20,7 @@ impl TocEntry {
     ///
     /// When one of its texts is of 2 GiB or more.
     pub(crate) fn put(&self, version: Version, location: Location<'_>, out: &mut Vec<u8>) -> Result<(), TextTooLong> {
-        let mut text = |which, out: &mut Vec<u8>| put_text(self.text(which), out);
+        let text = |which, out: &mut Vec<u8>| put_text(self.text(which), out);
         put_int(self.dump_id, out);
         put_int(i32::from(self.had_dumper), out);
         put_text(Some(self.table_oid.to_string().as_bytes()), out)?;
@@ -34,9 +34,14 @@ impl TocEntry {
             Section::PostData => 4,
         };
         put_int(section, out);
-        for which in
-            [Text::Definition, Text::DropStatement, Text::CopyStatement, Text::Namespace, Text::Tablespace, Text::TableAccessMethod]
-        {
+        for which in [
+            Text::Definition,
+            Text::DropStatement,
+            Text::CopyStatement,
+            Text::Namespace,
+            Text::Tablespace,
+            Text::TableAccessMethod,
+        ] {
             text(which, out)?;
         }
         if version >= Version::RELKIND {

@@ -10,6 +10,7 @@
 use flate2::{Compress, FlushCompress, Status};
 
 use super::primitives::{put_int, start_chunk};
+use super::sink::private::Container;
 use super::specification::CompressionSpecification;
 use crate::header::Compression;
 
@@ -19,15 +20,6 @@ use crate::header::Compression;
 pub(crate) const PIECE_BYTES: usize = 512 << 10;
 /// The longest chunk that is written, but for frames of zstd.
 const CHUNK_BYTES: usize = 128 << 10;
-
-/// What is around the compressed bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Container {
-    /// Chunks of an archive in the custom format; deflate in a zlib wrapper.
-    Chunks,
-    /// A file of an archive in the directory format; deflate in a gzip wrapper.
-    File,
-}
 
 /// Where a piece is in its body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,7 +48,10 @@ pub(crate) struct PieceEncoder {
 
 enum Codec {
     None,
-    Gzip { deflate: Box<Compress>, level: Option<i32> },
+    Gzip {
+        deflate: Box<Compress>,
+        level: Option<i32>,
+    },
     Lz4,
     #[cfg(feature = "zstd")]
     Zstd(zstd::bulk::Compressor<'static>),
