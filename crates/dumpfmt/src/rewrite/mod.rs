@@ -3,6 +3,7 @@
 mod report;
 mod row_writer;
 mod run;
+mod tee;
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -15,18 +16,18 @@ use crate::rows::{Row, RowBatch};
 use crate::toc::Toc;
 use crate::write::core::{Core, encoders};
 use crate::write::pool::OrderedPool;
-use crate::write::sink::private::Sink as _;
 use crate::write::{CustomFormat, DirectoryFormat, Sink, WriteOptions};
 
 pub use report::{EntryDepth, RewriteReport, RewrittenEntry};
 pub use row_writer::{FieldWriter, RowWriter};
+pub(crate) use tee::Teed;
 
 /// What a function of the caller says when it refuses a row.
 pub type RowError = Box<dyn std::error::Error + Send + Sync>;
 
 type EditRows<'a> = dyn Fn(RowBatch<'_>, &mut RowWriter<'_>) -> Result<(), RowError> + Sync + 'a;
 type InspectRows<'a> = dyn Fn(RowBatch<'_>) -> Result<(), RowError> + Sync + 'a;
-type InspectLargeObject<'a> = dyn Fn(u32, &[u8]) -> Result<(), RowError> + Sync + 'a;
+type InspectLargeObject<'a> = dyn Fn(u32, &[u8], bool) -> Result<(), RowError> + Sync + 'a;
 
 /// How an archive is rewritten: what happens to the data of each entry, and what the new archive is like.
 ///
@@ -107,12 +108,12 @@ impl<'a> Rewrite<'a> {
         self.treat(dump_id, Treatment::Inspect(Box::new(inspect)))
     }
 
-    /// Passes the content of an entry's large objects to `inspect` while they are copied: each OID with its bytes,
-    /// in pieces, and an empty piece at the end of each.
+    /// Passes the content of an entry's large objects to `inspect` while they are copied: the OID and a piece of the
+    /// content, of up to 512 KiB, and whether it is the last one of that object. The last piece may be empty.
     pub fn inspect_large_objects(
         &mut self,
         dump_id: i32,
-        inspect: impl Fn(u32, &[u8]) -> Result<(), RowError> + Sync + 'a,
+        inspect: impl Fn(u32, &[u8], bool) -> Result<(), RowError> + Sync + 'a,
     ) -> &mut Self {
         self.treat(dump_id, Treatment::InspectLargeObjects(Box::new(inspect)))
     }

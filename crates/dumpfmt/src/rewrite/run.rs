@@ -5,15 +5,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::report::{EntryDepth, RewriteReport, RewrittenEntry};
-use super::{RowError, RowWriter, Rewrite, Treatment};
-use crate::block::{Block, EntryData, LargeObjects};
+use super::{InspectLargeObject, Rewrite, RowError, RowWriter, Treatment};
+use crate::block::{Block, EntryData, LargeObject, LargeObjects};
+use crate::body::StoredBytes;
 use crate::error::{Error, ErrorKind, Result};
+use crate::header::{Compression, Format};
 use crate::reader::ArchiveReader;
 use crate::rows::RowBatch;
+use crate::verify::fill;
 use crate::write::archive::END_OF_ROWS;
 use crate::write::core::Core;
 use crate::write::encode::{EncodedPiece, PIECE_BYTES};
-use crate::write::sink::private::Sink;
+use crate::write::primitives::INT_SIZE;
+use crate::write::sink::private::{Container, Sink};
 
 /// Copies every block of `source` as `rewrite` says.
 pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
@@ -22,8 +26,13 @@ pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
     core: &mut Core<'env, S>,
     progress: &mut impl FnMut(u64),
 ) -> Result<Tallies> {
-    let alike = source.header().compression == rewrite.options.compression.algorithm();
-    let can_be_raw = alike && source.has_blocks_like(S::CONTAINER);
+    let header = source.header();
+    let raw = match (header.format, S::CONTAINER) {
+        (Format::Custom, Container::Chunks) => header.int_size == INT_SIZE,
+        (Format::Directory, Container::File) => true,
+        _ => false,
+    };
+    let raw = raw.then(|| rewrite.options.compression.algorithm());
     let mut tallies = Tallies::default();
     loop {
         progress(source.position());
@@ -32,32 +41,29 @@ pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
         if core.toc().get(dump_id).is_none() {
             continue;
         }
-        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, dump_id };
+        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, dump_id, raw };
         match (rewrite.entries.get(&dump_id), block) {
             (Some(Treatment::Omit), _) => {
                 return Err(Error::usage("the new table of contents has an entry that is to be omitted"));
             }
-            (None, block) if can_be_raw => copy.raw(block)?,
-            (Some(Treatment::Edit(edit)), Block::Data(data)) => copy.rows(data, &**edit)?,
-            (Some(Treatment::Inspect(inspect)), Block::Data(data)) if can_be_raw => copy.raw_rows(data, &**inspect)?,
-            (Some(Treatment::Inspect(inspect)), Block::Data(data)) => copy.rows(data, move |rows, out| {
-                inspect(rows)?;
-                out.batch(rows);
-                Ok(())
-            })?,
-            (Some(Treatment::InspectLargeObjects(inspect)), Block::LargeObjects(objects)) => {
-                copy.large_objects(objects, can_be_raw, &**inspect)?;
-            }
-            (None | Some(Treatment::Reencode), Block::LargeObjects(objects)) => {
-                copy.large_objects(objects, false, |_, _| Ok(()))?;
-            }
+            (None, Block::Data(data)) if raw == Some(data.encoding().compression()) => copy.raw(data)?,
             (None | Some(Treatment::Reencode), Block::Data(data)) => copy.data(data)?,
-            (Some(_), block) => {
-                let what = match block {
-                    Block::Data(_) => "this entry has no large objects to look at",
-                    Block::LargeObjects(_) => "this entry has no rows: it holds large objects",
-                };
-                return Err(Error::usage(what).in_entry(block.entry()));
+            (Some(Treatment::Edit(edit)), Block::Data(data)) => copy.rows(data, &**edit)?,
+            (Some(Treatment::Inspect(inspect)), Block::Data(data)) => copy.inspected_rows(data, &**inspect)?,
+            (treatment, Block::LargeObjects(objects)) => match treatment {
+                None => copy.large_objects(objects, None)?,
+                Some(Treatment::InspectLargeObjects(inspect)) => copy.large_objects(objects, Some(&**inspect))?,
+                Some(Treatment::Reencode) => {
+                    copy.raw = None;
+                    copy.large_objects(objects, None)?;
+                }
+                Some(_) => {
+                    let text = "this entry has no rows: it holds large objects";
+                    return Err(Error::usage(text).in_entry(objects.entry()));
+                }
+            },
+            (Some(Treatment::InspectLargeObjects(_)), Block::Data(data)) => {
+                return Err(Error::usage("this entry has no large objects to look at").in_entry(data.entry()));
             }
         }
     }
@@ -69,38 +75,50 @@ struct BlockCopy<'c, 'env, S, P> {
     progress: &'c mut P,
     tallies: &'c mut Tallies,
     dump_id: i32,
+    /// The compression of bodies that can be copied as they are; `None` when none can.
+    raw: Option<Compression>,
 }
 
 impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
-    /// The block as it is stored.
-    fn raw<R: Read>(&mut self, mut block: Block<'_, R>) -> Result<()> {
+    /// The data as it is stored.
+    fn raw<R: Read>(&mut self, data: EntryData<'_, R>) -> Result<()> {
         self.tallies.begin(self.dump_id, EntryDepth::Raw, false);
-        self.core.begin_stored(self.dump_id)?;
-        block.record();
+        self.core.begin_stored_data(self.dump_id)?;
+        self.stored(data.stored()?)
+    }
+
+    fn stored<R: Read>(&mut self, mut stored: StoredBytes<'_, R>) -> Result<()> {
         loop {
-            let more = block.pass_some()?;
-            (self.progress)(block.position());
-            self.core.stored(block.take_record())?;
-            if !more {
-                return self.core.end_stored();
-            }
+            let position = stored.input().total_position();
+            let Some(piece) = stored.next_piece()? else { return self.core.end_stored() };
+            self.core.stored(piece.to_vec())?;
+            (self.progress)(position);
         }
     }
 
-    /// The block as it is stored, while its rows are looked at.
-    fn raw_rows<R: Read>(
+    /// The rows as they are, while they are looked at.
+    fn inspected_rows<R: Read>(
         &mut self,
         data: EntryData<'_, R>,
         inspect: impl Fn(RowBatch<'_>) -> Result<(), RowError> + Copy + Send + 'env,
     ) -> Result<()> {
+        if self.raw != Some(data.encoding().compression()) {
+            return self.rows(data, move |rows: RowBatch<'_>, out: &mut RowWriter<'_>| {
+                inspect(rows)?;
+                out.batch(rows);
+                Ok(())
+            });
+        }
         let tally = self.tallies.begin(self.dump_id, EntryDepth::Raw, true);
-        self.core.begin_stored(self.dump_id)?;
-        let mut rows = data.rows();
-        rows.data_mut().record();
+        self.core.begin_stored_data(self.dump_id)?;
+        let (entry, limits) = (data.entry(), data.limits());
+        let mut teed = data.tee()?;
+        let kept = teed.kept();
+        let mut rows = EntryData::of(entry, limits, teed.decoder(limits)).rows();
         loop {
             let offset = rows.position();
             let batch = rows.next_batch()?.map(|batch| batch.raw().to_vec());
-            let stored = rows.data_mut().take_record();
+            let stored = kept.take();
             (self.progress)(rows.position());
             let Some(batch) = batch else {
                 self.core.stored(stored)?;
@@ -160,78 +178,72 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
     fn data<R: Read>(&mut self, mut data: EntryData<'_, R>) -> Result<()> {
         self.tallies.begin(self.dump_id, EntryDepth::Reencoded, false);
         self.core.begin_data(self.dump_id)?;
-        let progress = &mut *self.progress;
-        let position = |data: &EntryData<'_, R>| data.position();
-        pieces(self.core, &mut data, |data| progress(position(data)))?;
+        let copy = |piece: &[u8], last| self.core.bytes(piece.to_vec(), last);
+        each_piece(&mut data, EntryData::position, None, copy)?;
+        (self.progress)(data.position());
         self.core.end_body()
     }
 
-    /// Large objects, compressed anew or as they are stored, while they are looked at.
+    /// Large objects, as they are stored where that is possible, while they are looked at.
     fn large_objects<R: Read>(
         &mut self,
         mut objects: LargeObjects<'_, R>,
-        raw: bool,
-        inspect: impl Fn(u32, &[u8]) -> Result<(), RowError>,
+        inspect: Option<&InspectLargeObject<'_>>,
     ) -> Result<()> {
-        let depth = if raw { EntryDepth::Raw } else { EntryDepth::Reencoded };
-        self.tallies.begin(self.dump_id, depth, false);
-        if raw {
-            self.core.begin_stored(self.dump_id)?;
-            objects.record();
-        } else {
-            self.core.begin_large_objects(self.dump_id)?;
-        }
-        while let Some(mut object) = objects.next_object()? {
+        let place = self.tallies.entries.len();
+        self.tallies.begin(self.dump_id, EntryDepth::Raw, false);
+        self.core.begin_large_objects(self.dump_id)?;
+        let limits = objects.limits();
+        while let Some(object) = objects.next_object()? {
             let oid = object.oid();
-            if !raw {
-                self.core.begin_large_object(oid)?;
+            let is_raw = self.raw == Some(object.encoding().compression());
+            if !is_raw {
+                self.tallies.entries[place].1 = EntryDepth::Reencoded;
             }
-            let mut piece = vec![0; PIECE_BYTES];
-            loop {
-                let offset = object.position();
-                let filled = fill(&mut object, &mut piece).map_err(|e| Error::from_io(e, offset))?;
-                inspect(oid, &piece[..filled]).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
-                let last = filled < piece.len();
-                if raw {
-                    self.core.stored(object.take_record())?;
-                } else {
-                    self.core.bytes(piece[..filled].to_vec(), last)?;
+            match (is_raw, inspect) {
+                (true, None) => {
+                    self.core.begin_stored_large_object(oid)?;
+                    self.stored(object.stored()?)?;
                 }
-                if last {
-                    // Its end was reached already when the piece was not empty.
-                    if filled > 0 {
-                        inspect(oid, &[]).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
-                    }
-                    break;
+                (true, Some(inspect)) => {
+                    self.core.begin_stored_large_object(oid)?;
+                    let mut teed = object.tee()?;
+                    let kept = teed.kept();
+                    let mut content = teed.decoder(limits);
+                    let copy = |_: &[u8], _| self.core.stored(kept.take());
+                    each_piece(&mut content, |content| content.position(), Some((oid, inspect)), copy)?;
+                    self.core.end_stored()?;
                 }
-            }
-            (self.progress)(object.position());
-            drop(object);
-            if !raw {
-                self.core.end_body()?;
+                (false, inspect) => {
+                    self.core.begin_large_object(oid)?;
+                    let mut object = object;
+                    let inspect = inspect.map(|inspect| (oid, inspect));
+                    let copy = |piece: &[u8], last| self.core.bytes(piece.to_vec(), last);
+                    each_piece(&mut object, LargeObject::position, inspect, copy)?;
+                    self.core.end_body()?;
+                }
             }
         }
-        if raw {
-            self.core.stored(objects.take_record())?;
-            self.core.end_stored()
-        } else {
-            self.core.end_large_objects()
-        }
+        self.core.end_large_objects()
     }
 }
 
-/// Hands `data` over in pieces, the last of which is known as such.
-fn pieces<S: Sink, D: Read>(core: &mut Core<'_, S>, data: &mut D, mut progress: impl FnMut(&D)) -> Result<()> {
+/// Reads a body in pieces, has each looked at and copied. The last one, which is known as such, may be empty.
+fn each_piece<D: Read>(
+    body: &mut D,
+    position: impl Fn(&D) -> u64,
+    inspect: Option<(u32, &InspectLargeObject<'_>)>,
+    mut copy: impl FnMut(&[u8], bool) -> Result<()>,
+) -> Result<()> {
     let mut piece = vec![0; PIECE_BYTES];
-    let filled = fill(data, &mut piece).map_err(|e| Error::from_io(e, 0))?;
-    piece.truncate(filled);
     loop {
-        let mut next = vec![0; if piece.len() == PIECE_BYTES { PIECE_BYTES } else { 0 }];
-        let filled = fill(data, &mut next).map_err(|e| Error::from_io(e, 0))?;
-        next.truncate(filled);
-        let last = next.is_empty();
-        core.bytes(std::mem::replace(&mut piece, next), last)?;
-        progress(data);
+        let filled = fill(body, &mut piece).map_err(|e| Error::from_io(e, position(body)))?;
+        let last = filled < piece.len();
+        if let Some((oid, inspect)) = inspect {
+            let inspected = inspect(oid, &piece[..filled], last);
+            inspected.map_err(|e| Error::new(ErrorKind::Row(e), position(body)))?;
+        }
+        copy(&piece[..filled], last)?;
         if last {
             return Ok(());
         }

@@ -39,6 +39,7 @@ enum Event {
     LargeObject(u32),
     Piece,
     EndBody,
+    EndStored,
     EndLargeObjects,
 }
 
@@ -49,7 +50,7 @@ enum Open {
     Data { pieces: u64 },
     LargeObjects,
     LargeObject { pieces: u64 },
-    Stored,
+    Stored { large_object: bool },
 }
 
 /// The states of as many threads as the options want.
@@ -113,7 +114,7 @@ impl<'env, S: Sink> Core<'env, S> {
                 *pieces += 1;
                 *pieces == 1
             }
-            Open::Stored => false,
+            Open::Stored { .. } => false,
             _ => return Err(self.misuse("there is no data that a piece belongs to")),
         };
         let place = Place { first, last };
@@ -150,12 +151,19 @@ impl<'env, S: Sink> Core<'env, S> {
         self.event(Event::EndLargeObjects)
     }
 
-    /// Begins the data of an entry whose body is handed over as it is stored, by [`stored`](Self::stored).
-    pub(crate) fn begin_stored(&mut self, dump_id: i32) -> Result<()> {
-        let large_objects = self.toc.get(dump_id).is_some_and(holds_large_objects);
-        self.begin(dump_id, large_objects)?;
-        self.open = Open::Stored;
-        self.event(if large_objects { Event::LargeObjects(dump_id) } else { Event::StoredData(dump_id) })
+    /// As [`begin_data`](Self::begin_data), for a body that is handed over as it is stored, by
+    /// [`stored`](Self::stored).
+    pub(crate) fn begin_stored_data(&mut self, dump_id: i32) -> Result<()> {
+        self.begin(dump_id, false)?;
+        self.open = Open::Stored { large_object: false };
+        self.event(Event::StoredData(dump_id))
+    }
+
+    /// As [`begin_large_object`](Self::begin_large_object), for a body that is handed over as it is stored.
+    pub(crate) fn begin_stored_large_object(&mut self, oid: u32) -> Result<()> {
+        self.begin_large_object(oid)?;
+        self.open = Open::Stored { large_object: true };
+        Ok(())
     }
 
     /// Takes the next bytes of a stored body.
@@ -165,11 +173,12 @@ impl<'env, S: Sink> Core<'env, S> {
 
     /// Ends a stored body, whose own end was among the bytes.
     pub(crate) fn end_stored(&mut self) -> Result<()> {
-        if self.open != Open::Stored {
-            return Err(self.misuse("there is no stored body to end"));
-        }
-        self.open = Open::Nothing;
-        Ok(())
+        self.open = match self.open {
+            Open::Stored { large_object: false } => Open::Nothing,
+            Open::Stored { large_object: true } => Open::LargeObjects,
+            _ => return Err(self.misuse("there is no stored body to end")),
+        };
+        self.event(Event::EndStored)
     }
 
     /// Writes what is left and expects that nothing is missing.
@@ -198,7 +207,7 @@ impl<'env, S: Sink> Core<'env, S> {
         if !entry.has_data() {
             return refuse("this entry has no data");
         }
-        if large_objects != holds_large_objects(entry) {
+        if large_objects != entry.is_large_objects() {
             return refuse(if large_objects {
                 "this entry holds no large objects"
             } else {
@@ -275,6 +284,10 @@ impl<'env, S: Sink> Core<'env, S> {
                 self.sink.put(&end)?;
                 self.sink.end_body()
             }
+            Event::EndStored => {
+                self.checksum = None;
+                self.sink.end_body()
+            }
             Event::EndLargeObjects => self.sink.end_large_objects(),
         }
     }
@@ -298,9 +311,4 @@ impl<'env, S: Sink> Core<'env, S> {
 
 fn unknown(dump_id: i32) -> Error {
     Error::usage(format!("dump ID {dump_id} is not in the table of contents"))
-}
-
-/// Whether the data of an entry is large objects.
-pub(crate) fn holds_large_objects(entry: &TocEntry) -> bool {
-    entry.description() == b"BLOBS"
 }
