@@ -17,7 +17,7 @@ use crate::body::{Body, BodyState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Header;
 use crate::input::Input;
-use crate::toc::Toc;
+use crate::toc::{Toc, TocEntry};
 use crate::version::Version;
 
 const SCRIPT: &[u8] = b"restore.sql";
@@ -48,12 +48,13 @@ pub(crate) enum Found {
 impl Tar {
     pub(crate) fn new(header: &Header, toc: &Toc) -> Self {
         let with_data = || toc.entries().iter().filter(|entry| entry.has_data());
+        let groups = with_data().filter(|entry| entry.is_large_objects());
         Self {
             data: with_data()
                 .filter(|entry| !entry.is_large_objects())
                 .map(|entry| (entry.file_name().unwrap_or_default().into(), entry.dump_id()))
                 .collect(),
-            groups: with_data().filter(|entry| entry.is_large_objects()).map(|entry| entry.dump_id()).collect(),
+            groups: groups.map(TocEntry::dump_id).collect(),
             numbered_lists: header.version >= Version::LARGE_OBJECT_GROUPS,
         }
     }

@@ -415,7 +415,11 @@ impl TocEntry {
         };
         let oid = read_decimal(input, size, budget, decimal, "an OID")?;
         let mut text = |which: Text, first: Version, input: &mut Input<R>, budget: &mut TextBudget| {
-            if since(first) { texts.read(which, input, size, budget) } else { Ok(texts.skip(which)) }
+            if since(first) {
+                return texts.read(which, input, size, budget);
+            }
+            texts.skip(which);
+            Ok(())
         };
         text(Text::Tag, Version::OLDEST, input, budget)?;
         text(Text::Description, Version::OLDEST, input, budget)?;

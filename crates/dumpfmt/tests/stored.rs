@@ -78,6 +78,7 @@ fn stored_bytes_can_be_left_at_any_piece() {
             for _ in 0..pieces {
                 stored.next_piece().unwrap();
             }
+            drop(stored);
             let Some(Block::LargeObjects(mut objects)) = archive.next_block().unwrap() else { panic!("no objects") };
             let mut stored = objects.next_object().unwrap().unwrap().stored().unwrap();
             for _ in 0..pieces {
