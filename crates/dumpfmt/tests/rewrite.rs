@@ -6,9 +6,7 @@ use std::io::{Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use common::{Data, compressions, large_data, versions};
-use dumpfmt::{
-    ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions,
-};
+use dumpfmt::{ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
 use proptest::prelude::*;
 
 fn rewrite(archive: &[u8], rewrite: &Rewrite<'_>) -> dumpfmt::Result<(Vec<u8>, dumpfmt::RewriteReport)> {
@@ -85,9 +83,9 @@ fn looking_at_data_does_not_change_how_it_is_copied() {
 #[test]
 fn every_compression_and_version_becomes_every_other_one() {
     let data = large_data();
-    for from in compressions() {
+    for from in compressions().into_iter().filter(|compression| compression.level().is_none()) {
         let source = data.piped(&WriteOptions::new(from).threads(2));
-        for to in compressions() {
+        for to in compressions().into_iter().filter(|compression| compression.level().is_none()) {
             for version in versions(to) {
                 let options = WriteOptions::new(to).version(version).threads(2);
                 let (copy, _) = rewrite(&source, &Rewrite::new(options)).unwrap();
@@ -199,9 +197,9 @@ fn a_row_that_is_refused_ends_the_rewrite_with_its_entry() {
 
 #[test]
 fn a_source_that_is_cut_or_damaged_ends_the_rewrite() {
-    let data = Data { tables: vec![b"a\n".repeat(500), b"b\n".to_vec()], large_objects: vec![(5, vec![7; 40])] };
-    for compression in compressions() {
-        let options = WriteOptions::new(compression).threads(2);
+    let data = Data { tables: vec![b"a\n".repeat(50), b"b\n".to_vec()], large_objects: vec![(5, vec![7; 40])] };
+    for (threads, compression) in compressions().into_iter().enumerate() {
+        let options = WriteOptions::new(compression).threads(threads % 3);
         let source = data.piped(&options);
         for length in 0..source.len() {
             let error = rewrite(&source[..length], &Rewrite::new(options.clone())).unwrap_err();

@@ -19,7 +19,10 @@ pub(crate) struct Teed<'a, R: Read> {
 }
 
 impl<'a, R: Read> Teed<'a, R> {
-    pub(crate) fn new(decoder: Decoder<'a, R>, stored: impl FnOnce(Decoder<'a, R>) -> Result<StoredBytes<'a, R>>) -> Result<Self> {
+    pub(crate) fn new(
+        decoder: Decoder<'a, R>,
+        stored: impl FnOnce(Decoder<'a, R>) -> Result<StoredBytes<'a, R>>,
+    ) -> Result<Self> {
         let encoding = decoder.encoding();
         let stored = stored(decoder)?;
         let state = stored.state().clone();

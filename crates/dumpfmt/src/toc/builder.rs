@@ -178,8 +178,9 @@ impl TocEntryBuilder {
                 text.extend_from_slice(value);
                 present |= 1 << index;
             }
-            ends[index] = u32::try_from(text.len())
-                .map_err(|_| Error::usage(format!("the texts of the entry with dump ID {} exceed 4 GiB", self.dump_id)))?;
+            ends[index] = u32::try_from(text.len()).map_err(|_| {
+                Error::usage(format!("the texts of the entry with dump ID {} exceed 4 GiB", self.dump_id))
+            })?;
         }
         Ok(TocEntry {
             dump_id: self.dump_id,
@@ -209,8 +210,7 @@ impl Toc {
         if entries.len() > i32::MAX as usize {
             return Err(Error::usage("a table of contents has less than 2^31 entries"));
         }
-        Self::of(entries).map_err(|entry| {
-            Error::usage(format!("dump ID {} occurs twice", entry.dump_id())).in_entry(entry)
-        })
+        Self::of(entries)
+            .map_err(|entry| Error::usage(format!("dump ID {} occurs twice", entry.dump_id())).in_entry(entry))
     }
 }

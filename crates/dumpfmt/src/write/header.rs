@@ -49,8 +49,7 @@ impl WriteOptions {
     /// written, otherwise the oldest or newest one.
     pub fn like(header: &Header) -> Self {
         // An archive that was read can be written with the same compression, since both need the same library.
-        let compression =
-            CompressionSpecification::new(header.compression).unwrap_or(CompressionSpecification::GZIP);
+        let compression = CompressionSpecification::new(header.compression).unwrap_or(CompressionSpecification::GZIP);
         let version = header.version.clamp(Version::TABLE_ACCESS_METHOD, Version::RELKIND);
         let modern = matches!(header.compression, Compression::Lz4 | Compression::Zstd);
         let version = if modern { version.max(Version::COMPRESSION_ALGORITHM) } else { version };

@@ -130,4 +130,3 @@ pub fn large_data() -> Data {
         large_objects: vec![(1, content), (u32::MAX, vec![]), (3_000_000_000, vec![0])],
     }
 }
-
