@@ -102,7 +102,9 @@ pub use limits::{Limits, ReadOptions};
 pub use reader::ArchiveReader;
 pub use rewrite::{EntryDepth, FieldWriter, Rewrite, RewriteReport, RewrittenEntry, RowError, RowWriter};
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
-pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
+pub use statement::{
+    ColumnType, CopyStatement, Domain, ForeignKey, Partition, PartitionKey, SequenceValue, TableDefinition,
+};
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use verify::VerifiedEntry;
 pub use version::Version;
