@@ -70,6 +70,16 @@ impl<'a, R: Read> EntryData<'a, R> {
         Self { entry, limits, decoder }
     }
 
+    /// As [`position`](Self::position), with what was read of other files of a directory before.
+    pub(crate) fn total_position(&self) -> u64 {
+        self.decoder.body().map_or(0, |body| body.input().total_position())
+    }
+
+    /// Completes an error that was noticed in the data.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        self.decoder.locate(error).in_entry(self.entry)
+    }
+
     /// The data as rows. For INSERT statements (an entry without a COPY
     /// statement) there are none, and reading a row is an error.
     pub fn rows(self) -> Rows<Self> {
