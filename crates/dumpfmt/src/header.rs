@@ -25,6 +25,8 @@ pub struct Header {
     pub offset_size: u8,
     /// How the data of every entry is compressed.
     pub compression: Compression,
+    /// The level of the compression, which archives before version 1.15 record; -1 is zlib's default one.
+    pub compression_level: Option<i64>,
     /// When the dump was begun.
     pub created: LocalTime,
     /// The database that was dumped, in the encoding of the database.
@@ -104,7 +106,7 @@ impl Header {
             ));
         }
         read_format(input)?;
-        let compression = read_compression(input, version, int_size)?;
+        let (compression, compression_level) = read_compression(input, version, int_size)?;
         let created = read_time(input, int_size)?;
         let mut text = || -> Result<Option<Box<[u8]>>> {
             let mut out = Vec::new();
@@ -116,6 +118,7 @@ impl Header {
             int_size,
             offset_size,
             compression,
+            compression_level,
             created,
             database: text()?,
             server_version: text()?,
@@ -154,17 +157,22 @@ fn read_format<R: Read>(input: &mut Input<R>) -> Result<()> {
     }
 }
 
-fn read_compression<R: Read>(input: &mut Input<R>, version: Version, int_size: u8) -> Result<Compression> {
+fn read_compression<R: Read>(
+    input: &mut Input<R>,
+    version: Version,
+    int_size: u8,
+) -> Result<(Compression, Option<i64>)> {
     if version < Version::COMPRESSION_ALGORITHM {
         // A level. Any but 0 means gzip; -1 is its default level.
-        return Ok(if input.int(int_size, PLACE)? == 0 { Compression::None } else { Compression::Gzip });
+        let level = input.int(int_size, PLACE)?;
+        return Ok((if level == 0 { Compression::None } else { Compression::Gzip }, Some(level)));
     }
     let offset = input.position();
     match input.byte(PLACE)? {
-        0 => Ok(Compression::None),
-        1 => Ok(Compression::Gzip),
-        2 => Ok(Compression::Lz4),
-        3 => Ok(Compression::Zstd),
+        0 => Ok((Compression::None, None)),
+        1 => Ok((Compression::Gzip, None)),
+        2 => Ok((Compression::Lz4, None)),
+        3 => Ok((Compression::Zstd, None)),
         other => {
             let text = format!("the archive is compressed with algorithm {other}, which is not known here");
             Err(Error::new(ErrorKind::Unsupported(text), offset))

@@ -28,6 +28,11 @@ impl Toc {
         self.by_dump_id.get(&dump_id).map(|&index| &self.entries[index as usize])
     }
 
+    /// The place of the entry with this dump ID among [`entries`](Self::entries).
+    pub(crate) fn index_of(&self, dump_id: i32) -> Option<u32> {
+        self.by_dump_id.get(&dump_id).copied()
+    }
+
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
     pub fn of_type<'a>(&'a self, description: &'a str) -> impl Iterator<Item = &'a TocEntry> {
         self.entries.iter().filter(move |entry| entry.description() == description.as_bytes())
