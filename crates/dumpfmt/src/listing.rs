@@ -350,3 +350,51 @@ impl std::error::Error for ListFileError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<Vec<i32>, ListFileError> {
+        let archive = ArchiveReader::new(crate::example::archive()).expect("the example is an archive");
+        // In pieces of a byte, as a terminal may give them.
+        let input = io::BufReader::with_capacity(1, text);
+        ListFile::read(input, archive.toc()).map(|list| list.dump_ids().to_vec())
+    }
+
+    #[test]
+    fn comments_and_blanks_are_nothing() {
+        let text = b"; a listing\n;2\n\n \t\r\n  2 ; 0 0 TABLE DATA; 1\r\n1";
+        assert_eq!(read(text).expect("the list is right"), [2, 1]);
+        assert_eq!(read(b"").expect("nothing is a list"), []);
+    }
+
+    #[test]
+    fn a_number_that_no_dump_id_can_be_is_none() {
+        for line in
+            ["-1", "+1", "0x2", "1.0", "1 2", "99999999999999999999", "00000000000000000000x", "\u{feff}1", "\0"]
+        {
+            let error = read(line.as_bytes()).expect_err(line);
+            assert!(error.to_string().contains("line 1: `"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_line_as_long_as_a_file_takes_no_memory_and_a_blank_one_is_blank() {
+        assert_eq!(read(&[b" ".repeat(1 << 20), b"; 1".to_vec()].concat()).expect("it is a comment"), []);
+        let error = read(&[b" ".repeat(100), b"1".to_vec()].concat()).expect_err("it is too far");
+        assert!(matches!(error, ListFileError::Faults { count: 1, .. }), "{error}");
+        let ListFileError::Faults { first, .. } = read(&b"7".repeat(1 << 20)).expect_err("it is no number") else {
+            panic!("it could be read");
+        };
+        assert!(first[0].to_string().len() < 200, "{}", first[0]);
+    }
+
+    #[test]
+    fn of_many_faults_some_are_kept_and_all_are_counted() {
+        let error = read(&b"x\n".repeat(100_000)).expect_err("it is wrong");
+        let ListFileError::Faults { first, count } = &error else { panic!("{error}") };
+        assert_eq!((first.len(), *count), (MOST_FAULTS, 100_000));
+        assert!(error.to_string().ends_with("; ..."), "{error}");
+    }
+}

@@ -334,3 +334,211 @@ fn read_full(data: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Error> {
     }
     Ok(filled)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::example::Builder;
+    use crate::listing::ListFile;
+
+    const PRE_DATA: i32 = 2;
+    const DATA: i32 = 3;
+    const COPY: Option<&str> = Some("COPY public.t (a) FROM stdin;\n");
+
+    /// An archive with two tables and a large object of three pieces and a bit.
+    fn builder() -> Builder {
+        let mut builder = Builder::new(16, 0);
+        let table = |name| {
+            [Some(name), Some("TABLE"), Some("CREATE TABLE public.t (\n);\n"), Some("DROP TABLE public.t;\n"), None]
+        };
+        let rows = |name| [Some(name), Some("TABLE DATA"), None, None, COPY];
+        builder
+            .entry(
+                1,
+                1,
+                false,
+                [Some("ENCODING"), Some("ENCODING"), Some("SET client_encoding = 'UTF8';\n"), None, None],
+            )
+            .entry(2, PRE_DATA, false, table("t"))
+            .entry(3, PRE_DATA, false, table("u\n\\! echo"))
+            .entry(4, DATA, true, rows("t"))
+            .entry(5, DATA, true, rows("u\n\\! echo"))
+            .entry(6, DATA, true, [Some("BLOBS"), Some("BLOBS"), None, None, None]);
+        builder
+    }
+
+    fn archive() -> Vec<u8> {
+        builder()
+            .data(4, &[b"1\n", b"\\.\n\n\n"])
+            .data(5, &[b"2\n\\.\n", b"\n\n"])
+            .large_objects(6, &[(3_000_000_001, &[&[0xab; 16384], &[1]]), (7, &[])])
+            .build()
+    }
+
+    fn plain() -> SqlOptions {
+        SqlOptions { restrict_key: RestrictKey::None, ..SqlOptions::default() }
+    }
+
+    fn sql(archive: &[u8], options: &SqlOptions) -> Result<String, SqlError> {
+        let mut out = Vec::new();
+        ArchiveReader::new(archive)?.write_sql(&mut out, options)?;
+        let mut sought = Vec::new();
+        ArchiveReader::new(io::Cursor::new(archive))?.write_sql_seeking(&mut sought, options)?;
+        assert_eq!(out, sought, "a pipe and a file give the same");
+        Ok(String::from_utf8(out).expect("the archive is UTF-8"))
+    }
+
+    #[test]
+    fn a_large_object_is_written_in_pieces_of_16_kib() {
+        let text = sql(&archive(), &plain()).unwrap();
+        let (_, objects) = text.split_once("SELECT pg_catalog.lo_open('3000000001', 131072);\n").unwrap();
+        // There is no STDSTRINGS: a backslash is special.
+        let piece = |hex: &str| format!("SELECT pg_catalog.lowrite(0, '\\\\x{hex}');\n");
+        let (large, empty) = objects.split_once("SELECT pg_catalog.lo_close(0);\n\n").unwrap();
+        assert_eq!(large, piece(&"ab".repeat(16384)) + &piece("01"));
+        let close = "SELECT pg_catalog.lo_open('7', 131072);\nSELECT pg_catalog.lo_close(0);\n\nCOMMIT;\n";
+        assert!(empty.starts_with(close), "{empty}");
+    }
+
+    #[test]
+    fn an_archive_without_a_search_path_sets_one_for_each_schema() {
+        let text = sql(&archive(), &plain()).unwrap();
+        let paths: Vec<_> = text.lines().filter(|line| line.starts_with("SET search_path")).collect();
+        assert_eq!(paths, ["SET search_path = public, pg_catalog;", "SET search_path = pg_catalog;"]);
+        assert!(text.contains("SET standard_conforming_strings = off;\n"));
+        assert!(text.contains("SET escape_string_warning = off;\n"));
+    }
+
+    #[test]
+    fn a_name_cannot_leave_its_comment() {
+        let text = sql(&archive(), &plain()).unwrap();
+        assert!(text.contains("\n-- Data for Name: u \\! echo; Type: TABLE DATA; Schema: public; Owner: owner\n"));
+        assert!(!text.contains("\n\\! echo;"), "{text}");
+    }
+
+    #[test]
+    fn without_a_key_there_are_no_brackets() {
+        assert!(!sql(&archive(), &plain()).unwrap().contains("restrict"));
+        let text = sql(&archive(), &SqlOptions { restrict_key: RestrictKey::Given("k1".into()), ..plain() }).unwrap();
+        assert!(text.contains("\n\\restrict k1\n\n") && text.ends_with("\n\\unrestrict k1\n\n"), "{text}");
+    }
+
+    #[test]
+    fn rows_without_an_end_are_an_error_since_the_rest_would_be_taken_for_rows() {
+        for end in [&b""[..], b"\\.\n", b"x\\.\n\n\n"] {
+            let archive = builder().data(4, &[b"1\n", end]).build();
+            let error = sql(&archive, &SqlOptions { tables: vec![b"t".to_vec()], ..plain() }).unwrap_err();
+            assert!(error.to_string().contains("TABLE DATA public.t"), "{error}");
+            assert!(
+                matches!(&error, SqlError::Archive(e) if matches!(e.kind(), crate::ErrorKind::Truncated(_))),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_archive_that_is_cut_anywhere_is_an_error() {
+        let archive = archive();
+        // The last byte ends the block, whose every object was written.
+        for length in 0..archive.len() {
+            let error = ArchiveReader::new(&archive[..length]).map_err(SqlError::from);
+            let result = error.and_then(|mut reader| reader.write_sql(io::sink(), &plain()));
+            assert!(matches!(result, Err(SqlError::Archive(_))), "{length}: {result:?}");
+        }
+    }
+
+    #[test]
+    fn data_that_a_pipe_has_passed_is_an_error_and_a_file_has_it() {
+        let archive = archive();
+        let reader = ArchiveReader::new(&archive[..]).unwrap();
+        let list = ListFile::read(&b"5\n4\n"[..], reader.toc()).unwrap();
+        let options = SqlOptions { list: Some(list), ..plain() };
+        let error = ArchiveReader::new(&archive[..]).unwrap().write_sql(io::sink(), &options).unwrap_err();
+        assert!(
+            matches!(&error, SqlError::OutOfOrder { entry } if entry == "TABLE DATA public.t (dump ID 4)"),
+            "{error}"
+        );
+        let mut out = Vec::new();
+        ArchiveReader::new(io::Cursor::new(&archive)).unwrap().write_sql_seeking(&mut out, &options).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.find("\n2\n").unwrap() < text.find("\n1\n").unwrap(), "{text}");
+    }
+
+    #[test]
+    fn a_list_of_another_archive_is_refused() {
+        let list = ListFile::read(&b"5\n"[..], ArchiveReader::new(&archive()[..]).unwrap().toc()).unwrap();
+        let other = crate::example::archive().into_inner();
+        let error = sql(&other, &SqlOptions { list: Some(list), ..plain() }).unwrap_err();
+        assert!(error.to_string().contains("dump ID 5"), "{error}");
+    }
+
+    #[test]
+    fn types_leave_out_all_others() {
+        let text = sql(&archive(), &SqlOptions { types: vec![b"TABLE DATA".to_vec()], ..plain() }).unwrap();
+        let types: Vec<_> = text.lines().filter_map(|line| line.split("; Type: ").nth(1)?.split(';').next()).collect();
+        assert_eq!(types, ["TABLE DATA", "TABLE DATA"]);
+    }
+
+    #[test]
+    fn a_label_is_written_unless_it_is_left_out() {
+        let label = "SECURITY LABEL FOR dummy ON TABLE public.t IS 'x';";
+        let mut builder = builder();
+        let archive =
+            builder.entry(9, 1, false, [Some("TABLE t"), Some("SECURITY LABEL"), Some(label), None, None]).build();
+        let schema = SqlOptions { data: false, ..plain() };
+        assert!(sql(&archive, &schema).unwrap().contains(label));
+        assert!(!sql(&archive, &SqlOptions { no_security_labels: true, ..schema }).unwrap().contains(label));
+    }
+
+    #[test]
+    fn an_object_whose_owner_cannot_be_set_is_an_error_unless_owners_are_left_out() {
+        let mut builder = builder();
+        let unknown = [Some("x"), Some("GADGET"), Some("CREATE GADGET x;"), Some("DROP GADGET x;"), None];
+        let archive = builder.entry(9, PRE_DATA, false, unknown).build();
+        let schema = SqlOptions { data: false, ..plain() };
+        let error = sql(&archive, &schema).unwrap_err();
+        assert!(matches!(&error, SqlError::UnknownOwner { entry } if entry.contains("GADGET")), "{error}");
+        assert!(sql(&archive, &SqlOptions { no_owner: true, ..schema }).unwrap().contains("CREATE GADGET x;"));
+    }
+
+    #[test]
+    fn large_objects_whose_numbers_are_something_else_are_refused() {
+        let hostile = "1\n2'); DROP TABLE t; --\n";
+        for entry in [
+            [Some("1..2"), Some("BLOB METADATA"), Some(hostile), Some("-- dummy"), None],
+            [Some("LARGE OBJECTS 1..2"), Some("ACL"), Some("GRANT ALL ON LARGE OBJECT 1 TO r;"), None, None],
+        ] {
+            let archive = builder().entry(9, DATA, false, entry).build();
+            let data = SqlOptions { types: vec![entry[1].unwrap().as_bytes().to_vec()], ..plain() };
+            let error = sql(&archive, &data).unwrap_err();
+            assert!(matches!(error, SqlError::Damaged { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_encoding_that_would_leave_its_quotes_is_refused() {
+        for definition in ["SET client_encoding = 'UTF8''; DROP TABLE t; --';", "SET client_encoding"] {
+            let mut builder = Builder::new(14, 0);
+            let archive =
+                builder.entry(1, 1, false, [Some("ENCODING"), Some("ENCODING"), Some(definition), None, None]).build();
+            assert!(matches!(sql(&archive, &plain()), Err(SqlError::Damaged { .. })), "{definition}");
+        }
+    }
+
+    #[test]
+    fn an_output_that_fails_is_told_apart_from_the_archive() {
+        struct Full;
+        impl Write for Full {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let result = ArchiveReader::new(&archive()[..]).unwrap().write_sql(Full, &plain());
+        assert!(matches!(&result, Err(SqlError::Output(e)) if e.kind() == io::ErrorKind::StorageFull), "{result:?}");
+    }
+}

@@ -136,10 +136,11 @@ impl<'a, W: Write> Script<'a, W> {
                 "psql cannot connect to the database \"{name}\", whose name has a line break: leave `create` out"
             )));
         };
+        // psql takes no command of its own, and so none to connect, within the brackets.
         match self.key.clone() {
-            // psql takes no command of its own, and so none to connect, within the brackets.
             Some(key) => {
-                self.put(&[b"\\unrestrict ", key.as_bytes(), b"\n", &command, b"\\restrict ", key.as_bytes(), b"\n\n"])?
+                self.put(&[b"\\unrestrict ", key.as_bytes(), b"\n", &command])?;
+                self.put(&[b"\\restrict ", key.as_bytes(), b"\n\n"])?;
             }
             None => self.put(&[&command, b"\n"])?,
         }

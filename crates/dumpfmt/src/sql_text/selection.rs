@@ -139,7 +139,7 @@ impl Choice<'_> {
         let by_name = [&options.tables, &options.indexes, &options.functions, &options.triggers];
         let by_name = by_name.iter().any(|names| !names.is_empty());
         let by_schema = !options.schemas.is_empty() || !options.exclude_schemas.is_empty();
-        if self.depends(entry) {
+        if matches!(entry.description(), b"ACL" | b"COMMENT" | b"SECURITY LABEL") {
             if entry.tag().starts_with(b"DATABASE ") {
                 return options.create;
             }
@@ -154,6 +154,15 @@ impl Choice<'_> {
         if !by_name {
             return true;
         }
+        if entry.description() == b"STATISTICS DATA" && self.version >= PgRestoreVersion::V18 {
+            // They go with their table or index, whether that is written as well or not.
+            let mut parents = entry.dependencies().iter().filter_map(|id| self.toc.get(*id));
+            return parents.any(|parent| self.is_selected_by_name(parent));
+        }
+        self.is_selected_by_name(entry)
+    }
+
+    fn is_selected_by_name(&self, entry: &TocEntry) -> bool {
         let names = match entry.description() {
             b"TABLE"
             | b"TABLE DATA"
@@ -162,24 +171,16 @@ impl Choice<'_> {
             | b"MATERIALIZED VIEW"
             | b"MATERIALIZED VIEW DATA"
             | b"SEQUENCE"
-            | b"SEQUENCE SET" => &options.tables,
-            b"INDEX" => &options.indexes,
-            b"FUNCTION" | b"AGGREGATE" | b"PROCEDURE" => &options.functions,
-            b"TRIGGER" => &options.triggers,
+            | b"SEQUENCE SET" => &self.options.tables,
+            b"INDEX" => &self.options.indexes,
+            b"FUNCTION" | b"AGGREGATE" | b"PROCEDURE" => &self.options.functions,
+            b"TRIGGER" => &self.options.triggers,
             _ => return false,
         };
         is_one_of(entry.tag(), names)
     }
 
-    /// Whether it is a property of another object, which goes with that one.
-    fn depends(&self, entry: &TocEntry) -> bool {
-        match entry.description() {
-            b"ACL" | b"COMMENT" | b"SECURITY LABEL" => true,
-            b"STATISTICS DATA" => self.version >= PgRestoreVersion::V18,
-            _ => false,
-        }
-    }
-
+    /// Whether the object is wanted that it is a property of.
     fn belongs_to_selected(&self, entry: &TocEntry, before: &[Wanted]) -> bool {
         entry.dependencies().iter().filter_map(|id| self.toc.index_of(*id)).any(|index| {
             // The rights to a column depend on those to its table, for the order alone.
