@@ -32,8 +32,13 @@ impl Toc {
 
     /// The entry with this dump ID.
     pub fn get(&self, dump_id: i32) -> Option<&TocEntry> {
+        self.index_of(dump_id).map(|index| &self.entries[index as usize])
+    }
+
+    /// The place of the entry with this dump ID among [`entries`](Self::entries).
+    pub(crate) fn index_of(&self, dump_id: i32) -> Option<u32> {
         let found = self.by_dump_id.binary_search_by_key(&dump_id, |&index| self.entries[index as usize].dump_id);
-        found.ok().map(|place| &self.entries[self.by_dump_id[place] as usize])
+        found.ok().map(|place| self.by_dump_id[place])
     }
 
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
