@@ -376,21 +376,23 @@ impl<'a> Iterator for Fields<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        let Some(&end) = self.ends.next() else { return self.rest.and_then(|rest| self.search(rest)) };
-        let raw = &self.text[self.start as usize..end as usize];
-        self.start = end + 1;
-        Some(Field { raw })
+        if let Some(&end) = self.ends.next() {
+            let raw = &self.text[self.start as usize..end as usize];
+            self.start = end + 1;
+            return Some(Field { raw });
+        }
+        let (field, rest) = first_field(self.rest?);
+        self.rest = rest;
+        Some(field)
     }
 }
 
-impl<'a> Fields<'a> {
-    fn search(&mut self, rest: &'a [u8]) -> Option<Field<'a>> {
-        let (raw, rest) = match memchr(b'\t', rest) {
-            Some(tab) => (&rest[..tab], Some(&rest[tab + 1..])),
-            None => (rest, None),
-        };
-        self.rest = rest;
-        Some(Field { raw })
+/// The first field of a row, and what follows it. Takes no reference to the [`Fields`], which therefore
+/// need not be in memory.
+fn first_field(row: &[u8]) -> (Field<'_>, Option<&[u8]>) {
+    match memchr(b'\t', row) {
+        Some(tab) => (Field { raw: &row[..tab] }, Some(&row[tab + 1..])),
+        None => (Field { raw: row }, None),
     }
 }
 
