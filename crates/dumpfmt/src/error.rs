@@ -15,6 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     offset: u64,
+    file: Option<Box<str>>,
     entry: Option<Box<str>>,
 }
 
@@ -31,6 +32,9 @@ pub enum ErrorKind {
     /// The input ends too early: the archive was cut short.
     #[error("the archive is cut short: it ends {0}")]
     Truncated(String),
+    /// A file of an archive in the directory format is not there.
+    #[error("the archive is incomplete: its file `{0}` is missing")]
+    MissingFile(String),
     /// The bytes contradict the format.
     #[error("the archive is damaged: {0}")]
     Corrupt(String),
@@ -60,7 +64,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, offset: u64) -> Self {
-        Self { kind, offset, entry: None }
+        Self { kind, offset, file: None, entry: None }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>, offset: u64) -> Self {
@@ -81,15 +85,26 @@ impl Error {
         self
     }
 
+    /// Names the file of a directory that `offset` is in, unless one is named already.
+    pub(crate) fn in_file(mut self, file: &str) -> Self {
+        self.file.get_or_insert_with(|| file.into());
+        self
+    }
+
     /// What is wrong.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 
-    /// The byte of the archive, counted from 0, at which it was noticed; of the new archive
-    /// when writing failed.
+    /// The byte of the archive, counted from 0, at which it was noticed; of the new archive when
+    /// writing failed. In the directory format: the byte of [`file`](Self::file).
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The file that was being read, of an archive in the directory format.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The entry that was being read, such as `TABLE DATA public.tenant (dump ID 4311)`.
@@ -103,7 +118,10 @@ impl Error {
             ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) => {
                 Some("take the dump again, or fetch the file again and compare its size and checksum with the original")
             }
-            ErrorKind::NotAnArchive(_) => Some("a dump in the custom format is needed: `pg_dump -Fc`"),
+            ErrorKind::MissingFile(_) => Some("copy the whole folder again, or take the dump again"),
+            ErrorKind::NotAnArchive(_) => {
+                Some("a dump in the custom, directory or tar format is needed: `pg_dump -Fc`")
+            }
             _ => None,
         }
     }
@@ -121,13 +139,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
-        let archive = match self.kind {
-            ErrorKind::Write(_) => "the new archive",
-            _ => "the archive",
-        };
+        write!(f, " (at byte {} of ", self.offset)?;
+        match (&self.file, &self.kind) {
+            (Some(file), _) => write!(f, "`{file}`")?,
+            (None, ErrorKind::Write(_)) => f.write_str("the new archive")?,
+            (None, _) => f.write_str("the archive")?,
+        }
         match &self.entry {
-            Some(entry) => write!(f, " (at byte {} of {archive}, in {entry})", self.offset),
-            None => write!(f, " (at byte {} of {archive})", self.offset),
+            Some(entry) => write!(f, ", in {entry})"),
+            None => f.write_str(")"),
         }
     }
 }
@@ -141,7 +161,7 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.kind {
-            ErrorKind::Truncated(_) => io::ErrorKind::UnexpectedEof,
+            ErrorKind::Truncated(_) | ErrorKind::MissingFile(_) => io::ErrorKind::UnexpectedEof,
             ErrorKind::Io(inner) | ErrorKind::Write(inner) => inner.kind(),
             _ => io::ErrorKind::InvalidData,
         };

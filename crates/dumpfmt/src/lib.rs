@@ -71,16 +71,21 @@
 //! `pg_backup_custom.c` of PostgreSQL.
 
 mod block;
+mod body;
 mod decode;
+mod directory;
 mod error;
 mod foreign;
 mod header;
 mod input;
 mod limits;
 mod reader;
+mod rewrite;
 mod rows;
+mod source;
 mod sql;
 mod statement;
+mod tar;
 mod toc;
 mod verify;
 mod version;
@@ -90,10 +95,12 @@ mod write;
 pub mod example;
 
 pub use block::{Block, EntryData, LargeObject, LargeObjects};
+pub use body::StoredBytes;
 pub use error::{Error, ErrorKind, Result};
-pub use header::{Compression, Header, LocalTime};
-pub use limits::Limits;
+pub use header::{Compression, Format, Header, LocalTime};
+pub use limits::{Limits, ReadOptions};
 pub use reader::ArchiveReader;
+pub use rewrite::{EntryDepth, FieldWriter, Rewrite, RewriteReport, RewrittenEntry, RowError, RowWriter};
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
 pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};

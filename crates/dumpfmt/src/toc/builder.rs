@@ -1,7 +1,7 @@
 //! Making entries, for archives that are written.
 
 use super::{DataState, Section, Text, Toc, TocEntry};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 
 /// A new entry of a table of contents, or a changed copy of one; see [`TocEntry::builder`] and
 /// [`TocEntry::to_builder`].
@@ -25,7 +25,7 @@ impl TocEntry {
     pub fn builder(dump_id: i32, description: impl AsRef<[u8]>, tag: impl AsRef<[u8]>) -> TocEntryBuilder {
         let mut texts: [Option<Box<[u8]>>; Text::COUNT] = std::array::from_fn(|_| Some(Box::default()));
         // pg_dump leaves these out where there is nothing to say.
-        for null in [Text::CopyStatement, Text::Namespace, Text::Tablespace, Text::TableAccessMethod] {
+        for null in [Text::CopyStatement, Text::Namespace, Text::Tablespace, Text::TableAccessMethod, Text::FileName] {
             texts[null as usize] = None;
         }
         texts[Text::Tag as usize] = Some(tag.as_ref().into());
@@ -43,7 +43,7 @@ impl TocEntry {
         }
     }
 
-    /// Begins a copy of this entry.
+    /// Begins a copy of this entry. OIDs that it depends on ([`dependency_oids`](Self::dependency_oids)) are not taken over.
     pub fn to_builder(&self) -> TocEntryBuilder {
         TocEntryBuilder {
             dump_id: self.dump_id(),
@@ -54,7 +54,8 @@ impl TocEntry {
             relkind: self.relkind(),
             with_oids: self.with_oids(),
             dependencies: self.dependencies().to_vec(),
-            texts: Text::ALL.map(|text| self.text(text).map(Box::from)),
+            // Files and positions are those of a certain archive.
+            texts: Text::ALL.map(|text| self.text(text).filter(|_| text != Text::FileName).map(Box::from)),
         }
     }
 }
@@ -167,9 +168,8 @@ impl TocEntryBuilder {
     ///
     /// When the dump ID is not above 0, or the texts are too long for an archive.
     pub fn build(self) -> Result<TocEntry> {
-        let refused = |text: String| Error::new(ErrorKind::Usage(text), 0);
         if self.dump_id <= 0 {
-            return Err(refused(format!("{} is not a dump ID: those are above 0", self.dump_id)));
+            return Err(Error::usage(format!("{} is not a dump ID: those are above 0", self.dump_id)));
         }
         let mut text = Vec::new();
         let (mut ends, mut present) = ([0; Text::COUNT], 0);
@@ -178,8 +178,9 @@ impl TocEntryBuilder {
                 text.extend_from_slice(value);
                 present |= 1 << index;
             }
-            ends[index] = u32::try_from(text.len())
-                .map_err(|_| refused(format!("the texts of the entry with dump ID {} exceed 4 GiB", self.dump_id)))?;
+            ends[index] = u32::try_from(text.len()).map_err(|_| {
+                Error::usage(format!("the texts of the entry with dump ID {} exceed 4 GiB", self.dump_id))
+            })?;
         }
         Ok(TocEntry {
             dump_id: self.dump_id,
@@ -191,6 +192,7 @@ impl TocEntryBuilder {
             with_oids: self.with_oids,
             data: if self.has_data { DataState::PositionNotSet } else { DataState::NoData },
             dependencies: self.dependencies.into_boxed_slice(),
+            dependencies_are_oids: false,
             text: text.into_boxed_slice(),
             ends,
             present,
@@ -205,15 +207,10 @@ impl Toc {
     ///
     /// When a dump ID occurs twice.
     pub fn new(entries: Vec<TocEntry>) -> Result<Self> {
-        let mut by_dump_id = std::collections::HashMap::with_capacity(entries.len());
-        for (index, entry) in entries.iter().enumerate() {
-            let index = u32::try_from(index)
-                .map_err(|_| Error::new(ErrorKind::Usage("a table of contents of over 2^32 entries".into()), 0))?;
-            if by_dump_id.insert(entry.dump_id(), index).is_some() {
-                let text = format!("dump ID {} occurs twice", entry.dump_id());
-                return Err(Error::new(ErrorKind::Usage(text), 0).in_entry(entry));
-            }
+        if entries.len() > i32::MAX as usize {
+            return Err(Error::usage("a table of contents has less than 2^31 entries"));
         }
-        Ok(Self { entries, by_dump_id })
+        Self::of(entries)
+            .map_err(|entry| Error::usage(format!("dump ID {} occurs twice", entry.dump_id())).in_entry(entry))
     }
 }

@@ -49,7 +49,7 @@ impl TocEntry {
         }
         text(Text::Owner, out)?;
         put_text(Some(if self.with_oids { b"true" } else { b"false" }), out)?;
-        for dependency in &self.dependencies {
+        for dependency in self.dependencies() {
             put_text(Some(dependency.to_string().as_bytes()), out)?;
         }
         put_text(None, out)?;
@@ -66,7 +66,7 @@ pub(crate) const POSITION_BYTES: usize = 1 + OFFSET_SIZE as usize;
 
 pub(crate) fn put_position(state: DataState, out: &mut Vec<u8>) {
     let (flag, position) = match state {
-        DataState::PositionNotSet => (1, 0),
+        DataState::PositionNotSet | DataState::File => (1, 0),
         DataState::Position(position) => (2, position),
         DataState::NoData => (3, 0),
     };

@@ -18,6 +18,8 @@ pub(crate) struct Core<'env, S> {
     toc: Toc,
     compression: Compression,
     pool: EncodingPool<'env>,
+    /// The entry whose data is being written.
+    writing: i32,
     /// What is to be written, in order. For each `Piece` there is a result to come from the pool.
     events: VecDeque<Event>,
     /// Of the body that is being written.
@@ -31,10 +33,13 @@ pub(crate) struct Core<'env, S> {
 
 enum Event {
     Data(i32),
+    /// Data that is handed over as it is stored, its end included.
+    StoredData(i32),
     LargeObjects(i32),
     LargeObject(u32),
     Piece,
     EndBody,
+    EndStored,
     EndLargeObjects,
 }
 
@@ -45,6 +50,7 @@ enum Open {
     Data { pieces: u64 },
     LargeObjects,
     LargeObject { pieces: u64 },
+    Stored { large_object: bool },
 }
 
 /// The states of as many threads as the options want.
@@ -61,6 +67,7 @@ impl<'env, S: Sink> Core<'env, S> {
             toc,
             compression: options.compression.algorithm(),
             pool,
+            writing: 0,
             events: VecDeque::new(),
             checksum: None,
             open: Open::Nothing,
@@ -102,11 +109,15 @@ impl<'env, S: Sink> Core<'env, S> {
         last: bool,
         job: impl FnOnce(&mut PieceEncoder, Place) -> Result<EncodedPiece> + Send + 'env,
     ) -> Result<()> {
-        let (Open::Data { pieces } | Open::LargeObject { pieces }) = &mut self.open else {
-            return Err(self.misuse("there is no data that a piece belongs to"));
+        let first = match &mut self.open {
+            Open::Data { pieces } | Open::LargeObject { pieces } => {
+                *pieces += 1;
+                *pieces == 1
+            }
+            Open::Stored { .. } => false,
+            _ => return Err(self.misuse("there is no data that a piece belongs to")),
         };
-        let place = Place { first: *pieces == 0, last };
-        *pieces += 1;
+        let place = Place { first, last };
         self.events.push_back(Event::Piece);
         match self.pool.submit(move |encoder| job(encoder, place)) {
             Ok(None) => Ok(()),
@@ -140,26 +151,34 @@ impl<'env, S: Sink> Core<'env, S> {
         self.event(Event::EndLargeObjects)
     }
 
-    /// Lets `copy` write the stored body of an entry as it is.
-    pub(crate) fn stored_body(
-        &mut self,
-        dump_id: i32,
-        large_objects: bool,
-        copy: impl FnOnce(&mut S) -> Result<()>,
-    ) -> Result<()> {
-        self.begin(dump_id, large_objects)?;
-        self.drain()?;
-        self.failed = true;
-        // Borrowed apart from the sink.
-        let entry = self.toc.get(dump_id).ok_or_else(|| unknown(dump_id))?;
-        if large_objects {
-            self.sink.begin_large_objects(entry)?;
-        } else {
-            self.sink.begin_data(entry)?;
-        }
-        copy(&mut self.sink)?;
-        self.failed = false;
+    /// As [`begin_data`](Self::begin_data), for a body that is handed over as it is stored, by
+    /// [`stored`](Self::stored).
+    pub(crate) fn begin_stored_data(&mut self, dump_id: i32) -> Result<()> {
+        self.begin(dump_id, false)?;
+        self.open = Open::Stored { large_object: false };
+        self.event(Event::StoredData(dump_id))
+    }
+
+    /// As [`begin_large_object`](Self::begin_large_object), for a body that is handed over as it is stored.
+    pub(crate) fn begin_stored_large_object(&mut self, oid: u32) -> Result<()> {
+        self.begin_large_object(oid)?;
+        self.open = Open::Stored { large_object: true };
         Ok(())
+    }
+
+    /// Takes the next bytes of a stored body.
+    pub(crate) fn stored(&mut self, bytes: Vec<u8>) -> Result<()> {
+        self.piece(false, move |_, _| Ok(EncodedPiece::stored(bytes)))
+    }
+
+    /// Ends a stored body, whose own end was among the bytes.
+    pub(crate) fn end_stored(&mut self) -> Result<()> {
+        self.open = match self.open {
+            Open::Stored { large_object: false } => Open::Nothing,
+            Open::Stored { large_object: true } => Open::LargeObjects,
+            _ => return Err(self.misuse("there is no stored body to end")),
+        };
+        self.event(Event::EndStored)
     }
 
     /// Writes what is left and expects that nothing is missing.
@@ -188,7 +207,7 @@ impl<'env, S: Sink> Core<'env, S> {
         if !entry.has_data() {
             return refuse("this entry has no data");
         }
-        if large_objects != holds_large_objects(entry) {
+        if large_objects != entry.is_large_objects() {
             return refuse(if large_objects {
                 "this entry holds no large objects"
             } else {
@@ -222,7 +241,10 @@ impl<'env, S: Sink> Core<'env, S> {
     fn write_piece(&mut self, piece: Result<EncodedPiece>) -> Result<()> {
         self.write_until_piece()?;
         let was_failed = std::mem::replace(&mut self.failed, true);
-        let piece = piece?;
+        let piece = piece.map_err(|e| match self.toc.get(self.writing) {
+            Some(entry) => e.in_entry(entry),
+            None => e,
+        })?;
         self.events.pop_front();
         if let Some(checksum) = &mut self.checksum {
             checksum.add(&piece);
@@ -242,13 +264,13 @@ impl<'env, S: Sink> Core<'env, S> {
     }
 
     fn write_event(&mut self, event: &Event) -> Result<()> {
-        let entry = |toc: &'_ Toc, dump_id| toc.get(dump_id).ok_or_else(|| unknown(dump_id)).cloned();
         match *event {
             Event::Data(dump_id) => {
                 self.checksum = Some(BodyChecksum::new(self.compression, S::CONTAINER));
-                self.sink.begin_data(&entry(&self.toc, dump_id)?)
+                self.begin_block(dump_id, S::begin_data)
             }
-            Event::LargeObjects(dump_id) => self.sink.begin_large_objects(&entry(&self.toc, dump_id)?),
+            Event::StoredData(dump_id) => self.begin_block(dump_id, S::begin_data),
+            Event::LargeObjects(dump_id) => self.begin_block(dump_id, S::begin_large_objects),
             Event::LargeObject(oid) => {
                 self.checksum = Some(BodyChecksum::new(self.compression, S::CONTAINER));
                 self.sink.begin_large_object(oid)
@@ -262,8 +284,18 @@ impl<'env, S: Sink> Core<'env, S> {
                 self.sink.put(&end)?;
                 self.sink.end_body()
             }
+            Event::EndStored => {
+                self.checksum = None;
+                self.sink.end_body()
+            }
             Event::EndLargeObjects => self.sink.end_large_objects(),
         }
+    }
+
+    fn begin_block(&mut self, dump_id: i32, begin: impl FnOnce(&mut S, &TocEntry) -> Result<()>) -> Result<()> {
+        self.writing = dump_id;
+        let entry = self.toc.get(dump_id).ok_or_else(|| unknown(dump_id))?;
+        begin(&mut self.sink, entry)
     }
 
     fn misuse(&mut self, text: &str) -> Error {
@@ -279,9 +311,4 @@ impl<'env, S: Sink> Core<'env, S> {
 
 fn unknown(dump_id: i32) -> Error {
     Error::usage(format!("dump ID {dump_id} is not in the table of contents"))
-}
-
-/// Whether the data of an entry is large objects.
-pub(crate) fn holds_large_objects(entry: &TocEntry) -> bool {
-    entry.description() == b"BLOBS"
 }

@@ -89,7 +89,7 @@ impl DirectoryFormat {
 
     /// The file of an entry's data, or of its list of large objects, without what the compression adds.
     fn file_of(&self, entry: &TocEntry) -> String {
-        if !super::core::holds_large_objects(entry) {
+        if !entry.is_large_objects() {
             return format!("{}.dat", entry.dump_id());
         }
         if self.several_lists { format!("blobs_{}.toc", entry.dump_id()) } else { "blobs.toc".into() }

@@ -39,6 +39,13 @@ pub(crate) struct EncodedPiece {
     pub(crate) length: u64,
 }
 
+impl EncodedPiece {
+    /// Bytes that are written as they are.
+    pub(crate) fn stored(bytes: Vec<u8>) -> Self {
+        Self { bytes, ..Self::default() }
+    }
+}
+
 /// Compresses pieces. Each thread has its own.
 pub(crate) struct PieceEncoder {
     container: Container,

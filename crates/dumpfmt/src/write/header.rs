@@ -45,6 +45,17 @@ impl WriteOptions {
         Self { version: Version::RELKIND, compression, threads }
     }
 
+    /// As an archive with this header: its compression, at the default level, and its version where that can be
+    /// written, otherwise the oldest or newest one.
+    pub fn like(header: &Header) -> Self {
+        // An archive that was read can be written with the same compression, since both need the same library.
+        let compression = CompressionSpecification::new(header.compression).unwrap_or(CompressionSpecification::GZIP);
+        let version = header.version.clamp(Version::TABLE_ACCESS_METHOD, Version::RELKIND);
+        let modern = matches!(header.compression, Compression::Lz4 | Compression::Zstd);
+        let version = if modern { version.max(Version::COMPRESSION_ALGORITHM) } else { version };
+        Self::new(compression).version(version)
+    }
+
     /// The version of the format: 1.14, which pg_restore 12 and later read, 1.15 (16 and later), or 1.16
     /// (17 and later).
     #[must_use]

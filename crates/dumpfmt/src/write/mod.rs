@@ -1,13 +1,13 @@
 //! Writing archives.
 
-mod archive;
-mod core;
+pub(crate) mod archive;
+pub(crate) mod core;
 mod directory;
-mod encode;
+pub(crate) mod encode;
 mod header;
-mod pool;
+pub(crate) mod pool;
 pub(crate) mod primitives;
-mod sink;
+pub(crate) mod sink;
 mod specification;
 
 pub use archive::{ArchiveWriter, DataWriter, LargeObjectWriter, LargeObjectsWriter};
