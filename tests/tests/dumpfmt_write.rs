@@ -72,7 +72,7 @@ impl Source {
     /// A copy of the dump in `folder`.
     fn copy(&self, folder: &Path, name: &str, options: &WriteOptions, container: Container) -> PathBuf {
         let target = folder.join(name);
-        write_archive(&self.dump, &self.header(), self.toc(), options, container, &target, |id| id)
+        write_archive(&self.dump, &self.header(), self.toc(), options, container, &target)
             .unwrap_or_else(|e| panic!("{} {options:?} {container:?}: {e}", self.database));
         target
     }
@@ -253,7 +253,7 @@ fn an_archive_of_empty_things_is_byte_for_byte_that_of_pg_dump() {
             let archive = open(&stock);
             let toc = Toc::new(archive.toc().entries().to_vec()).unwrap();
             let options = WriteOptions::new(compression).version(archive.header().version);
-            write_archive(&stock, archive.header(), toc, &options, Container::Seekable, &ours, |id| id).unwrap();
+            write_archive(&stock, archive.header(), toc, &options, Container::Seekable, &ours).unwrap();
             let [ours, stock] = [ours, stock].map(|file| without_time(std::fs::read(file).unwrap()));
             assert_same_text(&ours, &stock, &format!("{major} {option}"));
         }
@@ -275,7 +275,7 @@ fn a_directory_has_the_files_that_pg_dump_writes() {
             let archive = open(&custom);
             let toc = Toc::new(archive.toc().entries().to_vec()).unwrap();
             let options = WriteOptions::new(compression).version(archive.header().version);
-            write_archive(&custom, archive.header(), toc, &options, Container::Directory, &ours, |id| id).unwrap();
+            write_archive(&custom, archive.header(), toc, &options, Container::Directory, &ours).unwrap();
             let what = format!("{major} {option}");
             assert_eq!(files(&ours), files(&stock), "{what}");
             for name in files(&stock) {

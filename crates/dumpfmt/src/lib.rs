@@ -87,6 +87,7 @@ mod sql;
 mod statement;
 mod tar;
 mod toc;
+mod transcode;
 mod verify;
 mod version;
 mod write;
@@ -104,6 +105,7 @@ pub use rewrite::{EntryDepth, FieldWriter, Rewrite, RewriteReport, RewrittenEntr
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
 pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
+pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
 pub use verify::VerifiedEntry;
 pub use version::Version;
 pub use write::{

@@ -23,8 +23,7 @@ impl Container {
     pub(crate) const ALL: [Self; 3] = [Self::Seekable, Self::Piped, Self::Directory];
 }
 
-/// Writes the data of `source` as a new archive with these contents. `renamed` says under which dump ID
-/// the data of an entry goes.
+/// Writes the data of `source` as a new archive with these contents, under the same dump IDs.
 pub(crate) fn write_archive(
     source: &Path,
     header: &Header,
@@ -32,33 +31,28 @@ pub(crate) fn write_archive(
     options: &WriteOptions,
     container: Container,
     target: &Path,
-    renamed: impl Fn(i32) -> i32,
 ) -> dumpfmt::Result<()> {
     let file = |path: &Path| File::create_new(path).expect("the new archive can be made");
     match container {
         Container::Seekable => {
             let archive = ArchiveWriter::to_file(file(target), header, toc, options)?;
-            copy_blocks(source, archive, renamed)?.finish().map(drop)
+            copy_blocks(source, archive)?.finish().map(drop)
         }
         Container::Piped => {
             let archive = ArchiveWriter::to_pipe(file(target), header, toc, options)?;
-            copy_blocks(source, archive, renamed)?.finish().map(drop)
+            copy_blocks(source, archive)?.finish().map(drop)
         }
         Container::Directory => {
             let archive = ArchiveWriter::to_directory(target, header, toc, options)?;
-            copy_blocks(source, archive, renamed)?.finish()
+            copy_blocks(source, archive)?.finish()
         }
     }
 }
 
-fn copy_blocks<S: Sink>(
-    source: &Path,
-    mut target: ArchiveWriter<S>,
-    renamed: impl Fn(i32) -> i32,
-) -> dumpfmt::Result<ArchiveWriter<S>> {
+fn copy_blocks<S: Sink>(source: &Path, mut target: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
     let mut source = open(source);
     while let Some(block) = source.next_block()? {
-        let dump_id = renamed(block.entry().dump_id());
+        let dump_id = block.entry().dump_id();
         match block {
             Block::Data(mut data) => {
                 let mut writer = target.data(dump_id)?;
