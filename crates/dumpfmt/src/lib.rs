@@ -89,6 +89,7 @@ mod sql_text;
 mod statement;
 mod tar;
 mod toc;
+mod transcode;
 mod verify;
 mod version;
 mod write;
@@ -110,6 +111,7 @@ pub use statement::{
     ColumnType, CopyStatement, Domain, ForeignKey, Partition, PartitionKey, SequenceValue, TableDefinition,
 };
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
+pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
 pub use verify::VerifiedEntry;
 pub use version::Version;
 pub use write::{

@@ -383,7 +383,7 @@ impl TocEntry {
     }
 
     /// The most bytes of text that pg_dump writes for this entry.
-    fn text_bytes(&self) -> u64 {
+    pub(crate) fn text_bytes(&self) -> u64 {
         const DECIMAL: usize = "4294967295".len();
         let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL + size_of_val(&*self.dependencies);
         (self.text.len() + others) as u64
