@@ -7,6 +7,7 @@ use crate::decode::{Decoder, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::rewrite::Teed;
 use crate::rows::Rows;
 use crate::source::{Objects, Source};
 use crate::toc::TocEntry;
@@ -61,6 +62,24 @@ impl<'a, R: Read> EntryData<'a, R> {
         self.decoder.locate(error).in_entry(self.entry)
     }
 
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.decoder.encoding()
+    }
+
+    /// The data from an input that keeps the stored bytes.
+    pub(crate) fn tee(self) -> Result<Teed<'a, R>> {
+        Teed::new(self.decoder, |decoder| stored(self.entry, decoder))
+    }
+
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Data of this entry, decoded in another way.
+    pub(crate) fn of(entry: &'a TocEntry, limits: &'a Limits, decoder: Decoder<'a, R>) -> Self {
+        Self { entry, limits, decoder }
+    }
+
     /// The data as rows. For INSERT statements (an entry without a COPY
     /// statement) there are none, and reading a row is an error.
     pub fn rows(self) -> Rows<Self> {
@@ -109,7 +128,11 @@ pub struct LargeObjects<'a, R> {
     objects: &'a mut Objects<R>,
 }
 
-impl<R: Read> LargeObjects<'_, R> {
+impl<'a, R: Read> LargeObjects<'a, R> {
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
     /// The entry that they belong to.
     pub fn entry(&self) -> &TocEntry {
         self.entry
@@ -148,6 +171,19 @@ impl<'a, R: Read> LargeObject<'a, R> {
     /// The OID by which tables refer to it.
     pub fn oid(&self) -> u32 {
         self.oid
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.decoder.encoding()
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.decoder.position()
+    }
+
+    /// The content from an input that keeps the stored bytes.
+    pub(crate) fn tee(self) -> Result<Teed<'a, R>> {
+        Teed::new(self.decoder, |decoder| stored(self.entry, decoder))
     }
 
     /// The content as it is stored, still compressed.

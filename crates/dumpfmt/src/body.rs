@@ -14,7 +14,7 @@ use crate::toc::TocEntry;
 
 /// How far a body has been read. It outlives the reader that borrows it, so that
 /// the archive can pass over what the caller left.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct BodyState {
     framing: Framing,
     /// Bytes of the body that follow before there is a decision to make.
@@ -177,6 +177,14 @@ impl<'a, R: Read> StoredBytes<'a, R> {
     /// How the bytes are compressed. In a directory that is told by each file's name.
     pub fn compression(&self) -> Compression {
         self.compression
+    }
+
+    pub(crate) fn input(&self) -> &Input<R> {
+        self.body.input
+    }
+
+    pub(crate) fn state(&self) -> &BodyState {
+        self.body.state
     }
 
     /// The next bytes, as many as are in memory; `None` after the last ones.

@@ -83,6 +83,10 @@ impl<'a, R: Read> Decoder<'a, R> {
         self.body().map_or(0, |body| body.input().position())
     }
 
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
     /// Completes an error with the file that it was noticed in.
     pub(crate) fn locate(&self, error: Error) -> Error {
         match self.body() {

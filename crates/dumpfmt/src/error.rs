@@ -6,7 +6,7 @@ use std::io;
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an archive could not be read: what is wrong ([`ErrorKind`]), at which
+/// Why an archive could not be read or written: what is wrong ([`ErrorKind`]), at which
 /// byte of the archive, and in which entry of the table of contents.
 ///
 /// It crosses [`std::io::Read`] inside an [`io::Error`] and comes back out
@@ -54,6 +54,12 @@ pub enum ErrorKind {
     /// The input could not be read.
     #[error("reading failed")]
     Io(#[source] io::Error),
+    /// The new archive could not be written.
+    #[error("writing failed")]
+    Write(#[source] io::Error),
+    /// A function of the caller refused a row.
+    #[error("a row cannot be rewritten")]
+    Row(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
@@ -67,6 +73,10 @@ impl Error {
 
     pub(crate) fn truncated(place: impl Into<String>, offset: u64) -> Self {
         Self::new(ErrorKind::Truncated(place.into()), offset)
+    }
+
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage(text.into()), 0)
     }
 
     /// Names the entry that was being read, unless one is named already.
@@ -86,8 +96,8 @@ impl Error {
         &self.kind
     }
 
-    /// The byte of the archive, counted from 0, at which it was noticed. In the
-    /// directory format: the byte of [`file`](Self::file).
+    /// The byte of the archive, counted from 0, at which it was noticed; of the new archive when
+    /// writing failed. In the directory format: the byte of [`file`](Self::file).
     pub fn offset(&self) -> u64 {
         self.offset
     }
@@ -130,9 +140,10 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
         write!(f, " (at byte {} of ", self.offset)?;
-        match &self.file {
-            Some(file) => write!(f, "`{file}`")?,
-            None => f.write_str("the archive")?,
+        match (&self.file, &self.kind) {
+            (Some(file), _) => write!(f, "`{file}`")?,
+            (None, ErrorKind::Write(_)) => f.write_str("the new archive")?,
+            (None, _) => f.write_str("the archive")?,
         }
         match &self.entry {
             Some(entry) => write!(f, ", in {entry})"),
@@ -151,7 +162,7 @@ impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.kind {
             ErrorKind::Truncated(_) | ErrorKind::MissingFile(_) => io::ErrorKind::UnexpectedEof,
-            ErrorKind::Io(inner) => inner.kind(),
+            ErrorKind::Io(inner) | ErrorKind::Write(inner) => inner.kind(),
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

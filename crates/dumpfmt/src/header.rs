@@ -7,6 +7,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::input::{Input, MAX_INT_BYTES, TextBudget};
 use crate::limits::ReadOptions;
 use crate::version::Version;
+use crate::write::primitives::{INT_SIZE, OFFSET_SIZE};
 
 pub(crate) const MAGIC: &[u8] = b"PGDMP";
 /// pg_restore takes no larger one either.
@@ -105,6 +106,13 @@ pub struct LocalTime {
     pub daylight_saving: Option<bool>,
 }
 
+impl LocalTime {
+    /// A time of which it is not known whether summer time was in force. The month is 1 to 12.
+    pub fn new(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64) -> Self {
+        Self { year, month, day, hour, minute, second, daylight_saving: None }
+    }
+}
+
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { year, month, day, hour, minute, second, .. } = self;
@@ -113,6 +121,22 @@ impl fmt::Display for LocalTime {
 }
 
 impl Header {
+    /// The header of a new archive. Its version and compression are what [`WriteOptions`](crate::WriteOptions) says,
+    /// whatever stands here.
+    pub fn new(database: impl AsRef<[u8]>, created: LocalTime) -> Self {
+        Self {
+            version: Version::RELKIND,
+            format: Format::Custom,
+            int_size: INT_SIZE,
+            offset_size: OFFSET_SIZE,
+            compression: Compression::None,
+            created,
+            database: Some(database.as_ref().into()),
+            server_version: None,
+            dump_version: None,
+        }
+    }
+
     /// Reads what follows the first five bytes of an archive that was found to be
     /// in this format.
     pub(crate) fn read<R: Read>(

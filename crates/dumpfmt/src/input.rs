@@ -56,6 +56,11 @@ impl<R: Read> Input<R> {
         Self { file: Some(file.into()), ..Self::new(inner) }
     }
 
+    /// The bytes of another input from this position on.
+    pub(crate) fn starting_at(inner: R, position: u64, file: Option<Box<str>>) -> Self {
+        Self { position, file, ..Self::new(inner) }
+    }
+
     /// Goes on with another file, in the same buffer.
     pub(crate) fn replace(&mut self, inner: R, file: &str) {
         self.inner.consume(self.inner.buffer().len());
@@ -75,7 +80,7 @@ impl<R: Read> Input<R> {
             match self.inner.fill_buf() {
                 Ok(_) => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Io(e), position)),
+                Err(e) => return Err(Error::from_io(e, position)),
             }
         }
         Ok(self.inner.buffer())

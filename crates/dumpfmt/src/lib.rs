@@ -80,6 +80,7 @@ mod header;
 mod input;
 mod limits;
 mod reader;
+mod rewrite;
 mod rows;
 mod source;
 mod sql;
@@ -88,6 +89,7 @@ mod tar;
 mod toc;
 mod verify;
 mod version;
+mod write;
 
 #[doc(hidden)]
 pub mod example;
@@ -98,8 +100,13 @@ pub use error::{Error, ErrorKind, Result};
 pub use header::{Compression, Format, Header, LocalTime};
 pub use limits::{Limits, ReadOptions};
 pub use reader::ArchiveReader;
+pub use rewrite::{EntryDepth, FieldWriter, Rewrite, RewriteReport, RewrittenEntry, RowError, RowWriter};
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
 pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
-pub use toc::{DataState, Section, Toc, TocEntry};
+pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use verify::VerifiedEntry;
 pub use version::Version;
+pub use write::{
+    ArchiveWriter, CompressionSpecification, CustomFormat, DataWriter, DirectoryFormat, LargeObjectWriter,
+    LargeObjectsWriter, Sink, SpecificationError, WriteOptions,
+};

@@ -223,6 +223,11 @@ pub struct RowBatch<'a> {
 }
 
 impl<'a> RowBatch<'a> {
+    /// Rows from their bytes; the last one is a newline.
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
     /// The bytes; the last one is a newline.
     pub fn raw(&self) -> &'a [u8] {
         self.raw

@@ -1,5 +1,8 @@
 //! The table of contents: one entry for each object in the dump.
 
+mod builder;
+mod write;
+
 use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
@@ -10,8 +13,11 @@ use crate::input::{Input, TextBudget};
 use crate::limits::Limits;
 use crate::version::Version;
 
+pub use builder::TocEntryBuilder;
+pub(crate) use write::{Location, POSITION_BYTES, put_position};
+
 /// The table of contents of an archive, in the archive's own order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Toc {
     entries: Vec<TocEntry>,
     /// Places in `entries`, in the order of dump IDs.
@@ -61,19 +67,26 @@ impl Toc {
                 .map_err(|e| e.in_entry(format_args!("entry {} of {count} of the table of contents", index + 1)))?;
             entries.push(entry);
         }
-        let mut by_dump_id: Vec<u32> = (0..entries.len() as u32).collect();
-        let dump_id = |index: u32| entries[index as usize].dump_id;
-        by_dump_id.sort_unstable_by_key(|&index| dump_id(index));
-        if let Some(pair) = by_dump_id.windows(2).find(|pair| dump_id(pair[0]) == dump_id(pair[1])) {
-            let entry = &entries[pair[1] as usize];
+        let toc = Self::of(entries).map_err(|entry| {
             let text = format!("dump ID {} occurs twice in the table of contents that ends here", entry.dump_id);
-            return Err(Error::corrupt(text, input.position()).in_entry(entry));
-        }
-        let toc = Self { entries, by_dump_id };
+            Error::corrupt(text, input.position()).in_entry(entry)
+        })?;
         if header.format != Format::Custom {
             toc.expect_distinct_files(input.position())?;
         }
         Ok(toc)
+    }
+
+    /// The entries and their index; as an error, an entry with the dump ID of another one. There are less
+    /// than 2^32.
+    fn of(entries: Vec<TocEntry>) -> Result<Self, Box<TocEntry>> {
+        let mut by_dump_id: Vec<u32> = (0..entries.len() as u32).collect();
+        let dump_id = |index: u32| entries[index as usize].dump_id;
+        by_dump_id.sort_unstable_by_key(|&index| dump_id(index));
+        match by_dump_id.windows(2).find(|pair| dump_id(pair[0]) == dump_id(pair[1])) {
+            Some(pair) => Err(Box::new(entries[pair[1] as usize].clone())),
+            None => Ok(Self { entries, by_dump_id }),
+        }
     }
 
     /// Two entries with data in one file cannot be.
@@ -164,7 +177,7 @@ pub struct TocEntry {
     present: u16,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Text {
     Tag,
     Description,
@@ -180,6 +193,18 @@ enum Text {
 
 impl Text {
     const COUNT: usize = 10;
+    const ALL: [Self; Self::COUNT] = [
+        Self::Tag,
+        Self::Description,
+        Self::Definition,
+        Self::DropStatement,
+        Self::CopyStatement,
+        Self::Namespace,
+        Self::Tablespace,
+        Self::TableAccessMethod,
+        Self::Owner,
+        Self::FileName,
+    ];
 }
 
 /// What an entry takes beside its texts: itself, its place in `by_dump_id`, and

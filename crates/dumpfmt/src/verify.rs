@@ -105,7 +105,7 @@ fn count_rows<D: Read + Position>(data: &mut D, buffer: &mut [u8], progress: &mu
 }
 
 /// Reads until `buffer` is full or the data ends.
-fn fill(data: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(data: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match data.read(&mut buffer[filled..]) {
