@@ -25,6 +25,10 @@ pub(crate) struct Input<R> {
 }
 
 impl<R> Input<R> {
+    pub(crate) fn inner(&self) -> &R {
+        self.inner.get_ref()
+    }
+
     pub(crate) fn position(&self) -> u64 {
         self.position
     }

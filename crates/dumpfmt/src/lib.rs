@@ -1,13 +1,15 @@
-//! Reads and verifies pg_dump archives in the custom format (`pg_dump -Fc`),
-//! streaming and in bounded memory.
+//! Reads and verifies pg_dump archives in the custom, tar and directory formats
+//! (`pg_dump -Fc`, `-Ft`, `-Fd`), streaming and in bounded memory.
 //!
-//! Archives of versions 1.12 to 1.16 (pg_dump 9.0 to 18) are read, uncompressed
-//! or compressed with gzip, lz4 or zstd, from a file or from a pipe. An archive
+//! Archives of versions 1.4 to 1.16 (up to pg_dump 18) are read, uncompressed
+//! or compressed with gzip, lz4 or zstd, from a file or from a pipe, or from a
+//! folder ([`ArchiveReader::open`] takes all of them). An archive
 //! that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is
 //! no different; nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has
 //! its table of contents a second time, behind the data.
 //!
-//! Every error tells the byte of the archive and the entry.
+//! Every error tells the byte of the archive, or of which file in its folder, and
+//! the entry.
 //!
 //! # Memory
 //!
@@ -112,7 +114,7 @@ pub use statement::{
 };
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
-pub use verify::VerifiedEntry;
+pub use verify::{Sha256Digest, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter};
 pub use version::Version;
 pub use write::{
     ArchiveWriter, CompressionSpecification, CustomFormat, DataWriter, DirectoryFormat, LargeObjectWriter,

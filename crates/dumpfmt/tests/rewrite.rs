@@ -1,11 +1,11 @@
 //! What is rewritten holds the same data, or what was asked for instead.
 
-mod data;
+mod common;
 
 use std::io::{Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use data::{Data, compressions, large_data, versions};
+use common::{Data, compressions, large_data, versions};
 use dumpfmt::{ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
 use proptest::prelude::*;
 

@@ -1,10 +1,10 @@
 //! What is written is read again as it was.
 
-mod data;
+mod common;
 
 use std::io::{Cursor, Write};
 
-use data::{Data, compressions, header, large_data, versions};
+use common::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc, TocEntry,
     WriteOptions,
