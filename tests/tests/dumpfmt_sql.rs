@@ -447,7 +447,7 @@ fn every_wrong_line_of_a_list_is_told() {
     let archive = every_kind(17, Shape::Plain);
     let reader = open(archive);
     let known = reader.toc().entries()[5].dump_id();
-    let above_all = reader.toc().entries().iter().map(|entry| entry.dump_id()).max().expect("there are entries") + 1;
+    let above_all = reader.toc().entries().iter().map(dumpfmt::TocEntry::dump_id).max().expect("there are entries") + 1;
     let text = format!(";\n{known}; x\n\n{above_all}; y\nTABLE thing\n{known}\n0\n");
     let error = ListFile::read(text.as_bytes(), reader.toc()).expect_err("it is wrong");
     let ListFileError::Faults { first, count } = &error else { panic!("{error}") };

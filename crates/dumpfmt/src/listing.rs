@@ -119,8 +119,8 @@ impl Listing<'_> {
 
 fn write_line(out: &mut impl Write, entry: &TocEntry) -> io::Result<()> {
     write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
-    let schema = entry.namespace().map_or(b"-".to_vec(), on_one_line);
-    let owner = entry.owner().map_or(Vec::new(), on_one_line);
+    let schema = on_one_line(entry.namespace().unwrap_or(b"-"));
+    let owner = on_one_line(entry.owner().unwrap_or_default());
     for text in [entry.description(), b" ", &schema, b" ", &on_one_line(entry.tag()), b" ", &owner, b"\n"] {
         out.write_all(text)?;
     }
