@@ -2,12 +2,14 @@
 
 use std::io::{self, Read};
 
-use crate::decode::{ChunkState, Decoder};
-use crate::error::{Error, Result};
-use crate::header::Header;
+use crate::body::{BodyState, StoredBytes};
+use crate::decode::{Decoder, Encoding};
+use crate::error::{Error, ErrorKind, Result};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::rewrite::Teed;
 use crate::rows::Rows;
+use crate::source::{Objects, Source};
 use crate::toc::TocEntry;
 
 /// One block of data. What is not read of it is passed over.
@@ -50,17 +52,59 @@ impl<'a, R: Read> EntryData<'a, R> {
         self.decoder.position()
     }
 
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.decoder.encoding()
+    }
+
+    /// The data from an input that keeps the stored bytes.
+    pub(crate) fn tee(self) -> Result<Teed<'a, R>> {
+        Teed::new(self.decoder, |decoder| stored(self.entry, decoder))
+    }
+
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
+    /// Data of this entry, decoded in another way.
+    pub(crate) fn of(entry: &'a TocEntry, limits: &'a Limits, decoder: Decoder<'a, R>) -> Self {
+        Self { entry, limits, decoder }
+    }
+
+    /// As [`position`](Self::position), with what was read of other files of a directory before.
+    pub(crate) fn total_position(&self) -> u64 {
+        self.decoder.body().map_or(0, |body| body.input().total_position())
+    }
+
+    /// Completes an error that was noticed in the data.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        self.decoder.locate(error).in_entry(self.entry)
+    }
+
     /// The data as rows. For INSERT statements (an entry without a COPY
     /// statement) there are none, and reading a row is an error.
     pub fn rows(self) -> Rows<Self> {
         let (limit, entry) = (self.limits.row_bytes, self.entry);
-        Rows::new(self, limit, entry.to_string(), entry.copy_statement().is_some_and(|s| !s.is_empty()))
+        // The errors of the rows themselves name the place by this text.
+        let name = match self.decoder.body().and_then(|body| body.input().file()) {
+            Some(file) => format!("{entry}, file `{file}`"),
+            None => entry.to_string(),
+        };
+        Rows::new(self, limit, name, entry.copy_statement().is_some_and(|s| !s.is_empty()))
+    }
+
+    /// The data as it is stored, still compressed.
+    ///
+    /// # Errors
+    ///
+    /// When some of the data was read already.
+    pub fn stored(self) -> Result<StoredBytes<'a, R>> {
+        stored(self.entry, self.decoder)
     }
 }
 
 impl<R: Read> Read for EntryData<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        self.decoder.read(out).map_err(|e| in_entry(e, self.decoder.position(), self.entry))
+        self.decoder.read(out).map_err(|e| in_entry(e, &self.decoder, self.entry))
     }
 }
 
@@ -79,13 +123,16 @@ impl<R: Read> std::fmt::Debug for EntryData<'_, R> {
 /// The large objects of one `BLOBS` entry, one by one.
 pub struct LargeObjects<'a, R> {
     entry: &'a TocEntry,
-    header: &'a Header,
     limits: &'a Limits,
-    input: &'a mut Input<R>,
-    state: &'a mut ObjectsState,
+    source: &'a mut Source<R>,
+    objects: &'a mut Objects<R>,
 }
 
-impl<R: Read> LargeObjects<'_, R> {
+impl<'a, R: Read> LargeObjects<'a, R> {
+    pub(crate) fn limits(&self) -> &'a Limits {
+        self.limits
+    }
+
     /// The entry that they belong to.
     pub fn entry(&self) -> &TocEntry {
         self.entry
@@ -99,13 +146,10 @@ impl<R: Read> LargeObjects<'_, R> {
     /// When the archive is cut short or damaged.
     pub fn next_object(&mut self) -> Result<Option<LargeObject<'_, R>>> {
         let entry = self.entry;
-        self.state.skip_object(self.input, self.header.int_size, skip_by_reading).map_err(|e| e.in_entry(entry))?;
-        let Some(oid) = self.state.next_oid(self.input, self.header.int_size).map_err(|e| e.in_entry(entry))? else {
-            return Ok(None);
-        };
-        let chunks = self.state.object.get_or_insert_default();
-        let decoder = Decoder::new(self.input, chunks, self.header.int_size, self.header.compression, self.limits)
-            .map_err(|e| e.in_entry(entry))?;
+        let next = self.source.next_object(self.objects, self.limits, skip_by_reading);
+        let next = next.map_err(|e| self.source.input.locate(e).in_entry(entry))?;
+        let Some((oid, encoding, body)) = next else { return Ok(None) };
+        let decoder = Decoder::new(&mut self.source.input, body, encoding, self.limits);
         Ok(Some(LargeObject { oid, entry, decoder }))
     }
 }
@@ -123,17 +167,39 @@ pub struct LargeObject<'a, R: Read> {
     decoder: Decoder<'a, R>,
 }
 
-impl<R: Read> LargeObject<'_, R> {
+impl<'a, R: Read> LargeObject<'a, R> {
     /// The OID by which tables refer to it.
     pub fn oid(&self) -> u32 {
         self.oid
+    }
+
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.decoder.encoding()
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.decoder.position()
+    }
+
+    /// The content from an input that keeps the stored bytes.
+    pub(crate) fn tee(self) -> Result<Teed<'a, R>> {
+        Teed::new(self.decoder, |decoder| stored(self.entry, decoder))
+    }
+
+    /// The content as it is stored, still compressed.
+    ///
+    /// # Errors
+    ///
+    /// When some of the content was read already.
+    pub fn stored(self) -> Result<StoredBytes<'a, R>> {
+        stored(self.entry, self.decoder)
     }
 }
 
 impl<R: Read> Read for LargeObject<'_, R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let place = format_args!("large object {} of {}", self.oid, self.entry);
-        self.decoder.read(out).map_err(|e| in_entry(e, self.decoder.position(), place))
+        self.decoder.read(out).map_err(|e| in_entry(e, &self.decoder, place))
     }
 }
 
@@ -143,101 +209,66 @@ impl<R: Read> std::fmt::Debug for LargeObject<'_, R> {
     }
 }
 
-fn in_entry(error: io::Error, offset: u64, entry: impl std::fmt::Display) -> io::Error {
-    Error::from_io(error, offset).in_entry(entry).into()
+fn stored<'a, R: Read>(entry: &'a TocEntry, decoder: Decoder<'a, R>) -> Result<StoredBytes<'a, R>> {
+    let offset = decoder.position();
+    let Some((compression, body)) = decoder.into_body() else {
+        let text = "the stored bytes of data can only be had before any of it is read";
+        return Err(Error::new(ErrorKind::Usage(text.into()), offset).in_entry(entry));
+    };
+    Ok(StoredBytes::new(entry, compression, body))
+}
+
+fn in_entry<R: Read>(error: io::Error, decoder: &Decoder<'_, R>, entry: impl std::fmt::Display) -> io::Error {
+    decoder.locate(Error::from_io(error, decoder.position())).in_entry(entry).into()
 }
 
 pub(crate) fn skip_by_reading<R: Read>(input: &mut Input<R>, bytes: u64) -> Result<()> {
-    input.skip(bytes, "within a chunk of data")
+    input.skip(bytes, "within the data")
 }
 
 /// How far the block has been read that the input is in.
 #[derive(Debug)]
-pub(crate) struct OpenBlock {
+pub(crate) struct OpenBlock<R> {
     pub(crate) dump_id: i32,
-    pub(crate) body: BodyState,
+    pub(crate) content: Content<R>,
 }
 
 #[derive(Debug)]
-pub(crate) enum BodyState {
-    Data(ChunkState),
-    LargeObjects(ObjectsState),
+pub(crate) enum Content<R> {
+    Data(Encoding, BodyState),
+    LargeObjects(Objects<R>),
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct ObjectsState {
-    /// The object that the input is in.
-    object: Option<ChunkState>,
-    ended: bool,
-}
-
-impl ObjectsState {
-    /// Passes over the rest of the present object.
-    fn skip_object<R: Read>(
-        &mut self,
-        input: &mut Input<R>,
-        int_size: u8,
-        skip: impl FnMut(&mut Input<R>, u64) -> Result<()>,
-    ) -> Result<()> {
-        match self.object.take() {
-            Some(mut chunks) => chunks.skip_rest(input, int_size, skip),
-            None => Ok(()),
-        }
-    }
-
-    /// The OID of the next object, or `None` at the end of the block.
-    fn next_oid<R: Read>(&mut self, input: &mut Input<R>, int_size: u8) -> Result<Option<u32>> {
-        if self.ended {
-            return Ok(None);
-        }
-        let offset = input.position();
-        let oid = input.int(int_size, "between two large objects")?;
-        // pg_dump writes the OID as a C int: one of 2^31 or more shows as negative.
-        if oid < i64::from(i32::MIN) || oid > i64::from(u32::MAX) {
-            return Err(Error::corrupt(format!("{oid} is not the OID of a large object"), offset));
-        }
-        self.ended = oid == 0;
-        Ok((!self.ended).then(|| {
-            self.object = Some(ChunkState::default());
-            oid as u32
-        }))
-    }
-}
-
-impl OpenBlock {
+impl<R: Read> OpenBlock<R> {
     /// Passes over what is left of it by `skip`, which takes a number of bytes.
-    pub(crate) fn skip_rest<R: Read>(
+    pub(crate) fn skip_rest(
         &mut self,
-        input: &mut Input<R>,
-        int_size: u8,
-        mut skip: impl FnMut(&mut Input<R>, u64) -> Result<()>,
+        source: &mut Source<R>,
+        limits: &Limits,
+        skip: fn(&mut Input<R>, u64) -> Result<()>,
     ) -> Result<()> {
-        match &mut self.body {
-            BodyState::Data(chunks) => chunks.skip_rest(input, int_size, skip),
-            BodyState::LargeObjects(objects) => loop {
-                objects.skip_object(input, int_size, &mut skip)?;
-                if objects.next_oid(input, int_size)?.is_none() {
-                    return Ok(());
-                }
-            },
+        match &mut self.content {
+            Content::Data(_, body) => body.skip_rest(&mut source.input, skip),
+            Content::LargeObjects(objects) => {
+                while source.next_object(objects, limits, skip)?.is_some() {}
+                Ok(())
+            }
         }
     }
 
     /// What a caller reads the block with.
-    pub(crate) fn present<'a, R: Read>(
+    pub(crate) fn present<'a>(
         &'a mut self,
         entry: &'a TocEntry,
-        header: &'a Header,
         limits: &'a Limits,
-        input: &'a mut Input<R>,
-    ) -> Result<Block<'a, R>> {
-        Ok(match &mut self.body {
-            BodyState::Data(chunks) => {
-                let decoder = Decoder::new(input, chunks, header.int_size, header.compression, limits)
-                    .map_err(|e| e.in_entry(entry))?;
+        source: &'a mut Source<R>,
+    ) -> Block<'a, R> {
+        match &mut self.content {
+            Content::Data(encoding, body) => {
+                let decoder = Decoder::new(&mut source.input, body, *encoding, limits);
                 Block::Data(EntryData { entry, limits, decoder })
             }
-            BodyState::LargeObjects(state) => Block::LargeObjects(LargeObjects { entry, header, limits, input, state }),
-        })
+            Content::LargeObjects(objects) => Block::LargeObjects(LargeObjects { entry, limits, source, objects }),
+        }
     }
 }

@@ -1,178 +1,164 @@
-//! The chunks of a data block, and the decompression on top of them.
+//! The decompression on top of a body's stored bytes.
 
 use std::io::{self, BufRead, Read};
 
+use flate2::bufread::MultiGzDecoder;
 use flate2::{Decompress, FlushDecompress, Status};
 
+use crate::body::{Body, BodyState};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Compression;
 use crate::input::Input;
 use crate::limits::Limits;
 
-/// How far the chunks of one body have been read. It outlives the reader that
-/// borrows it, so that the archive can pass over what the caller left.
-#[derive(Debug, Default)]
-pub(crate) struct ChunkState {
-    in_chunk: u64,
-    begun: bool,
-    ended: bool,
+/// How a body is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encoding {
+    None,
+    /// Deflate in a zlib wrapper: what the custom format calls gzip.
+    Zlib,
+    /// Deflate in a gzip wrapper: the files of a directory.
+    Gzip,
+    Lz4,
+    Zstd,
 }
 
-impl ChunkState {
-    /// Reads the length of the next chunk when the present one is used up; false at the end.
-    fn advance<R: Read>(&mut self, input: &mut Input<R>, int_size: u8) -> Result<bool> {
-        if self.ended || self.in_chunk > 0 {
-            return Ok(!self.ended);
+impl Encoding {
+    /// That of a body in the custom format.
+    pub(crate) fn in_custom(compression: Compression) -> Self {
+        match compression {
+            Compression::None => Self::None,
+            Compression::Gzip => Self::Zlib,
+            Compression::Lz4 => Self::Lz4,
+            Compression::Zstd => Self::Zstd,
         }
-        let offset = input.position();
-        let length = input.int(int_size, "between two chunks of data")?;
-        match u64::try_from(length) {
-            Ok(0) => self.ended = true,
-            // pg_dump's own lengths are C ints.
-            Ok(length) if length <= i32::MAX as u64 => {
-                self.in_chunk = length;
-                self.begun = true;
-            }
-            _ => return Err(Error::corrupt(format!("a chunk of data claims {length} bytes"), offset)),
-        }
-        Ok(!self.ended)
     }
 
-    /// Passes over the rest by `skip`, which takes a number of bytes.
-    pub(crate) fn skip_rest<R: Read>(
-        &mut self,
-        input: &mut Input<R>,
-        int_size: u8,
-        mut skip: impl FnMut(&mut Input<R>, u64) -> Result<()>,
-    ) -> Result<()> {
-        while self.advance(input, int_size)? {
-            skip(input, self.in_chunk)?;
-            self.in_chunk = 0;
+    pub(crate) fn compression(self) -> Compression {
+        match self {
+            Self::None => Compression::None,
+            Self::Zlib | Self::Gzip => Compression::Gzip,
+            Self::Lz4 => Compression::Lz4,
+            Self::Zstd => Compression::Zstd,
         }
-        Ok(())
-    }
-}
-
-/// The bytes of a body as they are stored, chunk boundaries removed.
-pub(crate) struct Chunks<'a, R> {
-    input: &'a mut Input<R>,
-    state: &'a mut ChunkState,
-    int_size: u8,
-}
-
-impl<R: Read> BufRead for Chunks<'_, R> {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if !self.state.advance(self.input, self.int_size)? {
-            return Ok(&[]);
-        }
-        let limit = self.state.in_chunk;
-        let offset = self.input.position();
-        let available = self.input.peek()?;
-        if available.is_empty() {
-            return Err(Error::truncated("within a chunk of data", offset).into());
-        }
-        Ok(&available[..available.len().min(usize::try_from(limit).unwrap_or(usize::MAX))])
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.state.in_chunk -= bytes as u64;
-        self.input.consume(bytes);
-    }
-}
-
-impl<R: Read> Read for Chunks<'_, R> {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        // Fills `out` over several chunks: uncompressed dumps have one for each row.
-        let mut filled = 0;
-        while filled < out.len() {
-            let available = self.fill_buf()?;
-            if available.is_empty() {
-                break;
-            }
-            let step = available.len().min(out.len() - filled);
-            out[filled..filled + step].copy_from_slice(&available[..step]);
-            self.consume(step);
-            filled += step;
-        }
-        Ok(filled)
     }
 }
 
 /// The bytes of a body as they were before pg_dump compressed them.
 pub(crate) struct Decoder<'a, R: Read> {
     codec: Codec<'a, R>,
+    encoding: Encoding,
     limits: &'a Limits,
+    begun: bool,
     finished: bool,
 }
 
 enum Codec<'a, R: Read> {
-    None(Chunks<'a, R>),
-    Gzip(Box<Zlib<Chunks<'a, R>>>),
-    Lz4(Box<Lz4<Chunks<'a, R>>>),
+    None(Body<'a, R>),
+    /// Not read yet: a body that is passed over, or copied as it is, needs no codec.
+    Unopened(Body<'a, R>),
+    Zlib(Box<Zlib<Body<'a, R>>>),
+    Gzip(Box<MultiGzDecoder<Body<'a, R>>>),
+    Lz4(Box<Lz4<Body<'a, R>>>),
     #[cfg(feature = "zstd")]
-    Zstd(Box<zstd::stream::read::Decoder<'static, Chunks<'a, R>>>),
+    Zstd(Box<ZstdDecoder<Body<'a, R>>>),
+    /// While the codec is made.
+    Opening,
 }
 
 impl<'a, R: Read> Decoder<'a, R> {
     pub(crate) fn new(
         input: &'a mut Input<R>,
-        state: &'a mut ChunkState,
-        int_size: u8,
-        compression: Compression,
+        state: &'a mut BodyState,
+        encoding: Encoding,
         limits: &'a Limits,
-    ) -> Result<Self> {
-        let chunks = Chunks { input, state, int_size };
-        let codec = match compression {
-            Compression::None => Codec::None(chunks),
-            Compression::Gzip => Codec::Gzip(Box::new(Zlib::new(chunks))),
-            Compression::Lz4 => Codec::Lz4(Box::new(Lz4::new(chunks))),
-            #[cfg(feature = "zstd")]
-            Compression::Zstd => {
-                let offset = chunks.input.position();
-                let decoder = zstd_decoder(chunks, limits.zstd_window_log);
-                Codec::Zstd(Box::new(decoder.map_err(|e| Error::new(ErrorKind::Io(e), offset))?))
-            }
-            #[cfg(not(feature = "zstd"))]
-            Compression::Zstd => {
-                let text = "the archive is compressed with zstd, which this build leaves out (feature `zstd`)";
-                return Err(Error::new(ErrorKind::Unsupported(text.into()), chunks.input.position()));
-            }
-        };
-        Ok(Self { codec, limits, finished: false })
+    ) -> Self {
+        let body = Body::new(input, state);
+        let codec = if encoding == Encoding::None { Codec::None(body) } else { Codec::Unopened(body) };
+        Self { codec, encoding, limits, begun: false, finished: false }
     }
 
     /// The position in the archive, for errors.
     pub(crate) fn position(&self) -> u64 {
-        self.chunks().input.position()
+        self.body().map_or(0, |body| body.input().position())
     }
 
-    fn chunks(&self) -> &Chunks<'a, R> {
+    pub(crate) fn encoding(&self) -> Encoding {
+        self.encoding
+    }
+
+    /// Completes an error with the file that it was noticed in.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        match self.body() {
+            Some(body) => body.input().locate(error),
+            None => error,
+        }
+    }
+
+    /// The stored bytes instead, when nothing was read yet.
+    pub(crate) fn into_body(self) -> Option<(Compression, Body<'a, R>)> {
+        match self.codec {
+            Codec::None(body) | Codec::Unopened(body) if !self.begun => Some((self.encoding.compression(), body)),
+            _ => None,
+        }
+    }
+
+    /// `None` only while a codec is made.
+    pub(crate) fn body(&self) -> Option<&Body<'a, R>> {
         match &self.codec {
-            Codec::None(chunks) => chunks,
-            Codec::Gzip(zlib) => &zlib.chunks,
-            Codec::Lz4(lz4) => &lz4.frames.get_ref().chunks,
+            Codec::None(body) | Codec::Unopened(body) => Some(body),
+            Codec::Zlib(zlib) => Some(&zlib.body),
+            Codec::Gzip(gzip) => Some(gzip.get_ref()),
+            Codec::Lz4(lz4) => Some(&lz4.frames.get_ref().body),
             #[cfg(feature = "zstd")]
-            Codec::Zstd(zstd) => zstd.get_ref(),
+            Codec::Zstd(zstd) => Some(zstd.reader()),
+            Codec::Opening => None,
         }
     }
 
-    fn chunks_mut(&mut self) -> &mut Chunks<'a, R> {
-        match &mut self.codec {
-            Codec::None(chunks) => chunks,
-            Codec::Gzip(zlib) => &mut zlib.chunks,
-            Codec::Lz4(lz4) => &mut lz4.frames.get_mut().chunks,
-            #[cfg(feature = "zstd")]
-            Codec::Zstd(zstd) => zstd.get_mut(),
+    fn open(&mut self) -> Result<()> {
+        #[cfg(not(feature = "zstd"))]
+        if self.encoding == Encoding::Zstd {
+            let text = "the archive is compressed with zstd, which this build leaves out (feature `zstd`)";
+            return Err(Error::new(ErrorKind::Unsupported(text.into()), self.position()));
         }
+        self.codec = match std::mem::replace(&mut self.codec, Codec::Opening) {
+            Codec::Unopened(body) => match self.encoding {
+                Encoding::None => Codec::None(body),
+                Encoding::Zlib => Codec::Zlib(Box::new(Zlib::new(body))),
+                Encoding::Gzip => Codec::Gzip(Box::new(MultiGzDecoder::new(body))),
+                Encoding::Lz4 => Codec::Lz4(Box::new(Lz4::new(body))),
+                #[cfg(feature = "zstd")]
+                Encoding::Zstd => match zstd_frames(self.limits.zstd_window_log) {
+                    Ok(frames) => Codec::Zstd(Box::new(ZstdDecoder::new(body, frames))),
+                    Err(e) => {
+                        let error = Error::new(ErrorKind::Io(e), body.input().position());
+                        self.codec = Codec::Unopened(body);
+                        return Err(error);
+                    }
+                },
+                #[cfg(not(feature = "zstd"))]
+                Encoding::Zstd => Codec::Unopened(body),
+            },
+            opened => opened,
+        };
+        Ok(())
     }
 
     /// Nothing may follow the compressed stream within the body.
-    fn expect_end(&mut self) -> Result<()> {
+    fn expect_end(&mut self) -> io::Result<()> {
         let offset = self.position();
-        let chunks = self.chunks_mut();
-        let rest = chunks.fill_buf().map_err(|e| Error::from_io(e, offset))?.len();
-        if rest > 0 {
-            return Err(Error::corrupt("bytes follow the end of the compressed data", offset));
+        let rest = match &mut self.codec {
+            Codec::None(body) | Codec::Unopened(body) => body.fill_buf()?,
+            Codec::Zlib(zlib) => zlib.body.fill_buf()?,
+            Codec::Gzip(gzip) => gzip.get_mut().fill_buf()?,
+            Codec::Lz4(lz4) => lz4.frames.get_mut().body.fill_buf()?,
+            #[cfg(feature = "zstd")]
+            Codec::Zstd(zstd) => zstd.reader_mut().fill_buf()?,
+            Codec::Opening => &[],
+        };
+        if !rest.is_empty() {
+            return Err(Error::corrupt("bytes follow the end of the compressed data", offset).into());
         }
         self.finished = true;
         Ok(())
@@ -184,12 +170,18 @@ impl<R: Read> Read for Decoder<'_, R> {
         if self.finished || out.is_empty() {
             return Ok(0);
         }
+        self.begun = true;
+        if matches!(self.codec, Codec::Unopened(_)) {
+            self.open()?;
+        }
         let (name, result) = match &mut self.codec {
-            Codec::None(chunks) => ("none", chunks.read(out)),
-            Codec::Gzip(zlib) => ("gzip", zlib.read(out)),
+            Codec::None(body) => ("none", body.read(out)),
+            Codec::Zlib(zlib) => ("gzip", zlib.read(out)),
+            Codec::Gzip(gzip) => ("gzip", gzip.read(out)),
             Codec::Lz4(lz4) => ("lz4", lz4.read(out)),
             #[cfg(feature = "zstd")]
             Codec::Zstd(zstd) => ("zstd", zstd.read(out)),
+            Codec::Unopened(_) | Codec::Opening => ("none", Err(io::Error::other("the codec is not there"))),
         };
         match result {
             Ok(0) => {
@@ -203,12 +195,15 @@ impl<R: Read> Read for Decoder<'_, R> {
 }
 
 #[cfg(feature = "zstd")]
-fn zstd_decoder<B: BufRead>(chunks: B, window_log: u32) -> io::Result<zstd::stream::read::Decoder<'static, B>> {
+type ZstdDecoder<B> = zstd::stream::zio::Reader<B, zstd::stream::raw::Decoder<'static>>;
+
+#[cfg(feature = "zstd")]
+fn zstd_frames(window_log: u32) -> io::Result<zstd::stream::raw::Decoder<'static>> {
     // What the library takes; no frame has a window below the first, or above the second.
     let most = if cfg!(target_pointer_width = "64") { 31 } else { 30 };
-    let mut decoder = zstd::stream::read::Decoder::with_buffer(chunks)?;
-    decoder.window_log_max(window_log.clamp(10, most))?;
-    Ok(decoder)
+    let mut frames = zstd::stream::raw::Decoder::new()?;
+    frames.set_parameter(zstd::stream::raw::DParameter::WindowLogMax(window_log.clamp(10, most)))?;
+    Ok(frames)
 }
 
 /// What the zstd library says when a frame has a larger window than it may use.
@@ -234,21 +229,21 @@ fn decode_error(error: io::Error, codec: &str, offset: u64, limits: &Limits) -> 
 /// Inflates one zlib stream. `flate2::bufread::ZlibDecoder` takes a stream that
 /// was cut for one that ended, which an archive reader must not.
 struct Zlib<B> {
-    chunks: B,
+    body: B,
     inflate: Decompress,
     ended: bool,
 }
 
 impl<B: BufRead> Zlib<B> {
-    fn new(chunks: B) -> Self {
-        Self { chunks, inflate: Decompress::new(true), ended: false }
+    fn new(body: B) -> Self {
+        Self { body, inflate: Decompress::new(true), ended: false }
     }
 }
 
 impl<B: BufRead> Read for Zlib<B> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         while !self.ended {
-            let input = self.chunks.fill_buf()?;
+            let input = self.body.fill_buf()?;
             if input.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -256,7 +251,7 @@ impl<B: BufRead> Read for Zlib<B> {
             let status = self.inflate.decompress(input, out, FlushDecompress::None).map_err(io::Error::other)?;
             let consumed = (self.inflate.total_in() - in_before) as usize;
             let produced = (self.inflate.total_out() - out_before) as usize;
-            self.chunks.consume(consumed);
+            self.body.consume(consumed);
             self.ended = status == Status::StreamEnd;
             if produced > 0 {
                 return Ok(produced);
@@ -277,13 +272,13 @@ struct Lz4<B: Read> {
 
 /// What a frame is read from: an end within the frame is an error.
 struct Lz4Input<B> {
-    chunks: B,
+    body: B,
     in_frame: bool,
 }
 
 impl<B: BufRead> Lz4<B> {
-    fn new(chunks: B) -> Self {
-        Self { frames: lz4_flex::frame::FrameDecoder::new(Lz4Input { chunks, in_frame: false }) }
+    fn new(body: B) -> Self {
+        Self { frames: lz4_flex::frame::FrameDecoder::new(Lz4Input { body, in_frame: false }) }
     }
 }
 
@@ -291,7 +286,7 @@ impl<B: BufRead> Read for Lz4<B> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             let input = self.frames.get_mut();
-            if !input.in_frame && input.chunks.fill_buf()?.is_empty() {
+            if !input.in_frame && input.body.fill_buf()?.is_empty() {
                 return Ok(0);
             }
             input.in_frame = true;
@@ -306,7 +301,7 @@ impl<B: BufRead> Read for Lz4<B> {
 
 impl<B: Read> Read for Lz4Input<B> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        match self.chunks.read(out)? {
+        match self.body.read(out)? {
             // Not `UnexpectedEof`, which `FrameDecoder` would take for the end.
             0 if self.in_frame && !out.is_empty() => Err(io::Error::other("the stream is incomplete")),
             read => Ok(read),

@@ -6,7 +6,7 @@ use std::io;
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why an archive could not be read: what is wrong ([`ErrorKind`]), at which
+/// Why an archive could not be read or written: what is wrong ([`ErrorKind`]), at which
 /// byte of the archive, and in which entry of the table of contents.
 ///
 /// It crosses [`std::io::Read`] inside an [`io::Error`] and comes back out
@@ -15,6 +15,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     offset: u64,
+    file: Option<Box<str>>,
     entry: Option<Box<str>>,
 }
 
@@ -31,6 +32,9 @@ pub enum ErrorKind {
     /// The input ends too early: the archive was cut short.
     #[error("the archive is cut short: it ends {0}")]
     Truncated(String),
+    /// A file of an archive in the directory format is not there.
+    #[error("the archive is incomplete: its file `{0}` is missing")]
+    MissingFile(String),
     /// The bytes contradict the format.
     #[error("the archive is damaged: {0}")]
     Corrupt(String),
@@ -50,11 +54,17 @@ pub enum ErrorKind {
     /// The input could not be read.
     #[error("reading failed")]
     Io(#[source] io::Error),
+    /// The new archive could not be written.
+    #[error("writing failed")]
+    Write(#[source] io::Error),
+    /// A function of the caller refused a row.
+    #[error("a row cannot be rewritten")]
+    Row(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, offset: u64) -> Self {
-        Self { kind, offset, entry: None }
+        Self { kind, offset, file: None, entry: None }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>, offset: u64) -> Self {
@@ -65,9 +75,19 @@ impl Error {
         Self::new(ErrorKind::Truncated(place.into()), offset)
     }
 
+    pub(crate) fn usage(text: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Usage(text.into()), 0)
+    }
+
     /// Names the entry that was being read, unless one is named already.
     pub(crate) fn in_entry(mut self, entry: impl fmt::Display) -> Self {
         self.entry.get_or_insert_with(|| entry.to_string().into());
+        self
+    }
+
+    /// Names the file of a directory that `offset` is in, unless one is named already.
+    pub(crate) fn in_file(mut self, file: &str) -> Self {
+        self.file.get_or_insert_with(|| file.into());
         self
     }
 
@@ -76,9 +96,15 @@ impl Error {
         &self.kind
     }
 
-    /// The byte of the archive, counted from 0, at which it was noticed.
+    /// The byte of the archive, counted from 0, at which it was noticed; of the new archive when
+    /// writing failed. In the directory format: the byte of [`file`](Self::file).
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The file that was being read, of an archive in the directory format.
+    pub fn file(&self) -> Option<&str> {
+        self.file.as_deref()
     }
 
     /// The entry that was being read, such as `TABLE DATA public.tenant (dump ID 4311)`.
@@ -92,7 +118,10 @@ impl Error {
             ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) => {
                 Some("take the dump again, or fetch the file again and compare its size and checksum with the original")
             }
-            ErrorKind::NotAnArchive(_) => Some("a dump in the custom format is needed: `pg_dump -Fc`"),
+            ErrorKind::MissingFile(_) => Some("copy the whole folder again, or take the dump again"),
+            ErrorKind::NotAnArchive(_) => {
+                Some("a dump in the custom, directory or tar format is needed: `pg_dump -Fc`")
+            }
             _ => None,
         }
     }
@@ -110,9 +139,15 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
+        write!(f, " (at byte {} of ", self.offset)?;
+        match (&self.file, &self.kind) {
+            (Some(file), _) => write!(f, "`{file}`")?,
+            (None, ErrorKind::Write(_)) => f.write_str("the new archive")?,
+            (None, _) => f.write_str("the archive")?,
+        }
         match &self.entry {
-            Some(entry) => write!(f, " (at byte {} of the archive, in {entry})", self.offset),
-            None => write!(f, " (at byte {} of the archive)", self.offset),
+            Some(entry) => write!(f, ", in {entry})"),
+            None => f.write_str(")"),
         }
     }
 }
@@ -126,8 +161,8 @@ impl std::error::Error for Error {
 impl From<Error> for io::Error {
     fn from(error: Error) -> Self {
         let kind = match &error.kind {
-            ErrorKind::Truncated(_) => io::ErrorKind::UnexpectedEof,
-            ErrorKind::Io(inner) => inner.kind(),
+            ErrorKind::Truncated(_) | ErrorKind::MissingFile(_) => io::ErrorKind::UnexpectedEof,
+            ErrorKind::Io(inner) | ErrorKind::Write(inner) => inner.kind(),
             _ => io::ErrorKind::InvalidData,
         };
         Self::new(kind, error)

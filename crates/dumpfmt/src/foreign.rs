@@ -4,7 +4,7 @@
 use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::MAGIC;
+use crate::header::{Format, MAGIC};
 use crate::input::Input;
 
 /// What people hand over by mistake, by first bytes.
@@ -19,7 +19,6 @@ const LOOKALIKES: &[(&[u8], &str)] = &[
         b"\xff\xfeP\x00G\x00",
         "it was rewritten as UTF-16, as the `>` of some versions of PowerShell does; the data is lost",
     ),
-    (b"toc.dat", "it is a dump in the tar format"),
     (b"--\n-- PostgreSQL database", "it is a plain SQL dump; that is for psql"),
     (b"\\restrict ", "it is a plain SQL dump; that is for psql"),
     (b"apiVersion:", "it is a Kubernetes resource in YAML"),
@@ -32,24 +31,43 @@ const LOOKALIKES: &[(&[u8], &str)] = &[
     ),
 ];
 
-/// Takes the five bytes that every archive starts with, or says what this is instead.
+/// The name of the first member of a tar.
+pub(crate) const TAR: &[u8] = b"toc.dat\0";
+
+/// Takes the first five bytes of the table of contents in a tar.
 pub(crate) fn expect_magic<R: Read>(input: &mut Input<R>) -> Result<()> {
+    let offset = input.position();
+    for &expected in MAGIC {
+        if input.byte("within its first bytes")? != expected {
+            let text = "its first file `toc.dat` is not a table of contents of pg_dump";
+            return Err(Error::new(ErrorKind::NotAnArchive(text.into()), offset));
+        }
+    }
+    Ok(())
+}
+
+/// Takes the bytes that an archive starts with, or says what this is instead:
+/// five of the custom format, or eight of the first name in a tar.
+pub(crate) fn recognise<R: Read>(input: &mut Input<R>) -> Result<Format> {
     let mut found = Vec::with_capacity(64);
     // A pipe may deliver the first bytes one by one.
-    while found.len() < MAGIC.len() && MAGIC.starts_with(&found) {
+    while [MAGIC, TAR].iter().any(|start| start.starts_with(&found) && found.len() < start.len()) {
         match input.next_byte()? {
             Some(byte) => found.push(byte),
             None => break,
         }
     }
     if found == MAGIC {
-        return Ok(());
+        return Ok(Format::Custom);
+    }
+    if found == TAR {
+        return Ok(Format::Tar);
     }
     if found.is_empty() {
         return Err(Error::new(ErrorKind::NotAnArchive("the input is empty".into()), 0));
     }
-    if MAGIC.starts_with(&found) {
-        return Err(Error::truncated("within its first five bytes", input.position()));
+    if MAGIC.starts_with(&found) || TAR.starts_with(&found) {
+        return Err(Error::truncated("within its first bytes", input.position()));
     }
     let rest = input.peek()?;
     found.extend_from_slice(&rest[..rest.len().min(59)]);
@@ -67,14 +85,14 @@ mod tests {
     #[test]
     fn each_lookalike_is_told_by_name() {
         for (start, what) in LOOKALIKES {
-            let error = expect_magic(&mut Input::new(*start)).unwrap_err();
+            let error = recognise(&mut Input::new(*start)).unwrap_err();
             assert!(error.to_string().contains(what), "{error}");
         }
     }
 
     #[test]
     fn an_empty_input_and_a_cut_one_are_not_the_same() {
-        assert!(matches!(expect_magic(&mut Input::new(&b""[..])).unwrap_err().kind(), ErrorKind::NotAnArchive(_)));
-        assert!(matches!(expect_magic(&mut Input::new(&b"PGD"[..])).unwrap_err().kind(), ErrorKind::Truncated(_)));
+        assert!(matches!(recognise(&mut Input::new(&b""[..])).unwrap_err().kind(), ErrorKind::NotAnArchive(_)));
+        assert!(matches!(recognise(&mut Input::new(&b"PGD"[..])).unwrap_err().kind(), ErrorKind::Truncated(_)));
     }
 }

@@ -4,13 +4,14 @@ use std::fmt;
 use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::foreign;
-use crate::input::{Input, TextBudget};
+use crate::input::{Input, MAX_INT_BYTES, TextBudget};
+use crate::limits::ReadOptions;
 use crate::version::Version;
+use crate::write::primitives::{INT_SIZE, OFFSET_SIZE};
 
 pub(crate) const MAGIC: &[u8] = b"PGDMP";
 /// pg_restore takes no larger one either.
-const MAX_INT_SIZE: u8 = 32;
+const MAX_INT_SIZE: u8 = MAX_INT_BYTES as u8 - 1;
 const PLACE: &str = "within its header";
 
 /// What an archive says of itself before its table of contents.
@@ -19,11 +20,15 @@ const PLACE: &str = "within its header";
 pub struct Header {
     /// The version of the archive format.
     pub version: Version,
+    /// How the parts of the archive are kept together.
+    pub format: Format,
     /// Bytes of magnitude in each number of the archive; pg_dump writes 4.
     pub int_size: u8,
-    /// Bytes in each position within the file; pg_dump writes 8.
+    /// Bytes in each position within the file; pg_dump writes 8. Before version
+    /// 1.7, the same as [`int_size`](Self::int_size).
     pub offset_size: u8,
-    /// How the data of every entry is compressed.
+    /// How the data of every entry is compressed. In a directory this is what
+    /// pg_dump was told; each file's name says what it is.
     pub compression: Compression,
     /// The level of the compression, which archives before version 1.15 record; -1 is zlib's default one.
     pub compression_level: Option<i64>,
@@ -31,10 +36,31 @@ pub struct Header {
     pub created: LocalTime,
     /// The database that was dumped, in the encoding of the database.
     pub database: Option<Box<[u8]>>,
-    /// The version text of the server, such as `15.18 (Debian 15.18-0+deb12u1)`.
+    /// The version text of the server, such as `15.18 (Debian 15.18-0+deb12u1)`; since version 1.10.
     pub server_version: Option<Box<[u8]>>,
-    /// The version text of pg_dump.
+    /// The version text of pg_dump; since version 1.10.
     pub dump_version: Option<Box<[u8]>>,
+}
+
+/// How the parts of an archive are kept together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// One file of blocks: `pg_dump -Fc`.
+    Custom,
+    /// One tar file: `pg_dump -Ft`.
+    Tar,
+    /// A folder with a file for each entry that has data: `pg_dump -Fd`.
+    Directory,
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Custom => "custom",
+            Self::Tar => "tar",
+            Self::Directory => "directory",
+        })
+    }
 }
 
 /// The compression of an archive's data blocks.
@@ -82,6 +108,13 @@ pub struct LocalTime {
     pub daylight_saving: Option<bool>,
 }
 
+impl LocalTime {
+    /// A time of which it is not known whether summer time was in force. The month is 1 to 12.
+    pub fn new(year: i64, month: i64, day: i64, hour: i64, minute: i64, second: i64) -> Self {
+        Self { year, month, day, hour, minute, second, daylight_saving: None }
+    }
+}
+
 impl fmt::Display for LocalTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { year, month, day, hour, minute, second, .. } = self;
@@ -90,22 +123,35 @@ impl fmt::Display for LocalTime {
 }
 
 impl Header {
-    pub(crate) fn read<R: Read>(input: &mut Input<R>, budget: &mut TextBudget) -> Result<Self> {
-        foreign::expect_magic(input)?;
-        let version = read_version(input)?;
-        let int_size_at = input.position();
-        let int_size = input.byte(PLACE)?;
-        if int_size == 0 || int_size > MAX_INT_SIZE {
-            return Err(Error::corrupt(format!("its header says that a number takes {int_size} bytes"), int_size_at));
+    /// The header of a new archive. Its version and compression are what [`WriteOptions`](crate::WriteOptions) says,
+    /// whatever stands here.
+    pub fn new(database: impl AsRef<[u8]>, created: LocalTime) -> Self {
+        Self {
+            version: Version::RELKIND,
+            format: Format::Custom,
+            int_size: INT_SIZE,
+            offset_size: OFFSET_SIZE,
+            compression: Compression::None,
+            compression_level: None,
+            created,
+            database: Some(database.as_ref().into()),
+            server_version: None,
+            dump_version: None,
         }
-        let offset_size = input.byte(PLACE)?;
-        if offset_size == 0 || offset_size > MAX_INT_SIZE {
-            return Err(Error::corrupt(
-                format!("its header says that a position takes {offset_size} bytes"),
-                int_size_at + 1,
-            ));
-        }
-        read_format(input)?;
+    }
+
+    /// Reads what follows the first five bytes of an archive that was found to be
+    /// in this format.
+    pub(crate) fn read<R: Read>(
+        input: &mut Input<R>,
+        format: Format,
+        options: &ReadOptions,
+        budget: &mut TextBudget,
+    ) -> Result<Self> {
+        let version = read_version(input, options)?;
+        let int_size = read_size(input, "a number")?;
+        let offset_size = if version >= Version::OFFSET_SIZE { read_size(input, "a position")? } else { int_size };
+        expect_format(input, format)?;
         let (compression, compression_level) = read_compression(input, version, int_size)?;
         let created = read_time(input, int_size)?;
         let mut text = || -> Result<Option<Box<[u8]>>> {
@@ -113,30 +159,32 @@ impl Header {
             let present = input.text(int_size, &mut out, budget, PLACE)?;
             Ok(present.then(|| out.into_boxed_slice()))
         };
+        let database = text()?;
+        let has_versions = version >= Version::TABLESPACE;
+        let (server_version, dump_version) = if has_versions { (text()?, text()?) } else { (None, None) };
         Ok(Self {
             version,
+            format,
             int_size,
             offset_size,
             compression,
             compression_level,
             created,
-            database: text()?,
-            server_version: text()?,
-            dump_version: text()?,
+            database,
+            server_version,
+            dump_version,
         })
     }
 }
 
-fn read_version<R: Read>(input: &mut Input<R>) -> Result<Version> {
+fn read_version<R: Read>(input: &mut Input<R>, options: &ReadOptions) -> Result<Version> {
     let offset = input.position();
     let version = Version { major: input.byte(PLACE)?, minor: input.byte(PLACE)?, revision: input.byte(PLACE)? };
     if version < Version::OLDEST {
-        let text = format!(
-            "archive version {version} is older than 1.12, which pg_dump 9.0 introduced: dump with a newer pg_dump"
-        );
+        let text = format!("archive version {version} is older than 1.4, the oldest one read here");
         return Err(Error::new(ErrorKind::Unsupported(text), offset));
     }
-    if version > Version::NEWEST {
+    if version > Version::NEWEST && !options.accept_newer_versions {
         let text = format!(
             "archive version {version} is newer than 1.16, the newest one known here: a newer version of this tool is needed"
         );
@@ -145,15 +193,28 @@ fn read_version<R: Read>(input: &mut Input<R>) -> Result<Version> {
     Ok(version)
 }
 
-fn read_format<R: Read>(input: &mut Input<R>) -> Result<()> {
+fn read_size<R: Read>(input: &mut Input<R>, of: &str) -> Result<u8> {
     let offset = input.position();
-    match input.byte(PLACE)? {
-        1 => Ok(()),
-        3 | 5 => {
-            let text = "this is the table of contents of a dump in the directory or tar format; only the custom format (`pg_dump -Fc`) is read";
+    let size = input.byte(PLACE)?;
+    if size == 0 || size > MAX_INT_SIZE {
+        return Err(Error::corrupt(format!("its header says that {of} takes {size} bytes"), offset));
+    }
+    Ok(size)
+}
+
+fn expect_format<R: Read>(input: &mut Input<R>, format: Format) -> Result<()> {
+    let offset = input.position();
+    let found = input.byte(PLACE)?;
+    match (format, found) {
+        // A directory's table of contents says that it is a tar's.
+        (Format::Custom, 1) | (Format::Tar | Format::Directory, 3) => Ok(()),
+        (Format::Custom, 3) => {
+            let text = "this is the `toc.dat` of a dump in the directory format: give the folder that it is in";
             Err(Error::new(ErrorKind::Unsupported(text.into()), offset))
         }
-        other => Err(Error::corrupt(format!("its header names the unknown format {other}"), offset)),
+        (_, other) => {
+            Err(Error::corrupt(format!("the header of this archive in {format} format names format {other}"), offset))
+        }
     }
 }
 

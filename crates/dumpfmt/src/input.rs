@@ -10,20 +10,64 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// claims costs nothing.
 const STEP_BYTES: u64 = 64 << 10;
 
+/// The bytes of the longest `Int`: pg_restore takes no larger one either.
+pub(crate) const MAX_INT_BYTES: usize = 33;
+
 /// A buffered input that knows how many bytes precede the next one.
 #[derive(Debug)]
 pub(crate) struct Input<R> {
     inner: BufReader<R>,
     position: u64,
+    /// Bytes read of the files before this one.
+    before: u64,
+    /// The file's name within a directory.
+    file: Option<Box<str>>,
+}
+
+impl<R> Input<R> {
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// As [`position`](Self::position), with what was read of the files before.
+    pub(crate) fn total_position(&self) -> u64 {
+        self.before + self.position
+    }
+
+    /// Completes an error that was noticed in this input.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        match &self.file {
+            Some(file) => error.in_file(file),
+            None => error,
+        }
+    }
+
+    pub(crate) fn file(&self) -> Option<&str> {
+        self.file.as_deref()
+    }
 }
 
 impl<R: Read> Input<R> {
     pub(crate) fn new(inner: R) -> Self {
-        Self { inner: BufReader::with_capacity(BUFFER_BYTES, inner), position: 0 }
+        Self { inner: BufReader::with_capacity(BUFFER_BYTES, inner), position: 0, before: 0, file: None }
     }
 
-    pub(crate) fn position(&self) -> u64 {
-        self.position
+    pub(crate) fn of_file(inner: R, file: &str) -> Self {
+        Self { file: Some(file.into()), ..Self::new(inner) }
+    }
+
+    /// The bytes of another input from this position on.
+    pub(crate) fn starting_at(inner: R, position: u64, file: Option<Box<str>>) -> Self {
+        Self { position, file, ..Self::new(inner) }
+    }
+
+    /// Goes on with another file, in the same buffer.
+    pub(crate) fn replace(&mut self, inner: R, file: &str) {
+        self.inner.consume(self.inner.buffer().len());
+        *self.inner.get_mut() = inner;
+        self.before += self.position;
+        self.position = 0;
+        self.file = Some(file.into());
     }
 
     /// The buffered bytes, at least one unless the input is at its end.
@@ -36,7 +80,7 @@ impl<R: Read> Input<R> {
             match self.inner.fill_buf() {
                 Ok(_) => break,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(Error::new(ErrorKind::Io(e), position)),
+                Err(e) => return Err(Error::from_io(e, position)),
             }
         }
         Ok(self.inner.buffer())
@@ -93,30 +137,13 @@ impl<R: Read> Input<R> {
 
     fn int_by_byte(&mut self, size: u8, place: &str) -> Result<i64> {
         let offset = self.position;
-        let negative = match self.byte(place)? {
-            0 => false,
-            1 => true,
-            sign => {
-                return Err(Error::corrupt(
-                    format!("a number has the sign byte {sign}, which is neither 0 nor 1"),
-                    offset,
-                ));
-            }
-        };
-        let mut magnitude = 0_u64;
-        for index in 0..u32::from(size) {
-            let byte = self.byte(place)?;
-            if byte == 0 {
-                continue;
-            }
-            // Bytes past the seventh would not fit an i64; no field holds such a number.
-            if index >= 7 {
-                return Err(Error::corrupt("a number is too large", offset));
-            }
-            magnitude |= u64::from(byte) << (8 * index);
+        let mut bytes = [0; MAX_INT_BYTES];
+        // The header's check keeps `size` below.
+        let bytes = &mut bytes[..=usize::from(size)];
+        for byte in bytes.iter_mut() {
+            *byte = self.byte(place)?;
         }
-        let magnitude = magnitude as i64;
-        Ok(if negative { -magnitude } else { magnitude })
+        decode_int(bytes, offset)
     }
 
     /// A `Str`: an `Int` length, then that many bytes, appended to `out`.
@@ -126,6 +153,12 @@ impl<R: Read> Input<R> {
         let offset = self.position;
         let Ok(mut remaining) = u64::try_from(self.int(size, place)?) else { return Ok(false) };
         budget.charge(remaining, offset)?;
+        // Nearly always whole in the buffer.
+        if let Some(text) = usize::try_from(remaining).ok().and_then(|length| self.inner.buffer().get(..length)) {
+            out.extend_from_slice(text);
+            self.consume(remaining as usize);
+            return Ok(true);
+        }
         while remaining > 0 {
             let before = out.len();
             let step = remaining.min(STEP_BYTES);
@@ -157,7 +190,23 @@ impl<R: Read + Seek> Input<R> {
     }
 }
 
-/// What the texts of a table of contents may still take.
+/// The number that these bytes, which are at `offset`, stand for.
+pub(crate) fn decode_int(bytes: &[u8], offset: u64) -> Result<i64> {
+    let (&sign, digits) = bytes.split_first().unwrap_or((&0, &[]));
+    if sign > 1 {
+        let text = format!("a number has the sign byte {sign}, which is neither 0 nor 1");
+        return Err(Error::corrupt(text, offset));
+    }
+    // Bytes past the seventh would not fit an i64; no field holds such a number.
+    let (low, high) = digits.split_at(digits.len().min(7));
+    if high.iter().any(|&byte| byte != 0) {
+        return Err(Error::corrupt("a number is too large", offset));
+    }
+    let magnitude = low.iter().rev().fold(0, |sum, &byte| sum << 8 | i64::from(byte));
+    Ok(if sign == 1 { -magnitude } else { magnitude })
+}
+
+/// What a table of contents may still take in memory.
 #[derive(Debug)]
 pub(crate) struct TextBudget {
     limit: u64,
@@ -169,9 +218,10 @@ impl TextBudget {
         Self { limit, left: limit }
     }
 
-    fn charge(&mut self, bytes: u64, offset: u64) -> Result<()> {
+    /// To be called before the memory is taken.
+    pub(crate) fn charge(&mut self, bytes: u64, offset: u64) -> Result<()> {
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
-            let what = "the text in the table of contents";
+            let what = "the table of contents in memory";
             Error::new(ErrorKind::LimitExceeded { what, limit: self.limit, field: "toc_bytes" }, offset)
         })?;
         Ok(())

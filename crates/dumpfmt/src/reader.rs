@@ -1,21 +1,24 @@
 //! Reading an archive from its first byte to its last, or one entry at a time.
 
 use std::collections::HashMap;
+use std::fs::{self, File};
 use std::io::{Read, Seek};
+use std::path::Path;
 
-use crate::block::{Block, BodyState, ObjectsState, OpenBlock, skip_by_reading};
-use crate::decode::ChunkState;
-use crate::error::{Error, Result};
-use crate::header::Header;
+use crate::block::{Block, Content, OpenBlock, skip_by_reading};
+use crate::directory::Directory;
+use crate::error::{Error, ErrorKind, Result};
+use crate::foreign;
+use crate::header::{Format, Header};
 use crate::input::{Input, TextBudget};
-use crate::limits::Limits;
-use crate::toc::{DataState, Toc, TocEntry};
+use crate::limits::{Limits, ReadOptions};
+use crate::source::{Layout, Source};
+use crate::tar::{self, Tar};
+use crate::toc::{DataState, Toc};
 
-const BLOCK_DATA: u8 = 1;
-const BLOCK_LARGE_OBJECTS: u8 = 3;
-
-/// An archive in the custom format (`pg_dump -Fc`): its header and table of
-/// contents are read at once, its data when asked for.
+/// An archive in the custom, tar or directory format (`pg_dump -Fc`, `-Ft`,
+/// `-Fd`): its header and table of contents are read at once, its data when asked
+/// for.
 ///
 /// [`next_block`](Self::next_block) needs no more than [`Read`] and takes the
 /// data in the order of the file, so it serves pipes. [`block`](Self::block)
@@ -23,32 +26,82 @@ const BLOCK_LARGE_OBJECTS: u8 = 3;
 /// and therefore records no positions.
 #[derive(Debug)]
 pub struct ArchiveReader<R> {
-    input: Input<R>,
+    source: Source<R>,
     header: Header,
     toc: Toc,
     limits: Limits,
     /// Where the first block begins.
     data_start: u64,
     /// The block that the input is in.
-    open: Option<OpenBlock>,
-    /// Dump ID to position of the blocks passed since the first one; `None` when
-    /// `block` has jumped since.
-    sequence: Option<HashMap<i32, u64>>,
+    open: Option<OpenBlock<R>>,
+    /// The blocks passed since the first one; `None` when `block` has jumped since.
+    sequence: Option<Passed>,
     /// Positions learnt while looking for entries that record none.
     found: HashMap<i32, u64>,
     /// The blocks before this position are in `found`; a block begins here, or the file ends.
     scanned_to: u64,
+    /// How many of those are large objects.
+    scanned_groups: usize,
+}
+
+/// Blocks that were passed one after the other, from the first one on.
+#[derive(Debug, Default)]
+struct Passed {
+    /// By dump ID.
+    positions: HashMap<i32, u64>,
+    /// How many of them are large objects.
+    groups: usize,
+}
+
+impl ArchiveReader<File> {
+    /// Opens the archive at `path`: a file in the custom or tar format, or a
+    /// folder in the directory format.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new), or when there is nothing that can be opened.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, ReadOptions::default())
+    }
+
+    /// As [`open`](Self::open), with options.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_with(path: impl AsRef<Path>, options: ReadOptions) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |e| Error::new(ErrorKind::Io(e), 0);
+        if !fs::metadata(path).map_err(failed)?.is_dir() {
+            return Self::with_options(File::open(path).map_err(failed)?, options);
+        }
+        let directory = Directory::new(path, |path| File::open(path))?;
+        let (mut input, length) = directory.open_contents()?;
+        let mut read = || {
+            if foreign::recognise(&mut input)? != Format::Custom {
+                return Err(Error::new(ErrorKind::NotAnArchive("it is a tar file in a folder".into()), 0));
+            }
+            let (header, toc) = read_contents(&mut input, Format::Directory, &options)?;
+            if input.position() != length || !input.peek()?.is_empty() {
+                return Err(Error::corrupt("bytes follow the table of contents", input.position()));
+            }
+            Ok((header, toc))
+        };
+        let (header, toc) = read().map_err(|e| input.locate(e))?;
+        Ok(Self::of(Source { input, layout: Layout::Directory(directory) }, header, toc, options.limits))
+    }
 }
 
 impl<R: Read> ArchiveReader<R> {
-    /// Reads the header and the table of contents.
+    /// Reads the header and the table of contents of an archive in the custom or
+    /// tar format. For the directory format, see [`open`](ArchiveReader::open).
     ///
     /// # Errors
     ///
     /// When `input` is not an archive that this crate reads, or is cut short or
     /// damaged in those parts.
     pub fn new(input: R) -> Result<Self> {
-        Self::with_limits(input, Limits::default())
+        Self::with_options(input, ReadOptions::default())
     }
 
     /// As [`new`](Self::new), with other limits on memory than the default ones.
@@ -57,22 +110,47 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// As for [`new`](Self::new).
     pub fn with_limits(input: R, limits: Limits) -> Result<Self> {
+        Self::with_options(input, limits.into())
+    }
+
+    /// As [`new`](Self::new), with options.
+    ///
+    /// # Errors
+    ///
+    /// As for [`new`](Self::new).
+    pub fn with_options(input: R, options: ReadOptions) -> Result<Self> {
         let mut input = Input::new(input);
-        let mut budget = TextBudget::new(limits.toc_bytes);
-        let header = Header::read(&mut input, &mut budget)?;
-        let toc = Toc::read(&mut input, &header, &limits, &mut budget)?;
-        let data_start = input.position();
-        Ok(Self {
-            input,
+        let (header, toc, layout) = match foreign::recognise(&mut input)? {
+            Format::Tar => {
+                let contents = tar::Member::read_first(&mut input, foreign::TAR)?;
+                foreign::expect_magic(&mut input)?;
+                let (header, toc) = read_contents(&mut input, Format::Tar, &options)?;
+                tar::expect_contents_end(&mut input, contents.length)?;
+                let tar = Tar::new(&header, &toc);
+                (header, toc, Layout::Tar(tar))
+            }
+            _ => {
+                let (header, toc) = read_contents(&mut input, Format::Custom, &options)?;
+                (header, toc, Layout::Custom)
+            }
+        };
+        Ok(Self::of(Source { input, layout }, header, toc, options.limits))
+    }
+
+    fn of(source: Source<R>, header: Header, toc: Toc, limits: Limits) -> Self {
+        let data_start = source.input.position();
+        Self {
+            source,
             header,
             toc,
             limits,
             data_start,
             open: None,
-            sequence: Some(HashMap::new()),
+            sequence: Some(Passed::default()),
             found: HashMap::new(),
             scanned_to: data_start,
-        })
+            scanned_groups: 0,
+        }
     }
 
     /// What the archive says of itself.
@@ -85,13 +163,15 @@ impl<R: Read> ArchiveReader<R> {
         &self.toc
     }
 
-    /// How many bytes of the archive precede the next one to be read.
+    /// How many bytes of the archive precede the next one to be read. In a
+    /// directory, of all files that were read so far.
     pub fn position(&self) -> u64 {
-        self.input.position()
+        self.source.input.total_position()
     }
 
-    /// The next block of data in the order of the file; `None` after the last
-    /// one. What was not read of the block before is passed over.
+    /// The next block of data in the order of the file, or for a directory in that
+    /// of the table of contents; `None` after the last one. What was not read of
+    /// the block before is passed over.
     ///
     /// # Errors
     ///
@@ -100,68 +180,57 @@ impl<R: Read> ArchiveReader<R> {
     /// in between): an archive that lacks one is an error.
     pub fn next_block(&mut self) -> Result<Option<Block<'_, R>>> {
         if let Some(mut open) = self.open.take() {
-            open.skip_rest(&mut self.input, self.header.int_size, skip_by_reading)
-                .map_err(|e| name_entry(e, &self.toc, open.dump_id))?;
+            self.skip_rest(&mut open, skip_by_reading)?;
         }
-        let offset = self.input.position();
-        let Some(open) = self.read_block_head()? else {
-            self.expect_complete(offset)?;
+        let groups = self.sequence.as_ref().map_or(0, |passed| passed.groups);
+        let Some((open, offset)) = self.read_block_head(groups)? else {
+            self.expect_complete(self.source.input.position())?;
             return Ok(None);
         };
-        if let Some(before) = self.sequence.as_mut().and_then(|seen| seen.insert(open.dump_id, offset)) {
-            let text = format!("this entry has data twice, first at byte {before}");
-            return Err(name_entry(Error::corrupt(text, offset), &self.toc, open.dump_id));
+        if let Some(passed) = &mut self.sequence {
+            passed.groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
+            if let Some(before) = passed.positions.insert(open.dump_id, offset) {
+                let text = format!("this entry has data twice, first at byte {before}");
+                return Err(self.name_entry(Error::corrupt(text, offset), open.dump_id));
+            }
         }
         self.present(open, offset).map(Some)
     }
 
-    /// Reads the head of a block; `None` at the end of the archive.
-    fn read_block_head(&mut self) -> Result<Option<OpenBlock>> {
-        let offset = self.input.position();
-        // No block, but the first byte of a number: of how many entries there are.
-        if self.input.peek()?.first() == Some(&0) {
-            self.toc.read_again(&mut self.input, &self.header)?;
-            return Ok(None);
-        }
-        let large_objects = match self.input.next_byte()? {
-            None => return Ok(None),
-            Some(BLOCK_DATA) => false,
-            Some(BLOCK_LARGE_OBJECTS) => true,
-            Some(other) => {
-                return Err(Error::corrupt(
-                    format!("a block of data was expected here, but its type is {other}"),
-                    offset,
-                ));
-            }
-        };
-        let id = self.input.int(self.header.int_size, "within the head of a block of data")?;
-        let entry = i32::try_from(id).ok().and_then(|id| self.toc.get(id)).ok_or_else(|| {
-            Error::corrupt(
-                format!("a block of data names dump ID {id}, which the table of contents does not have"),
-                offset,
-            )
-        })?;
-        if !entry.has_data() || large_objects != (entry.description() == b"BLOBS") {
-            return Err(Error::corrupt("this entry cannot have a block of data of this type", offset).in_entry(entry));
-        }
-        let body = if large_objects {
-            BodyState::LargeObjects(ObjectsState::default())
-        } else {
-            BodyState::Data(ChunkState::default())
-        };
-        Ok(Some(OpenBlock { dump_id: entry.dump_id(), body }))
+    /// Reads the head of the next block, of which it returns the position too;
+    /// `None` at the end of the archive.
+    fn read_block_head(&mut self, groups: usize) -> Result<Option<(OpenBlock<R>, u64)>> {
+        let offset = self.source.input.position();
+        let open = self
+            .source
+            .next_block(&self.header, &self.toc, &self.limits, groups)
+            .map_err(|e| self.source.input.locate(e))?;
+        Ok(open.map(|open| (open, offset)))
     }
 
-    fn present(&mut self, open: OpenBlock, offset: u64) -> Result<Block<'_, R>> {
+    fn skip_rest(&mut self, open: &mut OpenBlock<R>, skip: fn(&mut Input<R>, u64) -> Result<()>) -> Result<()> {
+        open.skip_rest(&mut self.source, &self.limits, skip).map_err(|e| self.name_entry(e, open.dump_id))
+    }
+
+    fn present(&mut self, open: OpenBlock<R>, offset: u64) -> Result<Block<'_, R>> {
         let Some(entry) = self.toc.get(open.dump_id) else {
             return Err(Error::corrupt(format!("dump ID {} is unknown", open.dump_id), offset));
         };
-        self.open.insert(open).present(entry, &self.header, &self.limits, &mut self.input)
+        Ok(self.open.insert(open).present(entry, &self.limits, &mut self.source))
+    }
+
+    fn name_entry(&self, error: Error, dump_id: i32) -> Error {
+        let error = self.source.input.locate(error);
+        match self.toc.get(dump_id) {
+            Some(entry) => error.in_entry(entry),
+            None => error,
+        }
     }
 
     fn expect_complete(&self, offset: u64) -> Result<()> {
-        let Some(sequence) = &self.sequence else { return Ok(()) };
-        let mut missing = self.toc.entries().iter().filter(|e| e.has_data() && !sequence.contains_key(&e.dump_id()));
+        let Some(passed) = &self.sequence else { return Ok(()) };
+        let mut missing =
+            self.toc.entries().iter().filter(|e| e.has_data() && !passed.positions.contains_key(&e.dump_id()));
         let Some(first) = missing.next() else { return Ok(()) };
         let place = match missing.count() {
             0 => format!("before the data of {first}"),
@@ -187,7 +256,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
         self.sequence = None;
         let Some(entry) = self.toc.get(dump_id) else {
             let text = format!("dump ID {dump_id} is not in the table of contents");
-            return Err(Error::new(crate::ErrorKind::Usage(text), self.input.position()));
+            return Err(Error::new(ErrorKind::Usage(text), self.source.input.position()));
         };
         if !entry.has_data() {
             return Ok(None);
@@ -197,6 +266,10 @@ impl<R: Read + Seek> ArchiveReader<R> {
             _ => self.found.get(&dump_id).copied(),
         };
         let (open, offset) = match recorded {
+            _ if self.header.format == Format::Directory => {
+                let open = self.source.open_entry(&self.header, dump_id, &self.toc);
+                (open.map_err(|e| self.name_entry(e, dump_id))?, 0)
+            }
             Some(position) => (self.block_at(position, dump_id)?, position),
             None => self.scan_for(dump_id)?,
         };
@@ -211,49 +284,59 @@ impl<R: Read + Seek> ArchiveReader<R> {
     /// When the file cannot be positioned.
     pub fn rewind(&mut self) -> Result<()> {
         self.open = None;
-        self.sequence = Some(HashMap::new());
-        self.input.seek_to(self.data_start)
-    }
-
-    fn block_at(&mut self, position: u64, dump_id: i32) -> Result<OpenBlock> {
-        self.input.seek_to(position)?;
-        let open = self.read_block_head().map_err(|e| name_entry(e, &self.toc, dump_id))?;
-        match open {
-            Some(open) if open.dump_id == dump_id => Ok(open),
-            Some(other) => {
-                let text = format!("at its recorded position is the data of dump ID {}", other.dump_id);
-                Err(name_entry(Error::corrupt(text, position), &self.toc, dump_id))
+        self.sequence = Some(Passed::default());
+        match &mut self.source.layout {
+            Layout::Directory(directory) => {
+                directory.rewind();
+                Ok(())
             }
-            None => Err(name_entry(
-                Error::truncated("before the position recorded for this entry", position),
-                &self.toc,
-                dump_id,
-            )),
+            Layout::Custom | Layout::Tar(_) => self.source.input.seek_to(self.data_start),
         }
     }
 
-    fn scan_for(&mut self, dump_id: i32) -> Result<(OpenBlock, u64)> {
-        self.input.seek_to(self.scanned_to)?;
+    fn block_at(&mut self, position: u64, dump_id: i32) -> Result<OpenBlock<R>> {
+        self.source.input.seek_to(position)?;
+        let groups = match &self.source.layout {
+            Layout::Tar(tar) => tar.groups_before(dump_id),
+            Layout::Custom | Layout::Directory(_) => 0,
+        };
+        let open = self.read_block_head(groups).map_err(|e| self.name_entry(e, dump_id))?;
+        match open {
+            Some((open, _)) if open.dump_id == dump_id => Ok(open),
+            Some((other, _)) => {
+                let text = format!("at its recorded position is the data of dump ID {}", other.dump_id);
+                Err(self.name_entry(Error::corrupt(text, position), dump_id))
+            }
+            None => {
+                Err(self.name_entry(Error::truncated("before the position recorded for this entry", position), dump_id))
+            }
+        }
+    }
+
+    fn scan_for(&mut self, dump_id: i32) -> Result<(OpenBlock<R>, u64)> {
+        self.source.input.seek_to(self.scanned_to)?;
         loop {
-            let offset = self.input.position();
-            let Some(mut open) = self.read_block_head()? else {
-                return Err(name_entry(Error::truncated("before the data of this entry", offset), &self.toc, dump_id));
+            let groups = self.scanned_groups;
+            let Some((mut open, offset)) = self.read_block_head(groups)? else {
+                let offset = self.source.input.position();
+                return Err(self.name_entry(Error::truncated("before the data of this entry", offset), dump_id));
             };
             self.scanned_to = offset;
             self.found.insert(open.dump_id, offset);
             if open.dump_id == dump_id {
                 return Ok((open, offset));
             }
-            let skip = |input: &mut Input<R>, bytes: u64| input.seek_to(input.position().saturating_add(bytes));
-            open.skip_rest(&mut self.input, self.header.int_size, skip)
-                .map_err(|e| name_entry(e, &self.toc, open.dump_id))?;
+            self.skip_rest(&mut open, |input, bytes| input.seek_to(input.position().saturating_add(bytes)))?;
+            self.scanned_to = self.source.input.position();
+            self.scanned_groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
         }
     }
 }
 
-fn name_entry(error: Error, toc: &Toc, dump_id: i32) -> Error {
-    match toc.get(dump_id) {
-        Some(entry) => error.in_entry(entry as &TocEntry),
-        None => error,
-    }
+/// Reads the header behind its first five bytes, and the table of contents.
+fn read_contents<R: Read>(input: &mut Input<R>, format: Format, options: &ReadOptions) -> Result<(Header, Toc)> {
+    let mut budget = TextBudget::new(options.limits.toc_bytes);
+    let header = Header::read(input, format, options, &mut budget)?;
+    let toc = Toc::read(input, &header, &options.limits, &mut budget)?;
+    Ok((header, toc))
 }

@@ -1,20 +1,27 @@
 //! The table of contents: one entry for each object in the dump.
 
-use std::collections::HashMap;
+mod builder;
+mod write;
+
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::Header;
+use crate::header::{Format, Header};
 use crate::input::{Input, TextBudget};
 use crate::limits::Limits;
 use crate::version::Version;
 
+pub use builder::TocEntryBuilder;
+pub(crate) use write::{Location, POSITION_BYTES, put_position};
+
 /// The table of contents of an archive, in the archive's own order.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Toc {
     entries: Vec<TocEntry>,
-    by_dump_id: HashMap<i32, u32>,
+    /// Places in `entries`, in the order of dump IDs.
+    by_dump_id: Vec<u32>,
 }
 
 impl Toc {
@@ -25,12 +32,13 @@ impl Toc {
 
     /// The entry with this dump ID.
     pub fn get(&self, dump_id: i32) -> Option<&TocEntry> {
-        self.by_dump_id.get(&dump_id).map(|&index| &self.entries[index as usize])
+        self.index_of(dump_id).map(|index| &self.entries[index as usize])
     }
 
     /// The place of the entry with this dump ID among [`entries`](Self::entries).
     pub(crate) fn index_of(&self, dump_id: i32) -> Option<u32> {
-        self.by_dump_id.get(&dump_id).copied()
+        let found = self.by_dump_id.binary_search_by_key(&dump_id, |&index| self.entries[index as usize].dump_id);
+        found.ok().map(|place| self.by_dump_id[place])
     }
 
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
@@ -54,18 +62,49 @@ impl Toc {
             let kind = ErrorKind::LimitExceeded { what, limit: limits.toc_entries, field: "toc_entries" };
             return Err(Error::new(kind, offset));
         }
-        let mut toc = Self { entries: Vec::new(), by_dump_id: HashMap::new() };
-        let mut scratch = Vec::new();
+        let mut entries = Vec::new();
+        let mut scratch = Scratch::default();
         for index in 0..count {
             let offset = input.position();
-            let entry = TocEntry::read(input, header, budget, &mut scratch)
+            let entry = budget
+                .charge(ENTRY_BYTES, offset)
+                .and_then(|()| TocEntry::read(input, header, budget, &mut scratch))
                 .map_err(|e| e.in_entry(format_args!("entry {} of {count} of the table of contents", index + 1)))?;
-            if toc.by_dump_id.insert(entry.dump_id, index as u32).is_some() {
-                return Err(Error::corrupt(format!("dump ID {} occurs twice", entry.dump_id), offset).in_entry(&entry));
-            }
-            toc.entries.push(entry);
+            entries.push(entry);
+        }
+        let toc = Self::of(entries).map_err(|entry| {
+            let text = format!("dump ID {} occurs twice in the table of contents that ends here", entry.dump_id);
+            Error::corrupt(text, input.position()).in_entry(entry)
+        })?;
+        if header.format != Format::Custom {
+            toc.expect_distinct_files(input.position())?;
         }
         Ok(toc)
+    }
+
+    /// The entries and their index; as an error, an entry with the dump ID of another one. There are less
+    /// than 2^32.
+    fn of(entries: Vec<TocEntry>) -> Result<Self, Box<TocEntry>> {
+        let mut by_dump_id: Vec<u32> = (0..entries.len() as u32).collect();
+        let dump_id = |index: u32| entries[index as usize].dump_id;
+        by_dump_id.sort_unstable_by_key(|&index| dump_id(index));
+        match by_dump_id.windows(2).find(|pair| dump_id(pair[0]) == dump_id(pair[1])) {
+            Some(pair) => Err(Box::new(entries[pair[1] as usize].clone())),
+            None => Ok(Self { entries, by_dump_id }),
+        }
+    }
+
+    /// Two entries with data in one file cannot be.
+    fn expect_distinct_files(&self, offset: u64) -> Result<()> {
+        let mut files = HashSet::new();
+        let with_file = self.entries.iter().filter(|entry| entry.has_data() && !entry.is_large_objects());
+        for entry in with_file {
+            if let Some(file) = entry.file_name().filter(|&file| !files.insert(file)) {
+                let text = format!("the file `{}` of this entry is also that of another one", file.escape_ascii());
+                return Err(Error::corrupt(text, offset).in_entry(entry));
+            }
+        }
+        Ok(())
     }
 
     /// Passes over the table of contents when it is written again behind the
@@ -85,7 +124,7 @@ impl Toc {
         if positions || usize::try_from(count) != Ok(self.entries.len()) {
             return Err(Error::corrupt(NO_BLOCK, offset));
         }
-        let mut scratch = Vec::new();
+        let mut scratch = Scratch::default();
         for expected in &self.entries {
             let offset = input.position();
             // What the same entry takes, and no more, is held in memory.
@@ -131,7 +170,9 @@ pub struct TocEntry {
     relkind: Option<u8>,
     with_oids: bool,
     data: DataState,
+    /// Dump IDs; OIDs, as if they were signed, when `dependencies_are_oids`.
     dependencies: Box<[i32]>,
+    dependencies_are_oids: bool,
     /// All texts, one after the other in the order of [`Text`]; one allocation
     /// for each entry keeps a million of them affordable.
     text: Box<[u8]>,
@@ -141,7 +182,7 @@ pub struct TocEntry {
     present: u16,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Text {
     Tag,
     Description,
@@ -152,11 +193,28 @@ enum Text {
     Tablespace,
     TableAccessMethod,
     Owner,
+    FileName,
 }
 
 impl Text {
-    const COUNT: usize = 9;
+    const COUNT: usize = 10;
+    const ALL: [Self; Self::COUNT] = [
+        Self::Tag,
+        Self::Description,
+        Self::Definition,
+        Self::DropStatement,
+        Self::CopyStatement,
+        Self::Namespace,
+        Self::Tablespace,
+        Self::TableAccessMethod,
+        Self::Owner,
+        Self::FileName,
+    ];
 }
+
+/// What an entry takes beside its texts: itself, its place in `by_dump_id`, and
+/// what an allocator adds.
+const ENTRY_BYTES: u64 = size_of::<TocEntry>() as u64 + 4 + 16;
 
 /// The part of a restore that an entry belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -171,13 +229,28 @@ pub enum Section {
     PostData,
 }
 
+impl Section {
+    /// The section of an entry of this type in archives older than 1.11, which do
+    /// not tell; by the rules of pg_restore (`ReadToc`).
+    fn of_type(description: &[u8]) -> Self {
+        match description {
+            b"COMMENT" | b"ACL" | b"ACL LANGUAGE" => Self::None,
+            b"TABLE DATA" | b"BLOBS" | b"BLOB COMMENTS" => Self::Data,
+            b"CONSTRAINT" | b"CHECK CONSTRAINT" | b"FK CONSTRAINT" | b"INDEX" | b"RULE" | b"TRIGGER" => Self::PostData,
+            _ => Self::PreData,
+        }
+    }
+}
+
 /// Where the data of an entry is in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DataState {
-    /// Not recorded: the archive was written to a pipe.
+    /// Not recorded: the archive was written to a pipe, or is in the tar format.
     PositionNotSet,
     /// The block begins at this byte of the file.
     Position(u64),
+    /// In a file of its own: that of [`TocEntry::file_name`] in the directory format.
+    File,
     /// The entry has no data.
     NoData,
 }
@@ -193,7 +266,8 @@ impl TocEntry {
         self.had_dumper
     }
 
-    /// The OID of the system catalog that the object is in; 0 when it is in none.
+    /// The OID of the system catalog that the object is in; 0 when it is in none,
+    /// and before version 1.8.
     pub fn table_oid(&self) -> u32 {
         self.table_oid
     }
@@ -213,7 +287,8 @@ impl TocEntry {
         self.text(Text::Description).unwrap_or_default()
     }
 
-    /// The part of a restore that it belongs to.
+    /// The part of a restore that it belongs to. Before version 1.11 it is what
+    /// pg_restore makes of the type.
     pub fn section(&self) -> Section {
         self.section
     }
@@ -234,12 +309,12 @@ impl TocEntry {
         self.text(Text::CopyStatement)
     }
 
-    /// The schema that the object is in.
+    /// The schema that the object is in; since version 1.6.
     pub fn namespace(&self) -> Option<&[u8]> {
         self.text(Text::Namespace)
     }
 
-    /// The tablespace; empty for the default one.
+    /// The tablespace; empty for the default one. Since version 1.10.
     pub fn tablespace(&self) -> Option<&[u8]> {
         self.text(Text::Tablespace)
     }
@@ -260,15 +335,31 @@ impl TocEntry {
         self.text(Text::Owner)
     }
 
-    /// Whether the table had OIDs, which PostgreSQL 12 removed.
+    /// Whether the table had OIDs, which PostgreSQL 12 removed. Not recorded
+    /// before version 1.9, where this is false.
     pub fn with_oids(&self) -> bool {
         self.with_oids
     }
 
     /// The dump IDs of the entries that must be restored before this one. They
-    /// may name objects that the dump leaves out.
+    /// may name objects that the dump leaves out. None before version 1.8; see
+    /// [`dependency_oids`](Self::dependency_oids).
     pub fn dependencies(&self) -> &[i32] {
-        &self.dependencies
+        if self.dependencies_are_oids { &[] } else { &self.dependencies }
+    }
+
+    /// The OIDs of the objects that this one depends on, in the source database;
+    /// from version 1.5 up to 1.7. pg_restore makes nothing of them, and neither
+    /// does this crate: in those versions the order of the entries is right.
+    pub fn dependency_oids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        let oids: &[i32] = if self.dependencies_are_oids { &self.dependencies } else { &[] };
+        oids.iter().map(|&oid| oid as u32)
+    }
+
+    /// The file that holds the data, without the suffix of a compression; in the
+    /// directory and tar formats.
+    pub fn file_name(&self) -> Option<&[u8]> {
+        self.text(Text::FileName).filter(|name| !name.is_empty())
     }
 
     /// Where the data is.
@@ -281,15 +372,20 @@ impl TocEntry {
         self.had_dumper && self.data != DataState::NoData
     }
 
+    /// Whether its data is large objects.
+    pub(crate) fn is_large_objects(&self) -> bool {
+        self.description() == b"BLOBS"
+    }
+
     /// Whether a position belongs into it, known or not.
     fn has_position_field(&self) -> bool {
         self.data != DataState::NoData
     }
 
     /// The most bytes of text that pg_dump writes for this entry.
-    fn text_bytes(&self) -> u64 {
+    pub(crate) fn text_bytes(&self) -> u64 {
         const DECIMAL: usize = "4294967295".len();
-        let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL;
+        let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL + size_of_val(&*self.dependencies);
         (self.text.len() + others) as u64
     }
 
@@ -303,70 +399,85 @@ impl TocEntry {
         input: &mut Input<R>,
         header: &Header,
         budget: &mut TextBudget,
-        scratch: &mut Vec<u8>,
+        scratch: &mut Scratch,
     ) -> Result<Self> {
-        const PLACE: &str = "within its table of contents";
-        let size = header.int_size;
+        let (size, version) = (header.int_size, header.version);
+        let since = |first: Version| version >= first;
+        let Scratch { texts, decimal, dependencies } = scratch;
+        texts.clear();
+        dependencies.clear();
+
         let offset = input.position();
         let dump_id = i32::try_from(input.int(size, PLACE)?)
             .ok()
             .filter(|&id| id > 0)
             .ok_or_else(|| Error::corrupt("a dump ID is not a positive number of 31 bits", offset))?;
         let had_dumper = input.int(size, PLACE)? != 0;
-        let table_oid = read_decimal(input, size, budget, scratch, "a catalog OID")?;
-        let oid = read_decimal(input, size, budget, scratch, "an OID")?;
-
-        let mut texts = Texts { bytes: Vec::new(), ends: [0; Text::COUNT], present: 0 };
-        texts.read(Text::Tag, input, size, budget)?;
-        texts.read(Text::Description, input, size, budget)?;
-        let offset = input.position();
-        let section = match input.int(size, PLACE)? {
-            1 => Section::None,
-            2 => Section::PreData,
-            3 => Section::Data,
-            4 => Section::PostData,
-            other => return Err(Error::corrupt(format!("an entry is in the unknown section {other}"), offset)),
-        };
-        texts.read(Text::Definition, input, size, budget)?;
-        texts.read(Text::DropStatement, input, size, budget)?;
-        texts.read(Text::CopyStatement, input, size, budget)?;
-        texts.read(Text::Namespace, input, size, budget)?;
-        texts.read(Text::Tablespace, input, size, budget)?;
-        if header.version >= Version::TABLE_ACCESS_METHOD {
-            texts.read(Text::TableAccessMethod, input, size, budget)?;
+        let table_oid = if since(Version::DUMP_ID_DEPENDENCIES) {
+            read_decimal(input, size, budget, decimal, "a catalog OID")?
         } else {
-            texts.skip(Text::TableAccessMethod);
+            0
+        };
+        let oid = read_decimal(input, size, budget, decimal, "an OID")?;
+        let mut text = |which: Text, first: Version, input: &mut Input<R>, budget: &mut TextBudget| {
+            if since(first) {
+                return texts.read(which, input, size, budget);
+            }
+            texts.skip(which);
+            Ok(())
+        };
+        text(Text::Tag, Version::OLDEST, input, budget)?;
+        text(Text::Description, Version::OLDEST, input, budget)?;
+        let section = if since(Version::SECTION) { Some(read_section(input, size)?) } else { None };
+        text(Text::Definition, Version::OLDEST, input, budget)?;
+        text(Text::DropStatement, Version::OLDEST, input, budget)?;
+        text(Text::CopyStatement, Version::OLDEST, input, budget)?;
+        text(Text::Namespace, Version::NAMESPACE, input, budget)?;
+        text(Text::Tablespace, Version::TABLESPACE, input, budget)?;
+        text(Text::TableAccessMethod, Version::TABLE_ACCESS_METHOD, input, budget)?;
+        let relkind = if since(Version::RELKIND) { Some(read_relkind(input, size)?) } else { None };
+        text(Text::Owner, Version::OLDEST, input, budget)?;
+        decimal.clear();
+        let with_oids = since(Version::WITH_OIDS) && input.text(size, decimal, budget, PLACE)? && decimal == b"true";
+        let dependencies_are_oids = !since(Version::DUMP_ID_DEPENDENCIES);
+        if since(Version::DEPENDENCIES) {
+            read_dependencies(input, size, dependencies_are_oids, budget, decimal, dependencies)?;
         }
-        let relkind = if header.version >= Version::RELKIND {
-            let offset = input.position();
-            let value = input.int(size, PLACE)?;
-            Some(
-                u8::try_from(value)
-                    .map_err(|_| Error::corrupt(format!("{value} is not a kind of relation"), offset))?,
-            )
-        } else {
-            None
+        let data = match header.format {
+            Format::Custom => {
+                texts.skip(Text::FileName);
+                if since(Version::OFFSET_SIZE) {
+                    read_data_state(input, header.offset_size)?
+                } else {
+                    read_early_data_state(input, size)?
+                }
+            }
+            Format::Tar | Format::Directory => {
+                texts.read(Text::FileName, input, size, budget)?;
+                match header.format {
+                    _ if texts.is_empty(Text::FileName) => DataState::NoData,
+                    Format::Directory => DataState::File,
+                    _ => DataState::PositionNotSet,
+                }
+            }
         };
-        texts.read(Text::Owner, input, size, budget)?;
-        scratch.clear();
-        let with_oids = input.text(size, scratch, budget, PLACE)? && scratch == b"true";
-        let dependencies = read_dependencies(input, size, budget, scratch)?;
-        let data = read_data_state(input, header.offset_size)?;
-        let Texts { bytes, ends, present } = texts;
-        Ok(Self {
+        let mut entry = Self {
             dump_id,
             had_dumper,
             table_oid,
             oid,
-            section,
+            section: Section::None,
             relkind,
             with_oids,
             data,
-            dependencies,
-            text: bytes.into_boxed_slice(),
-            ends,
-            present,
-        })
+            dependencies: dependencies.as_slice().into(),
+            dependencies_are_oids,
+            text: texts.bytes.as_slice().into(),
+            ends: texts.ends,
+            present: texts.present,
+        };
+        entry.section = section.unwrap_or_else(|| Section::of_type(entry.description()));
+        Ok(entry)
     }
 }
 
@@ -382,7 +493,18 @@ impl fmt::Display for TocEntry {
     }
 }
 
+const PLACE: &str = "within its table of contents";
+
+/// What is needed while an entry is read, and again for the next one.
+#[derive(Default)]
+struct Scratch {
+    texts: Texts,
+    decimal: Vec<u8>,
+    dependencies: Vec<i32>,
+}
+
 /// The texts of an entry while it is read.
+#[derive(Default)]
 struct Texts {
     bytes: Vec<u8>,
     ends: [u32; Text::COUNT],
@@ -390,9 +512,14 @@ struct Texts {
 }
 
 impl Texts {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.present = 0;
+    }
+
     fn read<R: Read>(&mut self, which: Text, input: &mut Input<R>, size: u8, budget: &mut TextBudget) -> Result<()> {
         let offset = input.position();
-        if input.text(size, &mut self.bytes, budget, "within its table of contents")? {
+        if input.text(size, &mut self.bytes, budget, PLACE)? {
             self.present |= 1 << which as usize;
         }
         self.ends[which as usize] = u32::try_from(self.bytes.len())
@@ -405,6 +532,28 @@ impl Texts {
         // Cannot fail to fit: the text before it did.
         self.ends[which as usize] = self.bytes.len() as u32;
     }
+
+    /// Whether a text other than the first is empty or NULL.
+    fn is_empty(&self, which: Text) -> bool {
+        self.ends[which as usize] == self.ends[which as usize - 1]
+    }
+}
+
+fn read_section<R: Read>(input: &mut Input<R>, size: u8) -> Result<Section> {
+    let offset = input.position();
+    match input.int(size, PLACE)? {
+        1 => Ok(Section::None),
+        2 => Ok(Section::PreData),
+        3 => Ok(Section::Data),
+        4 => Ok(Section::PostData),
+        other => Err(Error::corrupt(format!("an entry is in the unknown section {other}"), offset)),
+    }
+}
+
+fn read_relkind<R: Read>(input: &mut Input<R>, size: u8) -> Result<u8> {
+    let offset = input.position();
+    let value = input.int(size, PLACE)?;
+    u8::try_from(value).map_err(|_| Error::corrupt(format!("{value} is not a kind of relation"), offset))
 }
 
 fn read_decimal<R: Read>(
@@ -416,27 +565,32 @@ fn read_decimal<R: Read>(
 ) -> Result<u32> {
     let offset = input.position();
     scratch.clear();
-    input.text(size, scratch, budget, "within its table of contents")?;
+    input.text(size, scratch, budget, PLACE)?;
     parse_decimal(scratch)
         .ok_or_else(|| Error::corrupt(format!("{what} is not a number: \"{}\"", scratch.escape_ascii()), offset))
 }
 
+/// Dependencies as dump IDs, or as OIDs.
 fn read_dependencies<R: Read>(
     input: &mut Input<R>,
     size: u8,
+    are_oids: bool,
     budget: &mut TextBudget,
     scratch: &mut Vec<u8>,
-) -> Result<Box<[i32]>> {
-    let mut dependencies = Vec::new();
+    dependencies: &mut Vec<i32>,
+) -> Result<()> {
     loop {
         let offset = input.position();
         scratch.clear();
-        if !input.text(size, scratch, budget, "within its table of contents")? {
-            return Ok(dependencies.into_boxed_slice());
+        if !input.text(size, scratch, budget, PLACE)? {
+            return Ok(());
         }
-        let id = parse_decimal(scratch).ok_or_else(|| {
-            Error::corrupt(format!("a dependency is not a dump ID: \"{}\"", scratch.escape_ascii()), offset)
+        let id = if are_oids { parse_decimal(scratch).map(|oid: u32| oid as i32) } else { parse_decimal(scratch) };
+        let id = id.ok_or_else(|| {
+            let kind = if are_oids { "an OID" } else { "a dump ID" };
+            Error::corrupt(format!("a dependency is not {kind}: \"{}\"", scratch.escape_ascii()), offset)
         })?;
+        budget.charge(size_of::<i32>() as u64, offset)?;
         dependencies.push(id);
     }
 }
@@ -446,7 +600,6 @@ fn parse_decimal<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
 }
 
 fn read_data_state<R: Read>(input: &mut Input<R>, offset_size: u8) -> Result<DataState> {
-    const PLACE: &str = "within its table of contents";
     let offset = input.position();
     let flag = input.byte(PLACE)?;
     let mut position = 0_u64;
@@ -465,4 +618,16 @@ fn read_data_state<R: Read>(input: &mut Input<R>, offset_size: u8) -> Result<Dat
         3 => Ok(DataState::NoData),
         other => Err(Error::corrupt(format!("an entry has the unknown position flag {other}"), offset)),
     }
+}
+
+/// A position as it was before version 1.7: a number, and another one that means
+/// nothing any more.
+fn read_early_data_state<R: Read>(input: &mut Input<R>, size: u8) -> Result<DataState> {
+    let position = input.int(size, PLACE)?;
+    input.int(size, PLACE)?;
+    Ok(match u64::try_from(position) {
+        Ok(0) => DataState::NoData,
+        Ok(position) => DataState::Position(position),
+        Err(_) => DataState::PositionNotSet,
+    })
 }

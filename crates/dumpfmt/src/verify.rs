@@ -53,8 +53,9 @@ impl<R: Read> ArchiveReader<R> {
                 VerifiedEntry { dump_id: block.entry().dump_id(), rows: None, large_objects: None, bytes: 0 };
             match block {
                 Block::Data(mut data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
-                    let counted = count_rows(&mut data, &mut buffer, &mut progress);
-                    let RowCount { rows, bytes, .. } = counted.map_err(|e| e.in_entry(data.entry()))?;
+                    let before = data.total_position() - data.position();
+                    let counted = count_rows(&mut data, &mut buffer, &mut |position| progress(before + position));
+                    let RowCount { rows, bytes, .. } = counted.map_err(|e| data.locate(e))?;
                     (entry.rows, entry.bytes) = (Some(rows), bytes);
                 }
                 Block::Data(data) => entry.bytes = drain_data(data, &mut progress)?,
@@ -76,7 +77,7 @@ impl<R: Read> ArchiveReader<R> {
 fn drain_data<R: Read>(mut data: EntryData<'_, R>, progress: &mut impl FnMut(u64)) -> Result<u64> {
     let position = data.position();
     let bytes = drain(&mut data, position)?;
-    progress(data.position());
+    progress(data.total_position());
     Ok(bytes)
 }
 
@@ -104,7 +105,7 @@ fn count_rows<D: Read + Position>(data: &mut D, buffer: &mut [u8], progress: &mu
 }
 
 /// Reads until `buffer` is full or the data ends.
-fn fill(data: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+pub(crate) fn fill(data: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match data.read(&mut buffer[filled..]) {

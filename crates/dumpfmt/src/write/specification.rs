@@ -1,0 +1,177 @@
+//! How the data of a new archive is to be compressed.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::header::Compression;
+
+/// A compression and its level, as the option `-Z` of pg_dump names them:
+/// `none`, `gzip`, `gzip:9`, `lz4`, `zstd:19`, or a number, which is a level of gzip (`0` is none).
+///
+/// ```
+/// use dumpfmt::{Compression, CompressionSpecification};
+///
+/// let specification: CompressionSpecification = "zstd:7".parse()?;
+/// assert_eq!(specification.algorithm(), Compression::Zstd);
+/// assert_eq!(specification.level(), Some(7));
+/// assert!("zstd:99".parse::<CompressionSpecification>().is_err());
+/// # Ok::<(), dumpfmt::SpecificationError>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CompressionSpecification {
+    algorithm: Compression,
+    level: Option<i32>,
+}
+
+/// Why a compression specification is not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpecificationError {
+    /// Not one of the algorithms.
+    #[error("`{0}` is not a compression; there are `none`, `gzip`, `lz4` and `zstd`")]
+    UnknownAlgorithm(String),
+    /// What follows the colon is not a number.
+    #[error("`{0}` is not a level of compression; write a number, as in `gzip:9`")]
+    UnknownLevel(String),
+    /// The algorithm has no such level.
+    #[error("{algorithm} has no level {level} here; its levels are {levels}")]
+    NoSuchLevel {
+        /// The algorithm.
+        algorithm: Compression,
+        /// The level that was asked for.
+        level: i32,
+        /// The levels that there are.
+        levels: &'static str,
+    },
+    /// The algorithm is known, but this build cannot write it.
+    #[error("{0} cannot be written by this build, which leaves it out (feature `zstd`)")]
+    NotBuilt(Compression),
+}
+
+impl CompressionSpecification {
+    /// An algorithm at the level that pg_dump uses by default: 6 for gzip, 3 for zstd, the fast one of lz4.
+    ///
+    /// # Errors
+    ///
+    /// When this build cannot write that compression.
+    pub fn new(algorithm: Compression) -> Result<Self, SpecificationError> {
+        if algorithm == Compression::Zstd && !cfg!(feature = "zstd") {
+            return Err(SpecificationError::NotBuilt(algorithm));
+        }
+        Ok(Self { algorithm, level: None })
+    }
+
+    /// An algorithm at a level of its own.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such level, or this build cannot write that compression.
+    pub fn with_level(algorithm: Compression, level: i32) -> Result<Self, SpecificationError> {
+        let Self { algorithm, .. } = Self::new(algorithm)?;
+        let (accepted, levels) = match algorithm {
+            Compression::None => (level == 0, "0 alone"),
+            Compression::Gzip => ((1..=9).contains(&level), "1 to 9"),
+            // From 3 on pg_dump calls another compressor, LZ4 HC.
+            Compression::Lz4 => ((0..=2).contains(&level), "0 to 2, which are the same; LZ4 HC is not built in"),
+            Compression::Zstd => (zstd_levels().contains(&level) && level != 0, "-131072 to 22 without 0"),
+        };
+        if !accepted {
+            return Err(SpecificationError::NoSuchLevel { algorithm, level, levels });
+        }
+        Ok(Self { algorithm, level: Some(level) })
+    }
+
+    /// No compression.
+    pub const NONE: Self = Self { algorithm: Compression::None, level: None };
+
+    /// gzip at its default level, as pg_dump itself does when nothing is said.
+    pub const GZIP: Self = Self { algorithm: Compression::Gzip, level: None };
+
+    /// The algorithm.
+    pub fn algorithm(&self) -> Compression {
+        self.algorithm
+    }
+
+    /// The level; `None` for the algorithm's default.
+    pub fn level(&self) -> Option<i32> {
+        self.level
+    }
+}
+
+fn zstd_levels() -> std::ops::RangeInclusive<i32> {
+    -131_072..=22
+}
+
+impl FromStr for CompressionSpecification {
+    type Err = SpecificationError;
+
+    fn from_str(text: &str) -> Result<Self, SpecificationError> {
+        let (name, level) = match text.split_once(':') {
+            Some((name, level)) => (name, Some(level)),
+            None => (text, None),
+        };
+        let algorithm = match name {
+            "none" => Compression::None,
+            "gzip" => Compression::Gzip,
+            "lz4" => Compression::Lz4,
+            "zstd" => Compression::Zstd,
+            number => match (number.parse(), level) {
+                (Ok(0), None) => return Ok(Self::NONE),
+                (Ok(level), None) => return Self::with_level(Compression::Gzip, level),
+                _ => return Err(SpecificationError::UnknownAlgorithm(name.into())),
+            },
+        };
+        match level {
+            None => Self::new(algorithm),
+            Some(level) => {
+                // pg_dump takes `zstd:level=3` as well.
+                let digits = level.strip_prefix("level=").unwrap_or(level);
+                let level = digits.parse().map_err(|_| SpecificationError::UnknownLevel(level.into()))?;
+                Self::with_level(algorithm, level)
+            }
+        }
+    }
+}
+
+impl fmt::Display for CompressionSpecification {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.level {
+            None => self.algorithm.fmt(f),
+            Some(level) => write!(f, "{}:{level}", self.algorithm),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str) -> String {
+        text.parse::<CompressionSpecification>().map_or_else(|e| e.to_string(), |s| s.to_string())
+    }
+
+    #[test]
+    fn what_pg_dump_takes_after_its_option_z_is_taken() {
+        for text in ["none", "gzip", "gzip:9", "lz4", "lz4:1"] {
+            assert_eq!(shown(text), text);
+        }
+        assert_eq!(shown("0"), "none");
+        assert_eq!(shown("9"), "gzip:9");
+        assert_eq!(shown("gzip:level=2"), "gzip:2");
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_refused_with_what_can() {
+        assert!(shown("gzip:10").contains("1 to 9"));
+        assert!(shown("lz4:9").contains("LZ4 HC"));
+        assert!(shown("brotli").contains("`none`, `gzip`, `lz4` and `zstd`"));
+        assert!(shown("gzip:fast").contains("a number"));
+        assert!(shown("").contains("not a compression"));
+    }
+
+    #[test]
+    #[cfg(not(feature = "zstd"))]
+    fn a_build_without_zstd_says_so() {
+        assert!(shown("zstd").contains("feature `zstd`"));
+    }
+}

@@ -1,0 +1,308 @@
+//! What is rewritten holds the same data, or what was asked for instead.
+
+mod data;
+
+use std::io::{Cursor, Read, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use data::{Data, compressions, large_data, versions};
+use dumpfmt::{ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
+use proptest::prelude::*;
+
+fn rewrite(archive: &[u8], rewrite: &Rewrite<'_>) -> dumpfmt::Result<(Vec<u8>, dumpfmt::RewriteReport)> {
+    let mut source = ArchiveReader::new(archive)?;
+    rewrite.to_file(&mut source, Cursor::new(Vec::new()), |_| {}).map(|(file, report)| (file.into_inner(), report))
+}
+
+/// The stored bytes of every body.
+fn stored(archive: &[u8]) -> Vec<Vec<u8>> {
+    let mut reader = ArchiveReader::new(archive).unwrap();
+    let mut bodies = Vec::new();
+    let mut keep = |mut stored: dumpfmt::StoredBytes<'_, &[u8]>| {
+        let mut body = Vec::new();
+        while let Some(piece) = stored.next_piece().unwrap() {
+            body.extend_from_slice(piece);
+        }
+        bodies.push(body);
+    };
+    while let Some(block) = reader.next_block().unwrap() {
+        match block {
+            Block::Data(data) => keep(data.stored().unwrap()),
+            Block::LargeObjects(mut objects) => {
+                while let Some(object) = objects.next_object().unwrap() {
+                    keep(object.stored().unwrap());
+                }
+            }
+        }
+    }
+    bodies
+}
+
+#[test]
+fn what_is_not_changed_is_copied_byte_for_byte() {
+    let data = large_data();
+    for compression in compressions() {
+        let options = WriteOptions::new(compression).threads(2);
+        let piped = data.piped(&options);
+        let (copy, report) = rewrite(&piped, &Rewrite::new(options.clone())).unwrap();
+        assert!(report.entries.iter().all(|entry| entry.depth == EntryDepth::Raw), "{report:?}");
+        assert!(stored(&copy) == stored(&piped), "{compression}");
+        // The positions are the new archive's own.
+        assert!(copy == data.seekable(&options), "{compression}");
+    }
+}
+
+#[test]
+fn looking_at_data_does_not_change_how_it_is_copied() {
+    let data = large_data();
+    for compression in compressions() {
+        let options = WriteOptions::new(compression).threads(2);
+        let piped = data.piped(&options);
+        let (rows, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut plan = Rewrite::new(options.clone());
+        for index in 0..data.tables.len() {
+            plan.inspect(index as i32 + 2, |batch| {
+                rows.fetch_add(batch.count(), Ordering::Relaxed);
+                Ok(())
+            });
+        }
+        plan.inspect_large_objects(1000, |_, piece, _| {
+            bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            Ok(())
+        });
+        let (copy, report) = rewrite(&piped, &plan).unwrap();
+        assert!(copy == data.seekable(&options), "{compression}");
+        assert_eq!(report.entries[0].rows_read, Some(90_000));
+        let newlines = data.tables.concat().iter().filter(|&&byte| byte == b'\n').count() as u64;
+        assert_eq!(rows.load(Ordering::Relaxed), newlines);
+        let content: usize = data.large_objects.iter().map(|(_, content)| content.len()).sum();
+        assert_eq!(bytes.load(Ordering::Relaxed), content as u64);
+    }
+}
+
+#[test]
+fn every_compression_and_version_becomes_every_other_one() {
+    let data = large_data();
+    for from in compressions().into_iter().filter(|compression| compression.level().is_none()) {
+        let source = data.piped(&WriteOptions::new(from).threads(2));
+        for to in compressions().into_iter().filter(|compression| compression.level().is_none()) {
+            for version in versions(to) {
+                let options = WriteOptions::new(to).version(version).threads(2);
+                let (copy, _) = rewrite(&source, &Rewrite::new(options)).unwrap();
+                let read = Data::read(&copy).unwrap();
+                assert!(read.tables == data.tables, "{from} to {to} {version}");
+                assert!(read.large_objects == data.large_objects, "{from} to {to} {version}");
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_changed_left_out_and_added_in_their_order() {
+    let data = large_data();
+    let mut expected = Vec::new();
+    for (number, row) in data.tables[0].split(|&byte| byte == b'\n').enumerate().take(90_000) {
+        let fields: Vec<_> = row.split(|&byte| byte == b'\t').collect();
+        match number % 4 {
+            0 => continue,
+            1 => expected.extend_from_slice(row),
+            _ => expected.extend([fields[0], b"\ta\\\\b\t", fields[2]].concat()),
+        }
+        expected.push(b'\n');
+        if number % 4 == 3 {
+            expected.extend_from_slice(b"\\N\t\t\n");
+        }
+    }
+    for compression in compressions() {
+        for threads in [0, 3] {
+            let options = WriteOptions::new(compression).threads(threads);
+            let mut plan = Rewrite::new(options.clone());
+            plan.rows(2, |row, out| {
+                let number: u64 = std::str::from_utf8(row.field(0).unwrap().raw())?.parse()?;
+                match number % 4 {
+                    0 => {}
+                    1 => out.row(row),
+                    _ => out.replace_field(row, 1, Some(b"a\\b")),
+                }
+                if number % 4 == 3 {
+                    let mut fields = out.fields();
+                    fields.value(None);
+                    fields.value(Some(b""));
+                    fields.value(Some(b""));
+                    fields.finish();
+                }
+                Ok(())
+            });
+            let (copy, report) = rewrite(&data.piped(&options), &plan).unwrap();
+            let read = Data::read(&copy).unwrap();
+            assert!(read.tables[0] == expected && read.tables[1..] == data.tables[1..], "{compression}");
+            assert_eq!(report.entries[0].depth, EntryDepth::Rows);
+            assert_eq!((report.entries[0].rows_read, report.entries[0].rows_written), (Some(90_000), Some(90_000)));
+        }
+    }
+}
+
+#[test]
+fn an_entry_that_is_omitted_is_gone_with_its_data() {
+    let data = large_data();
+    let options = WriteOptions::default();
+    let mut plan = Rewrite::new(options.clone());
+    plan.omit(2).omit(1000);
+    let (copy, _) = rewrite(&data.piped(&options), &plan).unwrap();
+    assert!(ArchiveReader::new(&copy[..]).unwrap().toc().get(2).is_none());
+    let read = Data::read(&copy).unwrap();
+    assert_eq!(read.tables, data.tables[1..]);
+    assert_eq!(read.large_objects, []);
+}
+
+#[test]
+fn a_folder_becomes_a_file_and_a_file_a_folder() {
+    let data = large_data();
+    for compression in compressions() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = WriteOptions::new(compression).threads(2);
+        let path = folder.path().join("dump");
+        let file = data.piped(&options);
+        Rewrite::new(options.clone()).to_directory(&mut ArchiveReader::new(&file[..]).unwrap(), &path, |_| {}).unwrap();
+        let mut source = ArchiveReader::open(&path).unwrap();
+        let (back, _) = Rewrite::new(options.clone()).to_pipe(&mut source, Vec::new(), |_| {}).unwrap();
+        assert!(back == file, "{compression}");
+        let other = folder.path().join("other");
+        source.rewind().unwrap();
+        let report = Rewrite::new(options).to_directory(&mut source, &other, |_| {}).unwrap();
+        assert!(report.entries.iter().all(|entry| entry.depth == EntryDepth::Raw));
+        for entry in std::fs::read_dir(&path).unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(std::fs::read(path.join(&name)).unwrap() == std::fs::read(other.join(&name)).unwrap(), "{name:?}");
+        }
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "something is left over");
+    }
+}
+
+#[test]
+fn a_row_that_is_refused_ends_the_rewrite_with_its_entry() {
+    let data = large_data();
+    for inspect in [false, true] {
+        let mut plan = Rewrite::new(WriteOptions::default().threads(2));
+        if inspect {
+            plan.inspect(2, |_| Err("no such row".into()));
+        } else {
+            plan.rows(2, |_, _| Err("no such row".into()));
+        }
+        let error = rewrite(&data.piped(&WriteOptions::default()), &plan).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Row(e) if e.to_string() == "no such row"), "{error}");
+        assert!(error.to_string().contains("public.t0"), "{error}");
+    }
+}
+
+#[test]
+fn a_source_that_is_cut_or_damaged_ends_the_rewrite() {
+    let data = Data { tables: vec![b"a\n".repeat(50), b"b\n".to_vec()], large_objects: vec![(5, vec![7; 40])] };
+    for (threads, compression) in compressions().into_iter().enumerate() {
+        let options = WriteOptions::new(compression).threads(threads % 3);
+        let source = data.piped(&options);
+        for length in 0..source.len() {
+            let error = rewrite(&source[..length], &Rewrite::new(options.clone())).unwrap_err();
+            assert!(!matches!(error.kind(), ErrorKind::Usage(_) | ErrorKind::Write(_)), "{length}: {error}");
+        }
+    }
+}
+
+#[test]
+fn what_does_not_fit_the_entry_is_refused() {
+    let data = large_data();
+    let piped = data.piped(&WriteOptions::default());
+    let refused = |plan: &Rewrite<'_>, text: &str| {
+        let error: Error = rewrite(&piped, plan).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Usage(_)) && error.to_string().contains(text), "{error}");
+    };
+    let mut plan = Rewrite::new(WriteOptions::default());
+    refused(plan.rows(1000, |_, _| Ok(())), "large objects");
+    let mut plan = Rewrite::new(WriteOptions::default());
+    refused(plan.inspect_large_objects(2, |_, _, _| Ok(())), "no large objects");
+}
+
+#[test]
+fn memory_does_not_grow_with_the_archive() {
+    // Rows without end: more than could be kept. What is in hand is counted by the difference between what was
+    // read and what was written.
+    struct Endless<'a> {
+        head: &'a [u8],
+        read: &'a AtomicU64,
+    }
+    impl Read for Endless<'_> {
+        fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+            let read = if self.head.is_empty() {
+                // One chunk of one row.
+                let chunk = [&[0, 4, 0, 0, 0][..], b"row\n"].concat();
+                let whole = out.len() / chunk.len() * chunk.len();
+                for place in out[..whole].chunks_exact_mut(chunk.len()) {
+                    place.copy_from_slice(&chunk);
+                }
+                whole
+            } else {
+                self.head.read(out)?
+            };
+            self.read.fetch_add(read as u64, Ordering::Relaxed);
+            Ok(read)
+        }
+    }
+    struct Counting<'a> {
+        read: &'a AtomicU64,
+        written: u64,
+        most: &'a AtomicU64,
+    }
+    impl Write for Counting<'_> {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.written += bytes.len() as u64;
+            self.most.fetch_max(self.read.load(Ordering::Relaxed).saturating_sub(self.written), Ordering::Relaxed);
+            if self.written > 64 << 20 { Err(std::io::ErrorKind::StorageFull.into()) } else { Ok(bytes.len()) }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let options = WriteOptions::new(CompressionSpecification::NONE).threads(2);
+    let table = Data { tables: vec![vec![]], ..Data::default() };
+    let whole = table.piped(&options);
+    // Up to the first chunk, which here is the end of the rows.
+    let head = &whole[..whole.len() - b"\\.\n\n\n".len() - 10];
+    let (read, most) = (AtomicU64::new(0), AtomicU64::new(0));
+    let mut source = ArchiveReader::new(Endless { head, read: &read }).unwrap();
+    let out = Counting { read: &read, written: 0, most: &most };
+    let error = Rewrite::new(options).to_pipe(&mut source, out, |_| {}).map(drop).unwrap_err();
+    assert!(matches!(error.kind(), ErrorKind::Write(_)), "{error}");
+    let most = most.into_inner();
+    assert!(most < 8 << 20, "{most} bytes were in hand");
+}
+
+proptest! {
+    #[test]
+    fn the_identity_keeps_every_row(
+        tables in prop::collection::vec(prop::collection::vec("[a-z\\\\\t]{0,9}", 0..20), 1..4),
+        threads in 0_usize..3,
+        which in any::<prop::sample::Index>(),
+    ) {
+        let rows = |lines: Vec<String>| {
+            lines.iter().filter(|line| *line != "\\.").flat_map(|line| [line.as_bytes(), b"\n"].concat()).collect()
+        };
+        let data = Data { tables: tables.into_iter().map(rows).collect(), large_objects: vec![] };
+        let compressions = compressions();
+        let options = WriteOptions::new(*which.get(&compressions)).threads(threads);
+        let mut plan = Rewrite::new(options.clone());
+        for index in 0..data.tables.len() {
+            plan.rows(index as i32 + 2, |row, out| {
+                let mut fields = out.fields();
+                row.fields().for_each(|field| fields.value(field.decode().as_deref()));
+                fields.finish();
+                Ok(())
+            });
+        }
+        let (copy, _) = rewrite(&data.piped(&options), &plan).unwrap();
+        let decoded = |tables: &[Vec<u8>]| -> Vec<Vec<Option<Vec<u8>>>> {
+            let row = |row: &[u8]| dumpfmt::Row::new(row).fields().map(|f| f.decode().map(|v| v.into_owned())).collect();
+            tables.iter().flat_map(|table| table.split(|&byte| byte == b'\n').map(row)).collect()
+        };
+        prop_assert_eq!(decoded(&Data::read(&copy).unwrap().tables), decoded(&data.tables));
+    }
+}
