@@ -102,7 +102,8 @@ impl Listing<'_> {
             Some(level) if self.version == PgRestoreVersion::V15 => write!(out, "{level}")?,
             _ => write!(out, "{}", header.compression)?,
         }
-        write!(out, "\n;     Dump Version: {}\n;     Format: CUSTOM\n", header.version)?;
+        let format = header.format.to_string().to_uppercase();
+        write!(out, "\n;     Dump Version: {}\n;     Format: {format}\n", header.version)?;
         write!(out, ";     Integer: {} bytes\n;     Offset: {} bytes\n", header.int_size, header.offset_size)?;
         for (what, version) in
             [("Dumped from database", &header.server_version), ("Dumped by pg_dump", &header.dump_version)]
