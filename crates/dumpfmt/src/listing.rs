@@ -23,7 +23,7 @@ use crate::toc::{Toc, TocEntry};
 /// let archive = ArchiveReader::new(file)?;
 /// let mut text = Vec::new();
 /// archive.listing(&SqlOptions::default())?.write_to(&mut text)?;
-/// assert!(String::from_utf8_lossy(&text).ends_with("\n2; 0 0 TABLE DATA public tenant owner\n"));
+/// assert!(String::from_utf8_lossy(&text).ends_with("\n2; 1259 0 TABLE DATA public tenant owner\n"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
