@@ -69,6 +69,20 @@
 //! # Ok::<(), dumpfmt::Error>(())
 //! ```
 //!
+//! # As `pg_restore` shows it
+//!
+//! [`ArchiveReader::listing`] is `pg_restore -l`, [`ListFile`] its `-L`, and [`ArchiveReader::write_sql`]
+//! writes the archive as SQL with most of its options, equal to `pg_restore -f -` of the same version.
+//!
+//! ```
+//! # let pipe = dumpfmt::example::archive();
+//! let mut archive = dumpfmt::ArchiveReader::new(pipe)?;
+//! let mut options = dumpfmt::SqlOptions::default();
+//! options.no_owner = true;
+//! archive.write_sql(std::io::sink(), &options)?;
+//! # Ok::<(), dumpfmt::SqlError>(())
+//! ```
+//!
 //! The format is described in `src/bin/pg_dump/pg_backup_archiver.c` and
 //! `pg_backup_custom.c` of PostgreSQL.
 
