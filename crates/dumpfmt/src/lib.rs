@@ -81,14 +81,17 @@ mod foreign;
 mod header;
 mod input;
 mod limits;
+mod listing;
 mod reader;
 mod rewrite;
 mod rows;
 mod source;
 mod sql;
+mod sql_text;
 mod statement;
 mod tar;
 mod toc;
+mod transcode;
 mod verify;
 mod version;
 mod write;
@@ -101,11 +104,16 @@ pub use body::StoredBytes;
 pub use error::{Error, ErrorKind, Result};
 pub use header::{Compression, Format, Header, LocalTime};
 pub use limits::{Limits, ReadOptions};
+pub use listing::{ListFault, ListFaultKind, ListFile, ListFileError, Listing};
 pub use reader::ArchiveReader;
 pub use rewrite::{EntryDepth, FieldWriter, Rewrite, RewriteReport, RewrittenEntry, RowError, RowWriter};
 pub use rows::{Field, Fields, Row, RowBatch, Rows, escape_field};
-pub use statement::{ColumnType, CopyStatement, ForeignKey, Partition, SequenceValue, TableDefinition};
+pub use sql_text::{PgRestoreVersion, RestrictKey, SqlError, SqlOptions};
+pub use statement::{
+    ColumnType, CopyStatement, Domain, ForeignKey, Partition, PartitionKey, SequenceValue, TableDefinition,
+};
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
+pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
 pub use verify::VerifiedEntry;
 pub use version::Version;
 pub use write::{

@@ -32,8 +32,13 @@ impl Toc {
 
     /// The entry with this dump ID.
     pub fn get(&self, dump_id: i32) -> Option<&TocEntry> {
+        self.index_of(dump_id).map(|index| &self.entries[index as usize])
+    }
+
+    /// The place of the entry with this dump ID among [`entries`](Self::entries).
+    pub(crate) fn index_of(&self, dump_id: i32) -> Option<u32> {
         let found = self.by_dump_id.binary_search_by_key(&dump_id, |&index| self.entries[index as usize].dump_id);
-        found.ok().map(|place| &self.entries[self.by_dump_id[place] as usize])
+        found.ok().map(|place| self.by_dump_id[place])
     }
 
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
@@ -378,7 +383,7 @@ impl TocEntry {
     }
 
     /// The most bytes of text that pg_dump writes for this entry.
-    fn text_bytes(&self) -> u64 {
+    pub(crate) fn text_bytes(&self) -> u64 {
         const DECIMAL: usize = "4294967295".len();
         let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL + size_of_val(&*self.dependencies);
         (self.text.len() + others) as u64

@@ -1,132 +1,133 @@
-//! Archives to write and to read again.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test program takes what it needs")]
+//! What several test files of this crate need.
+#![allow(dead_code, reason = "each test file uses a part")]
 
-use std::io::{Cursor, Read, Write};
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
 
-use dumpfmt::{
-    ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Error, Header, LocalTime, Section, Toc,
-    TocEntry, Version, WriteOptions,
-};
+use dumpfmt::example::Builder;
+use dumpfmt::{ArchiveReader, Block, Error};
 
-/// The data of an archive: rows of tables, and large objects.
-#[derive(Debug, Clone, Default)]
-pub struct Data {
-    pub tables: Vec<Vec<u8>>,
-    pub large_objects: Vec<(u32, Vec<u8>)>,
+pub(crate) const NONE: u8 = 0;
+pub(crate) const GZIP: u8 = 1;
+pub(crate) const LZ4: u8 = 2;
+pub(crate) const ZSTD: u8 = 3;
+
+pub(crate) const ROWS: &[u8] = b"1\tone\n2\ttwo\n\\.\n\n\n";
+pub(crate) const EMPTY: &[u8] = b"\\.\n\n\n";
+pub(crate) const OBJECT: &[u8] = b"large object";
+
+/// As the custom format has it: gzip in a zlib wrapper.
+pub(crate) fn compress(compression: u8, data: &[u8]) -> Vec<u8> {
+    match compression {
+        NONE => data.to_vec(),
+        GZIP => {
+            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        LZ4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder.write_all(data).unwrap();
+            encoder.finish().unwrap()
+        }
+        #[cfg(feature = "zstd")]
+        ZSTD => zstd::encode_all(data, 3).unwrap(),
+        other => panic!("compression {other}"),
+    }
 }
 
-impl Data {
-    pub fn toc(&self) -> Toc {
-        let mut entries = vec![
-            TocEntry::builder(1, "ENCODING", "ENCODING")
-                .section(Section::None)
-                .definition("SET client_encoding = 'UTF8';\n")
-                .build()
-                .unwrap(),
-        ];
-        for index in 0..self.tables.len() {
-            let name = format!("t{index}");
-            let entry = TocEntry::builder(index as i32 + 2, "TABLE DATA", &name)
-                .namespace(Some(b"public"))
-                .section(Section::Data)
-                .owner("owner")
-                .copy_statement(Some(format!("COPY public.{name} (a) FROM stdin;\n").as_bytes()))
-                .dependencies([1, 77])
-                .catalog_id(0, 4_000_000_000)
-                .has_data(true)
-                .build();
-            entries.push(entry.unwrap());
-        }
-        if !self.large_objects.is_empty() {
-            entries
-                .push(TocEntry::builder(1000, "BLOBS", "BLOBS").section(Section::Data).has_data(true).build().unwrap());
-        }
-        Toc::new(entries).unwrap()
+/// As the files of a directory have it: gzip in a gzip wrapper.
+pub(crate) fn compress_file(compression: u8, data: &[u8]) -> Vec<u8> {
+    if compression != GZIP {
+        return compress(compression, data);
     }
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    encoder.write_all(data).unwrap();
+    encoder.finish().unwrap()
+}
 
-    pub fn write<S: dumpfmt::Sink>(&self, mut archive: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
-        for (index, rows) in self.tables.iter().enumerate() {
-            let mut data = archive.data(index as i32 + 2)?;
-            // In two parts, so that pieces do not begin where writes do.
-            let (first, second) = rows.split_at(rows.len() / 3);
-            data.write_all(first).and_then(|()| data.write_all(second)).map_err(|e| Error::from_io(e, 0))?;
-            data.finish()?;
+/// The compressions that this build decodes.
+pub(crate) fn compressions() -> impl Iterator<Item = u8> {
+    [NONE, GZIP, LZ4, ZSTD].into_iter().filter(|&compression| compression != ZSTD || cfg!(feature = "zstd"))
+}
+
+/// Two tables (dump IDs 3 and 4), the first one after the second, and two large
+/// objects (5), each body in two chunks.
+pub(crate) fn sample(minor: u8, compression: u8) -> Builder {
+    let mut builder = Builder::new(minor, compression);
+    entries(&mut builder);
+    blocks(&mut builder, |data| compress(compression, data));
+    builder
+}
+
+/// As [`sample`], with plain data: for tars, and for the files of a directory before they are compressed.
+pub(crate) fn plain_sample(minor: u8, compression: u8) -> Builder {
+    let mut builder = Builder::new(minor, compression);
+    entries(&mut builder);
+    blocks(&mut builder, <[u8]>::to_vec);
+    builder
+}
+
+fn entries(builder: &mut Builder) {
+    let copy = |table: &str| format!("COPY public.{table} (id, name) FROM stdin;\n");
+    builder
+        .entry(9, 1, false, [Some("ENCODING"), Some("ENCODING"), Some("SET client_encoding = 'LATIN1';\n"), None, None])
+        .entry(2, 2, false, [Some("a"), Some("TABLE"), Some("CREATE TABLE a ();\n"), Some("DROP TABLE a;\n"), None])
+        .entry(4, 3, true, [Some("b"), Some("TABLE DATA"), Some(""), None, Some(&copy("b"))])
+        .entry(3, 3, true, [Some("a"), Some("TABLE DATA"), Some(""), None, Some(&copy("a"))])
+        .depends_on(&["2"])
+        .entry(5, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None])
+        .entry(7, 4, false, [Some("i"), Some("INDEX"), Some("CREATE INDEX i;\n"), None, None])
+        .depends_on(&["2", "77"]);
+}
+
+fn blocks(builder: &mut Builder, compress: impl Fn(&[u8]) -> Vec<u8>) {
+    let (rows, empty, object) = (compress(ROWS), compress(EMPTY), compress(OBJECT));
+    let (first, second) = rows.split_at(3);
+    builder.data(4, &[first, second]).data(3, &[&empty]).large_objects(5, &[(7, &[&object]), (u32::MAX, &[&object])]);
+}
+
+/// What every block holds, by tag; a large object's tag is its OID.
+pub(crate) type Contents = BTreeMap<String, Vec<u8>>;
+
+pub(crate) fn sample_contents() -> Contents {
+    let text = |tag: &str, data: &[u8]| (tag.to_owned(), data.to_vec());
+    [text("b", ROWS), text("a", EMPTY), text("7", OBJECT), text("4294967295", OBJECT)].into()
+}
+
+/// Reads everything, to its end.
+pub(crate) fn contents<R: Read>(archive: &mut ArchiveReader<R>) -> Result<Contents, Error> {
+    let mut contents = Contents::new();
+    while let Some(block) = archive.next_block()? {
+        contents.extend(block_contents(block)?);
+    }
+    Ok(contents)
+}
+
+pub(crate) fn block_contents<R: Read>(block: Block<'_, R>) -> Result<Contents, Error> {
+    let mut contents = Contents::new();
+    match block {
+        Block::Data(mut data) => {
+            let tag = String::from_utf8_lossy(data.entry().tag()).into_owned();
+            contents.insert(tag, read(&mut data)?);
         }
-        if !self.large_objects.is_empty() {
-            let mut objects = archive.large_objects(1000)?;
-            for (oid, content) in &self.large_objects {
-                let mut object = objects.object(*oid)?;
-                object.write_all(content).map_err(|e| Error::from_io(e, 0))?;
-                object.finish()?;
+        Block::LargeObjects(mut objects) => {
+            while let Some(mut object) = objects.next_object()? {
+                contents.insert(object.oid().to_string(), read(&mut object)?);
             }
-            objects.finish()?;
         }
-        Ok(archive)
     }
-
-    pub fn seekable(&self, options: &WriteOptions) -> Vec<u8> {
-        let archive = ArchiveWriter::to_file(Cursor::new(Vec::new()), &header(), self.toc(), options).unwrap();
-        self.write(archive).unwrap().finish().unwrap().into_inner()
-    }
-
-    pub fn piped(&self, options: &WriteOptions) -> Vec<u8> {
-        let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), self.toc(), options).unwrap();
-        self.write(archive).unwrap().finish().unwrap()
-    }
-
-    pub fn read(archive: &[u8]) -> dumpfmt::Result<Self> {
-        let mut archive = ArchiveReader::new(archive)?;
-        let mut data = Self::default();
-        while let Some(block) = archive.next_block()? {
-            match block {
-                Block::Data(table) => {
-                    let (mut rows, mut found) = (table.rows(), Vec::new());
-                    while let Some(row) = rows.next_row()? {
-                        found.extend_from_slice(row.raw());
-                        found.push(b'\n');
-                    }
-                    data.tables.push(found);
-                }
-                Block::LargeObjects(mut objects) => {
-                    while let Some(mut object) = objects.next_object()? {
-                        let mut content = Vec::new();
-                        object.read_to_end(&mut content).map_err(|e| Error::from_io(e, 0))?;
-                        data.large_objects.push((object.oid(), content));
-                    }
-                }
-            }
-        }
-        Ok(data)
-    }
+    Ok(contents)
 }
 
-pub fn header() -> Header {
-    Header::new("store", LocalTime::new(2026, 11, 20, 3, 4, 5))
+fn read(data: &mut impl Read) -> Result<Vec<u8>, Error> {
+    let mut out = Vec::new();
+    data.read_to_end(&mut out).map_err(|e| Error::from_io(e, 0))?;
+    Ok(out)
 }
 
-pub fn compressions() -> Vec<CompressionSpecification> {
-    let mut all = vec!["none", "gzip", "gzip:1", "gzip:9", "lz4"];
-    if cfg!(feature = "zstd") {
-        all.extend(["zstd", "zstd:1"]);
-    }
-    all.into_iter().map(|text| text.parse().unwrap()).collect()
-}
-
-pub fn versions(compression: CompressionSpecification) -> impl Iterator<Item = Version> {
-    let modern = matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd);
-    let all = [Version::TABLE_ACCESS_METHOD, Version::COMPRESSION_ALGORITHM, Version::RELKIND];
-    all.into_iter().skip(usize::from(modern))
-}
-
-/// Data of several pieces, of one byte, of none.
-pub fn large_data() -> Data {
-    let mut rows = Vec::new();
-    for number in 0..90_000_u64 {
-        writeln!(rows, "{number}\t{:x}\tsome text", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();
-    }
-    let content: Vec<u8> = rows.iter().rev().copied().take(1_200_000).collect();
-    Data {
-        tables: vec![rows, vec![], b"\n".to_vec(), vec![b'x'; 512 << 10].into_iter().chain(*b"\n").collect()],
-        large_objects: vec![(1, content), (u32::MAX, vec![]), (3_000_000_000, vec![0])],
-    }
+/// Reads and verifies an archive in memory. Only what is whole passes.
+pub(crate) fn check(bytes: &[u8]) -> Result<Contents, Error> {
+    ArchiveReader::new(bytes)?.verify(|_| {})?;
+    contents(&mut ArchiveReader::new(bytes)?)
 }
