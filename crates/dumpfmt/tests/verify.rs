@@ -1,11 +1,11 @@
 //! Verifying: the same answer by one thread, by several, and on the way.
 
-mod common;
+mod data;
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 
-use common::{Data, compressions, large_data};
+use data::{Data, compressions, large_data};
 use dumpfmt::{
     ArchiveReader, DataState, ErrorKind, Rewrite, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader,
     VerifyingWriter, WriteOptions,

@@ -1,10 +1,10 @@
 //! What is written is read again as it was.
 
-mod common;
+mod data;
 
 use std::io::{Cursor, Write};
 
-use common::{Data, compressions, header, large_data, versions};
+use data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc, TocEntry,
     WriteOptions,
