@@ -1,6 +1,7 @@
 //! The table of contents: one entry for each object in the dump.
 
 mod builder;
+mod index;
 mod write;
 
 use std::collections::HashSet;
@@ -9,9 +10,11 @@ use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
-use crate::input::{Input, TextBudget};
+use crate::input::{Input, MAX_INT_BYTES, TextBudget};
 use crate::limits::Limits;
 use crate::version::Version;
+
+use index::DumpIds;
 
 pub use builder::TocEntryBuilder;
 pub(crate) use write::{Location, POSITION_BYTES, put_position};
@@ -20,8 +23,7 @@ pub(crate) use write::{Location, POSITION_BYTES, put_position};
 #[derive(Debug, Clone)]
 pub struct Toc {
     entries: Vec<TocEntry>,
-    /// Places in `entries`, in the order of dump IDs.
-    by_dump_id: Vec<u32>,
+    by_dump_id: DumpIds,
 }
 
 impl Toc {
@@ -32,8 +34,7 @@ impl Toc {
 
     /// The entry with this dump ID.
     pub fn get(&self, dump_id: i32) -> Option<&TocEntry> {
-        let found = self.by_dump_id.binary_search_by_key(&dump_id, |&index| self.entries[index as usize].dump_id);
-        found.ok().map(|place| &self.entries[self.by_dump_id[place] as usize])
+        self.by_dump_id.place(&self.entries, dump_id).map(|place| &self.entries[place])
     }
 
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
@@ -80,12 +81,9 @@ impl Toc {
     /// The entries and their index; as an error, an entry with the dump ID of another one. There are less
     /// than 2^32.
     fn of(entries: Vec<TocEntry>) -> Result<Self, Box<TocEntry>> {
-        let mut by_dump_id: Vec<u32> = (0..entries.len() as u32).collect();
-        let dump_id = |index: u32| entries[index as usize].dump_id;
-        by_dump_id.sort_unstable_by_key(|&index| dump_id(index));
-        match by_dump_id.windows(2).find(|pair| dump_id(pair[0]) == dump_id(pair[1])) {
-            Some(pair) => Err(Box::new(entries[pair[1] as usize].clone())),
-            None => Ok(Self { entries, by_dump_id }),
+        match DumpIds::of(&entries) {
+            Ok(by_dump_id) => Ok(Self { entries, by_dump_id }),
+            Err(place) => Err(Box::new(entries[place].clone())),
         }
     }
 
@@ -209,7 +207,7 @@ impl Text {
 
 /// What an entry takes beside its texts: itself, its place in `by_dump_id`, and
 /// what an allocator adds.
-const ENTRY_BYTES: u64 = size_of::<TocEntry>() as u64 + 4 + 16;
+const ENTRY_BYTES: u64 = size_of::<TocEntry>() as u64 + 4 * 4 + 16;
 
 /// The part of a restore that an entry belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -590,23 +588,26 @@ fn read_dependencies<R: Read>(
     }
 }
 
-fn parse_decimal<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+fn parse_decimal<N: std::str::FromStr + TryFrom<u32>>(text: &[u8]) -> Option<N> {
+    // Nearly always it is nothing but digits, and not so many that they overflow.
+    if matches!(text.len(), 1..=9) && text.iter().all(u8::is_ascii_digit) {
+        return text.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')).try_into().ok();
+    }
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 fn read_data_state<R: Read>(input: &mut Input<R>, offset_size: u8) -> Result<DataState> {
     let offset = input.position();
-    let flag = input.byte(PLACE)?;
-    let mut position = 0_u64;
-    for index in 0..u32::from(offset_size) {
-        let byte = input.byte(PLACE)?;
-        if byte != 0 && index >= 8 {
-            return Err(Error::corrupt("a position lies beyond any file", offset));
-        }
-        if index < 8 {
-            position |= u64::from(byte) << (8 * index);
-        }
+    let mut bytes = [0; MAX_INT_BYTES];
+    // The header's check keeps `offset_size` below.
+    let bytes = &mut bytes[..=usize::from(offset_size)];
+    input.exact(bytes, PLACE)?;
+    let (&flag, position) = bytes.split_first().unwrap_or((&0, &[]));
+    let (low, high) = position.split_at(position.len().min(8));
+    if high.iter().any(|&byte| byte != 0) {
+        return Err(Error::corrupt("a position lies beyond any file", offset));
     }
+    let position = low.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
     match flag {
         1 => Ok(DataState::PositionNotSet),
         2 => Ok(DataState::Position(position)),
