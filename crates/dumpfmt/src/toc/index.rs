@@ -24,8 +24,7 @@ impl DumpIds {
     /// another one.
     pub(super) fn of(entries: &[TocEntry]) -> Result<Self, usize> {
         let ids = || entries.iter().map(|entry| entry.dump_id);
-        let (first, last) = (ids().min().unwrap_or_default(), ids().max().unwrap_or_default());
-        // Dump IDs are above 0, so the difference is no overflow.
+        let (first, last) = ids().fold((i32::MAX, i32::MIN), |(first, last), id| (first.min(id), last.max(id)));
         let range = u64::from(first.abs_diff(last)) + 1;
         if range > MOST_PLACES * entries.len() as u64 {
             return Self::sorted(entries);
