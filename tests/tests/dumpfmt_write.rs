@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use archive_copy::{Container, as_sql, assert_same_text, listed, open, write_archive};
-use dumpfmt::{CompressionSpecification, Header, Toc, Version, WriteOptions};
+use dumpfmt::{ArchiveReader, CompressionSpecification, Header, Toc, Version, WriteOptions};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
 use tempfile::TempPath;
 
@@ -278,6 +278,11 @@ fn a_directory_has_the_files_that_pg_dump_writes() {
             write_archive(&custom, archive.header(), toc, &options, Container::Directory, &ours).unwrap();
             let what = format!("{major} {option}");
             assert_eq!(files(&ours), files(&stock), "{what}");
+            let [found, expected] = [&ours, &stock].map(|folder| {
+                let verified = ArchiveReader::open(folder).and_then(|mut archive| archive.verify(|_| {}));
+                verified.unwrap_or_else(|e| panic!("{what} {}: {e}", folder.display()))
+            });
+            assert_eq!(found, expected, "{what}");
             for name in files(&stock) {
                 let read = |folder: &Path| std::fs::read(folder.join(&name)).unwrap();
                 let (mut found, mut expected) = (read(&ours), read(&stock));

@@ -113,6 +113,30 @@ fn the_end_of_rows_is_written_once() {
 }
 
 #[test]
+fn entries_of_large_objects_share_one_list_in_a_directory_of_before_1_16() {
+    let blobs = |dump_id| TocEntry::builder(dump_id, "BLOBS", "BLOBS").section(Section::Data).has_data(true).build();
+    let options = |version| WriteOptions::default().version(version);
+    let folder = tempfile::tempdir().unwrap();
+    for (version, lists) in [(Version::COMPRESSION_ALGORITHM, vec![3]), (Version::RELKIND, vec![1, 2])] {
+        let toc = Toc::new(vec![blobs(1).unwrap(), blobs(2).unwrap()]).unwrap();
+        let path = folder.path().join(version.to_string());
+        let mut archive = ArchiveWriter::to_directory(&path, &header(), toc, &options(version)).unwrap();
+        for (dump_id, oids) in [(1, vec![7]), (2, vec![8, 9])] {
+            let mut objects = archive.large_objects(dump_id).unwrap();
+            for oid in oids {
+                objects.object(oid).unwrap().finish().unwrap();
+            }
+            objects.finish().unwrap();
+        }
+        archive.finish().unwrap();
+        let verified = ArchiveReader::open(&path).unwrap().verify(|_| {}).unwrap();
+        let found: Vec<_> = verified.iter().filter_map(|entry| entry.large_objects).collect();
+        assert_eq!(found, lists, "{version}");
+        assert_eq!(path.join("blobs.toc").exists(), lists.len() == 1);
+    }
+}
+
+#[test]
 fn a_failure_to_write_is_told_with_its_place() {
     struct Full(usize);
     impl Write for Full {
