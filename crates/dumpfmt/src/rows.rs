@@ -52,7 +52,17 @@ pub struct Rows<D> {
 #[expect(private_bounds, reason = "callers get `Rows` from `EntryData` alone")]
 impl<D: Read + Position> Rows<D> {
     pub(crate) fn new(data: D, limit: u64, entry: String, copy_text: bool) -> Self {
-        Self { data, buffer: Vec::new(), start: 0, end: 0, index: Index::default(), ended: false, limit, entry, copy_text }
+        Self {
+            data,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            index: Index::default(),
+            ended: false,
+            limit,
+            entry,
+            copy_text,
+        }
     }
 
     /// The next row; `None` after the last one.

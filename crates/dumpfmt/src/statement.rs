@@ -393,16 +393,24 @@ mod tests {
     #[test]
     fn partition_keys_and_domains_are_read() {
         let of = |sql: &str| TocEntry::builder(1, "x", "x").definition(sql).build().unwrap();
-        let key = PartitionKey::of(&of("CREATE TABLE public.m (\n    a text DEFAULT 'x)'::text,\n    b integer\n)\nPARTITION BY LIST (lower(a), \"B c\");\n"));
+        let key = PartitionKey::of(&of(
+            "CREATE TABLE public.m (\n    a text DEFAULT 'x)'::text,\n    b integer\n)\nPARTITION BY LIST (lower(a), \"B c\");\n",
+        ));
         assert_eq!(key.unwrap().names, [&b"LIST"[..], b"lower", b"a", b"B c"]);
         assert_eq!(PartitionKey::of(&of("CREATE TABLE public.m (\n    a text\n);\n")), None);
-        let domain = Domain::of(&of("CREATE DOMAIN public.tid AS character varying(36)\n\tCONSTRAINT c CHECK (true);\n")).unwrap();
+        let domain =
+            Domain::of(&of("CREATE DOMAIN public.tid AS character varying(36)\n\tCONSTRAINT c CHECK (true);\n"))
+                .unwrap();
         assert_eq!((domain.name, domain.base.to_string()), (b"tid".to_vec(), "character varying(36)".into()));
     }
 
     #[test]
     fn a_copy_statement_is_read_as_it_was_written() {
-        let copy = CopyStatement { schema: Some(b"a\"b".to_vec()), table: b"T".to_vec(), columns: vec![b"x".to_vec(), b"y z".to_vec()] };
+        let copy = CopyStatement {
+            schema: Some(b"a\"b".to_vec()),
+            table: b"T".to_vec(),
+            columns: vec![b"x".to_vec(), b"y z".to_vec()],
+        };
         for columns in [copy.columns.clone(), vec![]] {
             let copy = CopyStatement { columns, ..copy.clone() };
             let sql = copy.to_sql();

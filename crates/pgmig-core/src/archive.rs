@@ -151,7 +151,9 @@ impl ArchiveError {
             Self::Read { source, .. } => Some(next_step(source).into()),
             Self::NotRestorable { .. } => Some("dump again with plain `pg_dump -Fc`".into()),
             Self::Write(e) => match e.kind() {
-                ErrorKind::Write(_) => Some("make room, or write to another place; then run the same command again".into()),
+                ErrorKind::Write(_) => {
+                    Some("make room, or write to another place; then run the same command again".into())
+                }
                 _ => e.hint().map(Into::into),
             },
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
@@ -282,7 +284,8 @@ impl Contents {
 
     /// The tables that a partition is a partition of, the nearest first.
     pub(crate) fn ancestors_of<'a>(&'a self, table: &'a TableName) -> Vec<&'a TableName> {
-        let parent = |table: &TableName| self.partitions.iter().find(|(child, _)| child == table).map(|(_, parent)| parent);
+        let parent =
+            |table: &TableName| self.partitions.iter().find(|(child, _)| child == table).map(|(_, parent)| parent);
         // A damaged archive may have a circle; no real partition is that deep.
         std::iter::successors(parent(table), |&above| parent(above)).take(64).collect()
     }

@@ -120,8 +120,9 @@ impl<'a> TenantList<'a> {
                 "the archive has no rows of a table `{}`, which the profile `{}` says lists the tenants",
                 rules.table, profile.name
             );
-            return Err(Faults::one("cannot find the tenants of the archive", message)
-                .with_hint("check that this is a dump of the product's store, or give another profile with `--profile`"));
+            return Err(Faults::one("cannot find the tenants of the archive", message).with_hint(
+                "check that this is a dump of the product's store, or give another profile with `--profile`",
+            ));
         };
         if let Some(other) = candidates.next() {
             let message = format!(

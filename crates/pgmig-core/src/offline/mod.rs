@@ -134,8 +134,11 @@ impl<'a> OfflineRemap<'a> {
         write: &mut WriteNew<'_, R, W>,
     ) -> Result<(W, RemapReport), Error> {
         let read_error = |source| ArchiveError::Read { path: name.to_owned(), source };
-        let contents = Contents::of(source.toc())
-            .map_err(|(entry, why)| ArchiveError::NotRestorable { path: name.to_owned(), entry, why })?;
+        let contents = Contents::of(source.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
+            path: name.to_owned(),
+            entry,
+            why,
+        })?;
         self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(read_error))
     }
 
