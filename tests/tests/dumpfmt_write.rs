@@ -33,6 +33,8 @@ const LARGE: &str = r"
       lo_from_bytea(910007, convert_to(repeat('0123456789abcdef', 65536), 'UTF8'));
 ";
 
+const CONTAINERS: [Container; 3] = [Container::Seekable, Container::Piped, Container::Directory];
+
 /// A database and the dump of it that is copied.
 struct Source {
     major: u32,
@@ -116,7 +118,7 @@ fn pg_restore_makes_the_same_sql_of_a_copy_as_of_the_dump() {
             source.readers().map(|tools| (as_sql(&tools, &source.dump), listed(&tools, &source.dump), tools)).collect();
         for compression in compressions(source.version) {
             let folder = tempfile::tempdir().unwrap();
-            for container in Container::ALL {
+            for container in CONTAINERS {
                 let options = WriteOptions::new(compression).version(source.version).threads(3);
                 let copy = source.copy(folder.path(), &format!("{container:?}"), &options, container);
                 for (sql, list, tools) in expected.iter().filter(|(_, _, tools)| reads(tools, compression)) {
@@ -139,7 +141,7 @@ fn a_restored_copy_is_the_database_that_was_dumped() {
         let source = Source::of(major);
         let compressions = compressions(source.version);
         for tools in source.readers() {
-            for container in Container::ALL {
+            for container in CONTAINERS {
                 let possible = compressions.iter().copied().filter(|&c| reads(&tools, c));
                 let chosen: Vec<_> = if thorough() {
                     possible.collect()

@@ -7,7 +7,7 @@ use std::io::{Cursor, Write};
 use data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc, TocEntry,
-    WriteOptions,
+    Version, WriteOptions,
 };
 use proptest::prelude::*;
 
