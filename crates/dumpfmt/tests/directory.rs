@@ -369,3 +369,18 @@ fn an_error_among_rows_names_the_file() {
     let error = rows.next_row().unwrap_err();
     assert!(error.to_string().contains("TABLE DATA public.b (dump ID 4), file `4.dat`"), "{error}");
 }
+
+#[test]
+fn an_empty_large_object_is_a_file_without_a_byte_as_pg_dump_has_it_under_lz4_and_zstd() {
+    for compression in compressions() {
+        let folder = sample(16, compression);
+        let path = folder.path().join(format!("blob_7.dat{}", SUFFIXES[usize::from(compression)]));
+        fs::write(&path, b"").unwrap();
+        let found = check(folder.path());
+        if compression == GZIP {
+            assert!(matches!(found.unwrap_err().kind(), ErrorKind::Corrupt(_)));
+        } else {
+            assert_eq!(found.unwrap()["7"], b"");
+        }
+    }
+}
