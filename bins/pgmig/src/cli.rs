@@ -99,9 +99,18 @@ enum Command {
     /// Tell what is in an archive: versions, tables, rows, tenants
     Inspect(ArchiveArgs),
     /// Decode every block of an archive; exit status 0 only for a complete one
-    Verify(ArchiveArgs),
+    Verify(VerifyArgs),
     /// Make one archive of another, every service instance ID remapped, without any database
     Remap(RemapArgs),
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// How many threads decode; without it, one for each processor. A pipe is read by one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -162,8 +171,16 @@ pub(crate) enum Work {
     Restore(Box<RestoreOptions>),
     TestConnections(TestOptions),
     Inspect(ArchiveOptions),
-    Verify(ArchiveOptions),
+    Verify(VerifyOptions),
     Remap(RemapOptions),
+}
+
+/// An archive to verify.
+#[derive(Debug)]
+pub(crate) struct VerifyOptions {
+    pub(crate) archive: PathBuf,
+    pub(crate) threads: Option<usize>,
+    pub(crate) output: OutputFormat,
 }
 
 /// An archive that is to be made of another one.
@@ -230,7 +247,8 @@ impl Work {
         let output = match self {
             Self::Restore(options) => options.output,
             Self::TestConnections(options) => options.output,
-            Self::Inspect(options) | Self::Verify(options) => options.output,
+            Self::Inspect(options) => options.output,
+            Self::Verify(options) => options.output,
             Self::Remap(options) => match options.report.as_deref() {
                 Some(path) if path == Path::new("-") => OutputFormat::Json,
                 _ => OutputFormat::Text,
@@ -279,7 +297,11 @@ impl TryFrom<Cli> for Work {
     fn try_from(cli: Cli) -> Result<Self, clap::Error> {
         let args = match cli.command {
             Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.into())),
-            Some(Command::Verify(args)) => return Ok(Self::Verify(args.into())),
+            Some(Command::Verify(args)) => {
+                let ArchiveArgs { archive, common } = args.archive;
+                let threads = args.threads.map(usize::from);
+                return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
+            }
             Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
             None => cli.restore,
         };

@@ -7,16 +7,22 @@ use std::path::Path;
 use anyhow::Result;
 use dumpfmt::{ArchiveReader, Block};
 
-use crate::work::{Amount, Sink, listing};
+use pgmig_benches::work::{Amount, Sink, listing};
 
 pub(crate) fn list(file: &Path) -> Result<Amount> {
     let archive = open(file)?;
     let mut out = listing()?;
     for entry in archive.toc().entries() {
-        writeln!(out, "{entry}")?;
+        write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
+        let namespace = entry.namespace().unwrap_or(b"-");
+        for text in [entry.description(), namespace, entry.tag(), entry.owner().unwrap_or_default()] {
+            out.write_all(text)?;
+            out.write_all(b" ")?;
+        }
+        out.write_all(b"\n")?;
     }
     out.flush()?;
-    Ok(Amount::Listed { entries: archive.toc().entries().len() })
+    Ok(Amount::Listed(archive.toc().entries().len()))
 }
 
 pub(crate) fn stream(file: &Path) -> Result<Amount> {
@@ -34,7 +40,7 @@ pub(crate) fn stream(file: &Path) -> Result<Amount> {
             }
         }
     }
-    Ok(Amount::Streamed { bytes: out.bytes, large_objects })
+    Ok(Amount::Streamed(out.bytes, large_objects))
 }
 
 pub(crate) fn fields(file: &Path) -> Result<Amount> {
@@ -52,7 +58,7 @@ pub(crate) fn fields(file: &Path) -> Result<Amount> {
         }
     }
     std::hint::black_box(bytes);
-    Ok(Amount::Split { rows, fields })
+    Ok(Amount::Split(rows, fields))
 }
 
 fn open(file: &Path) -> Result<ArchiveReader<File>> {
