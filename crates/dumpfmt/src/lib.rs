@@ -80,6 +80,7 @@ mod header;
 mod input;
 mod limits;
 mod reader;
+pub mod repair;
 mod rewrite;
 mod rows;
 mod source;
