@@ -6,7 +6,7 @@ mod common;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
-use common::{Data, compressions};
+use common::Data;
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{ArchiveReader, Block, Compression, CompressionSpecification, WriteOptions};
 
@@ -17,10 +17,16 @@ fn small() -> Data {
             b"one\ntwo\nthree\n".to_vec(),
             vec![],
             b"red\ngreen\n".to_vec(),
-            (0..200).flat_map(|n: u32| format!("row {}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect(),
+            (0..40).flat_map(|n: u32| format!("row {}\n", n.wrapping_mul(2_654_435_761)).into_bytes()).collect(),
         ],
-        large_objects: vec![(16400, b"first object".to_vec()), (16401, vec![]), (4_000_000_000, vec![7; 300])],
+        large_objects: vec![(16400, b"first object".to_vec()), (16401, vec![]), (4_000_000_000, vec![7; 60])],
     }
+}
+
+fn compressions() -> impl Iterator<Item = CompressionSpecification> {
+    let all = [Compression::None, Compression::Gzip, Compression::Lz4, Compression::Zstd];
+    // Without zstd where it is not built in.
+    all.into_iter().filter_map(|compression| CompressionSpecification::new(compression).ok())
 }
 
 fn options(compression: CompressionSpecification) -> WriteOptions {
@@ -73,7 +79,9 @@ fn repair(damaged: &[u8], before: &HashMap<i32, (Vec<u8>, u64)>) -> (RepairPlan,
                 assert_eq!(bytes, original, "dump ID {}", entry.dump_id);
                 whole.push(entry.dump_id);
             }
-            Some(_) => assert!(original.starts_with(bytes) && bytes.len() < original.len() || entry.large_objects.is_some()),
+            Some(_) => {
+                assert!(original.starts_with(bytes) && bytes.len() < original.len() || entry.large_objects.is_some())
+            }
         }
     }
     whole.sort_unstable();
@@ -120,11 +128,11 @@ fn an_archive_that_is_cut_in_its_contents_cannot_be_repaired() {
 #[test]
 fn whole_large_objects_of_a_cut_block_are_kept() {
     let archive = small().piped(&options(CompressionSpecification::GZIP));
-    let plan = plan(&archive[..archive.len() - 20]).unwrap();
+    let plan = plan(&archive[..archive.len() - 12]).unwrap();
     let objects = plan.recovered().iter().find(|entry| entry.dump_id == 1000).unwrap();
     assert_eq!(objects.large_objects, Some(2));
     assert_eq!(objects.missing.as_ref().unwrap().kind, LossKind::Cut);
-    let repaired = Data::read(&write(&plan, &archive[..archive.len() - 20])).unwrap();
+    let repaired = Data::read(&write(&plan, &archive[..archive.len() - 12])).unwrap();
     assert_eq!(repaired.large_objects, small().large_objects[..2]);
     assert_eq!(repaired.tables, small().tables);
 }
@@ -162,26 +170,38 @@ fn flips(compression: CompressionSpecification, archive: &[u8], allow: usize) {
     let before = contents(archive);
     let data_start = ArchiveReader::new(archive).unwrap().position() as usize;
     for position in data_start..archive.len() {
-        for bit in 0..8 {
+        // Every byte; a bit of each value.
+        for bit in [position % 8] {
             let mut damaged = archive.to_vec();
             damaged[position] ^= 1 << bit;
             let plan = plan(&damaged).unwrap();
             let repaired = write(&plan, &damaged);
             ArchiveReader::new(&repaired[..]).unwrap().verify(|_| {}).unwrap();
             let after = contents(&repaired);
+            let same = |after: &HashMap<i32, (Vec<u8>, u64)>, before: &HashMap<i32, (Vec<u8>, u64)>, id| {
+                after.get(&id).map(|(bytes, _)| bytes) == before.get(&id).map(|(bytes, _)| bytes)
+            };
             let whole: Vec<i32> =
                 plan.recovered().iter().filter(|entry| entry.missing.is_none()).map(|entry| entry.dump_id).collect();
-            assert!(whole.len() + allow >= before.len(), "{compression}, bit {bit} of {position}: {whole:?}, {:?}, {:?}", plan.lost(), plan.damage());
+            assert!(
+                whole.len() + allow >= before.len(),
+                "{compression}, bit {bit} of {position}: {whole:?}, {:?}, {:?}",
+                plan.lost(),
+                plan.damage()
+            );
             let differing = whole.iter().filter(|id| after[*id].0 != before[*id].0).count();
-            // Only a checksum tells a changed bit within the data.
-            let checked = compression.algorithm() == Compression::Gzip;
+            // Only a checksum tells a changed bit within the data, and none covers the OID of a large object.
+            let checked = compression.algorithm() == Compression::Gzip && same(&after, &before, 1000);
             let tolerated = usize::from(!checked);
             assert!(differing <= tolerated, "{compression}, bit {bit} of {position}: {:?}", plan.recovered());
             for id in &whole {
                 let begin = before.values().map(|(_, end)| *end).filter(|end| *end < before[id].1).max();
                 let begin = begin.unwrap_or(data_start as u64);
                 let is_hit = (begin..before[id].1).contains(&(position as u64));
-                assert!(after[id].0 == before[id].0 || is_hit, "{compression}, bit {bit} of {position}: wrong data in {id}");
+                assert!(
+                    after[id].0 == before[id].0 || is_hit,
+                    "{compression}, bit {bit} of {position}: wrong data in {id}"
+                );
             }
         }
     }

@@ -21,10 +21,13 @@
 
 mod blocks;
 mod find;
+mod index;
+mod journal;
 mod plan;
 mod scan;
 mod window;
 mod write;
 
 pub use find::{CrlfUndone, FoundArchive, find_archive, undo_crlf};
+pub use index::{IndexError, IndexOptions, IndexReport, index_in_place};
 pub use plan::{Damage, Loss, LossKind, LostEntry, RecoveredEntry, RepairOptions, RepairPlan};

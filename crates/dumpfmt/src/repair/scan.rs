@@ -251,7 +251,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 // Damage within a chunk leaves the lengths as they are.
                 let passed = self.blocks.read(position, Rest::Seek, |_| Ok(()));
                 match passed {
-                    Ok(((), end)) if end <= self.length && self.is_plausible_end(end)? => Ok(Some((end, next))),
+                    Ok(((), end)) if end <= self.length && self.is_due(end, next)? => Ok(Some((end, next))),
                     Err(e) if is_fatal(&e) => Err(e),
                     _ => Ok(None),
                 }
@@ -366,6 +366,15 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
         Ok(self.blocks.begins_at(position)? != Begins::Other)
     }
 
+    /// Whether what is here is due: a damaged length can lead to the begin of a later block as well.
+    fn is_due(&mut self, position: u64, turn: Turn) -> Result<bool> {
+        Ok(match self.blocks.begins_at(position)? {
+            Begins::Block(dump_id) => self.rank(dump_id) == turn.rank,
+            Begins::EndOfFile | Begins::Contents => turn.rank == self.ranks.len(),
+            Begins::CutHead | Begins::Other => false,
+        })
+    }
+
     /// Decodes the block at `position` to its end; what goes wrong with it is the inner error.
     fn read_whole(&mut self, position: u64, dump_id: i32) -> Result<Result<Whole, Broken>> {
         let mut whole = RecoveredEntry::new(dump_id, position, position);
@@ -400,10 +409,13 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     let drained = io::copy(&mut object, &mut io::sink());
                     whole.bytes += drained.map_err(|e| Error::from_io(e, position))?;
                     progress(object.position());
-                    count += 1;
                     if expected.contains(&object.oid()) {
                         oids.insert(object.oid());
+                    } else if !expected.is_empty() {
+                        let text = format!("the table of contents names no large object {}", object.oid());
+                        return Err(Error::corrupt(text, object.position()));
                     }
+                    count += 1;
                     part = Part::LargeObjects { count, oids: HashSet::new() };
                 }
                 whole.large_objects = Some(count);
