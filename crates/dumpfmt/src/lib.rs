@@ -137,6 +137,7 @@ mod input;
 mod limits;
 mod listing;
 mod reader;
+pub mod repair;
 mod rewrite;
 mod rows;
 mod source;
