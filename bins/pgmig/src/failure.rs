@@ -54,8 +54,9 @@ impl Failure {
     }
 
     /// The user pressed Ctrl-C, or the system asked us to end.
-    pub(crate) fn interrupted() -> Self {
-        let hint = "the target is as it was before; run the same command again when you are ready";
+    /// `state` says what that leaves.
+    pub(crate) fn interrupted(state: &str) -> Self {
+        let hint = format!("{state}; run the same command again when you are ready");
         Self { status: 130, ..Self::new("interrupted", hint) }
     }
 

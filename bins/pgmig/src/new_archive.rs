@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use tempfile::NamedTempFile;
@@ -63,6 +64,7 @@ impl NewFile {
             let text = format!("cannot write the archive to `{}`: {e}", path.display());
             Failure::new(text, "name a file in a folder that you can write to")
         })?;
+        begun(file.path());
         Ok(Self { file, path: path.to_owned(), force })
     }
 
@@ -75,14 +77,57 @@ impl NewFile {
         let Self { file, path, force } = self;
         let name = || format!("cannot finish the archive `{}`", path.display());
         file.as_file().sync_all().with_context(name)?;
+        let mut unfinished = unfinished();
+        if unfinished.abandoned {
+            return Err(Failure::interrupted("no archive was written"));
+        }
         if force {
             file.persist(&path).map_err(|e| e.error).with_context(name)?;
         } else {
             file.persist_noclobber(&path).map_err(|e| e.error).with_context(name)?;
         }
+        unfinished.published = true;
+        drop(unfinished);
         File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).with_context(name)?;
         Ok(())
     }
+}
+
+/// What is there under names that nobody chose, for the one who interrupts us.
+static UNFINISHED: Mutex<Unfinished> = Mutex::new(Unfinished { paths: Vec::new(), published: false, abandoned: false });
+
+struct Unfinished {
+    paths: Vec<PathBuf>,
+    /// Something has got its name.
+    published: bool,
+    /// Nothing gets its name any more.
+    abandoned: bool,
+}
+
+fn unfinished() -> MutexGuard<'static, Unfinished> {
+    // None of its fields can be half written.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers a file or folder that has to be removed when we are interrupted.
+pub(crate) fn begun(path: &Path) {
+    unfinished().paths.push(path.to_owned());
+}
+
+/// Removes what is unfinished; from then on nothing is published. False when something has been already.
+pub(crate) fn abandon() -> bool {
+    let mut unfinished = unfinished();
+    if unfinished.published {
+        return false;
+    }
+    unfinished.abandoned = true;
+    for path in &unfinished.paths {
+        // Whoever still writes into a folder may make a file while we remove the others.
+        let _ = std::fs::remove_file(path);
+        let removed = |_| std::fs::remove_dir_all(path).is_ok();
+        (0..100).any(removed);
+    }
+    true
 }
 
 fn folder_of(path: &Path) -> &Path {

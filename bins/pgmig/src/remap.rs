@@ -25,12 +25,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     step(format_args!("remap {} into {}", name(&options.source), name(&options.output)));
     let (new, report) =
         if is_stream(&options.source) { stream(options, &remap, new)? } else { file(options, &remap, new)? };
-    if !report.unknown_ids.is_empty() {
-        for unknown in &report.unknown_ids {
-            let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
-            warn(format_args!("{column} has {values} that no tenant has, such as {}; they stay", unknown.example));
-        }
-    }
+    warn_of(&report);
     tell(harmless(&text::remap(&report)));
     let published = publish(options, new, &report);
     write_report(options, &report)?;
@@ -109,6 +104,26 @@ fn write<R: std::io::Read>(
             Ok((NewArchive::StandardOutput(out), report))
         }
         None => Err(dumpfmt::Error::from_io(std::io::Error::other("the archive was written already"), 0)),
+    }
+}
+
+fn warn_of(report: &RemapReport) {
+    for unknown in &report.unknown_ids {
+        let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
+        warn(format_args!("{column} has {values} that no mapped tenant has, such as {}; they stay", unknown.example));
+    }
+    for key in &report.doubtful_foreign_keys {
+        let (table, referenced) = (&key.table, &key.referenced_table);
+        warn(format_args!(
+            "rows of {table} name no tenant, and rows of {referenced} that they may refer to ({}) are left out: pg_restore \
+             may refuse that foreign key; --keep-unmapped leaves nothing out",
+            key.columns.join(", ")
+        ));
+    }
+    let statistics = report.statistics_left_out.len() as u64;
+    if statistics > 0 {
+        let tables = text::counted(statistics, "table");
+        warn(format_args!("statistics of {tables} name source IDs and are left out; run ANALYZE after the restore"));
     }
 }
 

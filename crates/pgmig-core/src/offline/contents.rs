@@ -16,12 +16,16 @@ use crate::survey::{Stray, StrayPlace, excerpt};
 pub(super) struct Definitions {
     pub(super) strays: Vec<Stray>,
     pub(super) loaded_via_root: Vec<TableName>,
+    pub(super) statistics_left_out: Vec<TableName>,
 }
 
 /// The new table of contents.
 ///
 /// Where a table is partitioned by a column with IDs, new ones move rows to other partitions: its rows are then loaded through
-/// it, as `pg_dump --load-via-partition-root` makes them, and the IDs in the bounds of its partitions are replaced.
+/// it, as `pg_dump --load-via-partition-root` makes them, and the IDs in lists that are the bounds of its partitions are
+/// replaced. The bounds of ranges stay: they say where IDs are in an order, which a mapping does not keep.
+///
+/// Statistics with IDs in them are left out: in a new order they would mislead the planner.
 pub(super) fn remapped_contents(
     toc: &Toc,
     contents: &Contents,
@@ -32,16 +36,29 @@ pub(super) fn remapped_contents(
     let mut definitions = Definitions::default();
     let mut entries = Vec::with_capacity(toc.entries().len());
     for entry in toc.entries() {
+        if entry.description() == b"STATISTICS DATA" && stray_in(entry, entry.definition(), contents, ids).is_some() {
+            definitions.statistics_left_out.push(contents.table_of(entry));
+            continue;
+        }
         let mut new = entry.clone();
+        let mut searched = entry.definition();
         let table = contents.tables.iter().find(|table| table.dump_id == entry.dump_id());
         if let Some((table, root)) = table.and_then(|table| Some((table, *roots.get(&table.copy_into)?))) {
             new = load_via_root(entry, root)?;
             definitions.loaded_via_root.push(table.table.clone());
         }
-        if entry.description() == b"TABLE ATTACH" {
-            new = remapped_bounds(entry, contents, &roots, ids)?.unwrap_or(new);
+        if let Some((before, list)) = list_bound(entry)
+            && roots.contains_key(&contents.table_of(entry))
+        {
+            new = entry
+                .to_builder()
+                .definition([before, &remapped(list, ids)].concat())
+                .build()
+                .map_err(|e| unwritable(&e))?;
+            // What is left in the list is of tenants whose rows are left out, or an ID that is both old and new.
+            searched = Some(before);
         }
-        definitions.strays.extend(stray_in(&new, contents, ids));
+        definitions.strays.extend(stray_in(entry, searched, contents, ids));
         entries.push(new);
     }
     let toc = Toc::new(entries).map_err(|e| unwritable(&e))?;
@@ -87,30 +104,32 @@ fn load_via_root(entry: &TocEntry, root: &TocEntry) -> Result<TocEntry, Faults> 
     entry.to_builder().copy_statement(Some(&copy)).definition(definition).build().map_err(|e| unwritable(&e))
 }
 
-/// A TABLE ATTACH entry with the IDs in its bounds replaced; `None` when its table is not partitioned by IDs.
-fn remapped_bounds(
-    entry: &TocEntry,
-    contents: &Contents,
-    roots: &HashMap<TableName, &TocEntry>,
-    ids: &IdMap,
-) -> Result<Option<TocEntry>, Faults> {
-    let partition = contents.table_of(entry);
-    let Some(definition) = entry.definition().filter(|_| roots.contains_key(&partition)) else { return Ok(None) };
-    let mut sql = Vec::with_capacity(definition.len());
+/// The definition of a TABLE ATTACH entry up to its list of values, and that list; `None` for other bounds.
+fn list_bound(entry: &TocEntry) -> Option<(&[u8], &[u8])> {
+    let definition = entry.definition().filter(|_| entry.description() == b"TABLE ATTACH")?;
+    // The last one: names stand before it. Within a value of the list it would leave IDs unreplaced, and these are strays.
+    let start = memchr::memmem::rfind(definition, b" FOR VALUES IN (")?;
+    Some(definition.split_at(start))
+}
+
+/// SQL with the IDs in it replaced.
+fn remapped(sql: &[u8], ids: &IdMap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(sql.len());
     let mut copied = 0;
-    for found in ids.occurrences(definition) {
+    for found in ids.occurrences(sql) {
         if let Some(text) = ids.replacement(found.id, found.spelling) {
-            sql.extend_from_slice(&definition[copied..found.range.start]);
-            sql.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(&sql[copied..found.range.start]);
+            out.extend_from_slice(text.as_bytes());
             copied = found.range.end;
         }
     }
-    sql.extend_from_slice(&definition[copied..]);
-    entry.to_builder().definition(sql).build().map(Some).map_err(|e| unwritable(&e))
+    out.extend_from_slice(&sql[copied..]);
+    out
 }
 
-fn stray_in(entry: &TocEntry, contents: &Contents, ids: &IdMap) -> Option<Stray> {
-    let texts = [entry.definition(), entry.drop_statement(), entry.copy_statement(), Some(entry.tag())];
+/// An ID in an entry, of whose definition only this part is looked at.
+fn stray_in(entry: &TocEntry, definition: Option<&[u8]>, contents: &Contents, ids: &IdMap) -> Option<Stray> {
+    let texts = [definition, entry.drop_statement(), entry.copy_statement(), Some(entry.tag())];
     texts.into_iter().flatten().find_map(|text| {
         let found = ids.occurrences(text).next()?;
         let place = StrayPlace::Definition(contents.text(entry.to_string().as_bytes()));

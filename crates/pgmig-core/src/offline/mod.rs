@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::contents::remapped_contents;
 use self::pass::Pass;
-use crate::archive::{Archive, ArchiveError, Contents};
+use crate::archive::{Archive, ArchiveError, ArchiveForeignKey, Contents};
 use crate::error::{Error, Fault, Faults};
 use crate::id_columns::{self, IdColumn, Schema};
 use crate::mapping::{Mapping, MappingFile};
@@ -59,6 +59,10 @@ pub struct RemapReport {
     pub large_objects: u64,
     /// Partitions whose rows are now for the partitioned table, since new IDs move rows to other partitions.
     pub loaded_via_partition_root: Vec<TableName>,
+    /// Tables whose statistics were left out, since they name source IDs: `ANALYZE` makes new ones.
+    pub statistics_left_out: Vec<TableName>,
+    /// Foreign keys that may not hold in the new archive, since rows that they refer to were left out.
+    pub doubtful_foreign_keys: Vec<DoubtfulForeignKey>,
     /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
     pub unknown_ids: Vec<UnknownIds>,
     /// Source IDs in places that the profile does not name.
@@ -79,6 +83,18 @@ pub struct RemappedTable {
     pub ids: u64,
     /// Rows by the tenant whose ID is the first in them.
     pub rows_by_tenant: BTreeMap<String, u64>,
+}
+
+/// A foreign key of a table whose rows are kept whatever their tenant is, since no column of theirs tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DoubtfulForeignKey {
+    /// The table.
+    pub table: TableName,
+    /// The columns that refer to another table.
+    pub columns: Vec<String>,
+    /// That table, of which rows were left out.
+    pub referenced_table: TableName,
 }
 
 impl RemapReport {
@@ -173,6 +189,8 @@ impl<'a> OfflineRemap<'a> {
         strays.extend(found.strays);
         let report = RemapReport {
             version: 1,
+            doubtful_foreign_keys: doubtful_foreign_keys(contents, &id_columns, &found.tables),
+            statistics_left_out: definitions.statistics_left_out,
             profile: self.profile.name.clone(),
             mapping,
             tables: found.tables,
@@ -209,6 +227,39 @@ impl<'a> OfflineRemap<'a> {
         let unmapped = mapping.into_iter().flat_map(|mapping| &mapping.left_out);
         IdMap::new(mapped.chain(unmapped.map(|tenant| (tenant.id.clone(), fate.clone()))).collect())
     }
+}
+
+/// The foreign keys of rows without a tenant to tables of which rows were left out.
+fn doubtful_foreign_keys(
+    contents: &Contents,
+    id_columns: &[IdColumn],
+    tables: &[RemappedTable],
+) -> Vec<DoubtfulForeignKey> {
+    let is_part_of =
+        |part: &TableName, whole: &TableName| part == whole || contents.ancestors_of(part).contains(&whole);
+    let keeps_rows_of_nobody = |key: &&ArchiveForeignKey| {
+        let mut rows = tables.iter().filter(|table| is_part_of(&table.table, &key.table));
+        rows.any(|table| table.rows > table.rows_left_out + table.rows_by_tenant.values().sum::<u64>())
+    };
+    let lost_rows = |key: &&ArchiveForeignKey| {
+        let mut referenced = tables.iter().filter(|table| is_part_of(&table.table, &key.referenced_table));
+        referenced.any(|table| table.rows_left_out > 0)
+    };
+    // With an ID in the key, a row that names no tenant refers to none's.
+    let tells_tenant = |key: &&ArchiveForeignKey| {
+        let mut of_table = id_columns.iter().filter(|id| is_part_of(&id.column.table, &key.table));
+        of_table.any(|id| key.columns.contains(&id.column.column))
+    };
+    let keys = contents.foreign_keys.iter();
+    keys.filter(lost_rows)
+        .filter(|key| !tells_tenant(key))
+        .filter(keeps_rows_of_nobody)
+        .map(|key| DoubtfulForeignKey {
+            table: key.table.clone(),
+            columns: key.columns.clone(),
+            referenced_table: key.referenced_table.clone(),
+        })
+        .collect()
 }
 
 /// An error of the archive's reader or writer has no name of a file yet.
