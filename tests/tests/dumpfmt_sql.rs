@@ -9,6 +9,7 @@ use std::{
     sync::OnceLock,
 };
 
+use dumpfmt::example::Builder;
 use dumpfmt::{
     ArchiveReader, ListFaultKind, ListFile, ListFileError, PgRestoreVersion, RestrictKey, Section, SqlError, SqlOptions,
 };
@@ -105,7 +106,7 @@ fn options(major: u32, arguments: &[&str], archive: &Path) -> SqlOptions {
 }
 
 fn open(archive: &Path) -> ArchiveReader<File> {
-    ArchiveReader::new(File::open(archive).expect("the archive is there")).expect("the archive can be read")
+    ArchiveReader::open(archive).expect("the archive can be read")
 }
 
 fn pg_restore(major: u32, arguments: &[&str]) -> Command {
@@ -332,6 +333,104 @@ fn a_schema_with_an_extension_and_large_objects_under_every_compression_are_the_
 }
 
 #[test]
+fn directories_and_tar_files_are_written_like_custom_archives() {
+    for major in MAJORS {
+        let server = Server::shared(major);
+        let of_the_database = every_kind(major, Shape::Plain);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for format in ["directory", "tar"] {
+            let archive = folder.path().join(format);
+            let mut dump = server.client(server.tools(), "pg_dump", "every kind");
+            text_of("pg_dump", dump.arg("-F").arg(format).arg("-f").arg(&archive).output().expect("pg_dump runs"));
+            for arguments in [&[][..], &["-c", "--if-exists", "-1"], &["-a", "-N", "plain"], &["-s", "-n", "plain"]] {
+                assert_equal(major, &archive, arguments);
+            }
+            let key = RestrictKey::Given(KEY.to_owned());
+            let mut options = SqlOptions::default();
+            options.restrict_key = key;
+            let same = our_sql(of_the_database, &options).expect("it can be written");
+            assert_same(&same, &our_sql(&archive, &options).expect("it can be written"), format);
+        }
+    }
+}
+
+#[test]
+fn archives_of_every_version_are_written_as_each_pg_restore_writes_them() {
+    let copy = |table| format!("COPY {table} (a) FROM stdin;\n");
+    for minor in 4..=16 {
+        let mut builder = Builder::new(minor, 0);
+        // Before 1.8 these are OIDs, which pg_restore takes for dump IDs.
+        let table: &[&str] = if minor >= 8 { &["2"] } else { &[] };
+        // "BLOB COMMENTS" and statements without a schema are of 7.2 to 8.4, one BLOB for each large object of 9.0 on.
+        builder
+            .entry(
+                1,
+                1,
+                false,
+                [Some("ENCODING"), Some("ENCODING"), Some("SET client_encoding = 'LATIN1';\n"), None, None],
+            )
+            .entry(
+                2,
+                2,
+                false,
+                [Some("t"), Some("TABLE"), Some("CREATE TABLE t (a text);\n"), Some("DROP TABLE t;\n"), None],
+            )
+            .entry(
+                3,
+                2,
+                false,
+                [
+                    Some("f(text)"),
+                    Some("FUNCTION"),
+                    Some("CREATE FUNCTION f;\n"),
+                    Some("DROP FUNCTION f(text);\n"),
+                    None,
+                ],
+            )
+            .entry(4, 1, false, [Some("t"), Some("ACL"), Some("GRANT SELECT ON t TO r;\n"), None, None])
+            .depends_on(table)
+            .entry(5, 1, false, [Some("TABLE t"), Some("COMMENT"), Some("COMMENT ON TABLE t IS 'x';\n"), None, None])
+            .depends_on(table)
+            .entry(6, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some(&copy("t"))])
+            .entry(7, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None])
+            .entry(8, 3, true, [Some("BLOB COMMENTS"), Some("BLOB COMMENTS"), None, None, None])
+            .entry(
+                9,
+                4,
+                false,
+                [Some("i"), Some("INDEX"), Some("CREATE INDEX i ON t (a);\n"), Some("DROP INDEX i;\n"), None],
+            )
+            .data(6, &[b"1\n", b"\\.\n\n\n"])
+            .large_objects(7, &[(3_000_000_001, &[b"high"]), (18, &[])])
+            .data(8, &[b"COMMENT ON LARGE OBJECT 18 IS 'it''s';\n"]);
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&builder.build()).expect("it is writable");
+        // 1.15 came with 16, 1.16 with 17.
+        for major in MAJORS.into_iter().filter(|major| u32::from(minor) < *major.min(&17)) {
+            for arguments in
+                [&[][..], &["-c", "--if-exists"], &["-O", "-t", "t"], &["-n", "public"], &["--section=data"]]
+            {
+                let what = format!("version 1.{minor}, PostgreSQL {major}, {arguments:?}");
+                let options = options(major, arguments, file.path());
+                // Where the archive does not tell the version of pg_dump, pg_restore prints its own in its place.
+                let truthful =
+                    |stock: Vec<u8>| if minor < 10 { without_line(&stock, b"umped by pg_dump version") } else { stock };
+                let ours = our_sql(file.path(), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
+                assert_same(&truthful(stock_sql(major, file.path(), arguments)), &ours, &what);
+                let stock = truthful(stock_listing(major, file.path(), arguments));
+                assert_same(&stock, &our_listing(file.path(), &options), &format!("{what} -l"));
+            }
+        }
+    }
+}
+
+/// The text without its line that contains `part`.
+fn without_line(text: &[u8], part: &[u8]) -> Vec<u8> {
+    let lines = text.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.windows(part.len()).any(|window| window == part)).collect::<Vec<_>>().concat()
+}
+
+#[test]
 fn a_word_is_quoted_in_the_versions_in_which_it_is_a_keyword() {
     for major in MAJORS {
         let server = Server::shared(major);
@@ -447,7 +546,7 @@ fn every_wrong_line_of_a_list_is_told() {
     let archive = every_kind(17, Shape::Plain);
     let reader = open(archive);
     let known = reader.toc().entries()[5].dump_id();
-    let above_all = reader.toc().entries().iter().map(|entry| entry.dump_id()).max().expect("there are entries") + 1;
+    let above_all = reader.toc().entries().iter().map(dumpfmt::TocEntry::dump_id).max().expect("there are entries") + 1;
     let text = format!(";\n{known}; x\n\n{above_all}; y\nTABLE thing\n{known}\n0\n");
     let error = ListFile::read(text.as_bytes(), reader.toc()).expect_err("it is wrong");
     let ListFileError::Faults { first, count } = &error else { panic!("{error}") };

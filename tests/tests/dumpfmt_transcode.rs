@@ -217,3 +217,85 @@ fn the_kinds_of_relations_are_those_that_pg_dump_17_writes() {
     let (_folder, back, _) = transcode(&archive, Version::TABLE_ACCESS_METHOD, "gzip", Container::Seekable);
     assert_eq!(open(&back).toc().entries(), open(&older).toc().entries());
 }
+
+/// What only newer servers know, and beside it what looks like that.
+const NEWER_17: &str = r"
+    create table plain (a int); grant maintain on plain to grantee; create table granted (a int); grant all on granted to grantee;
+    grant select on granted to maintain;
+    create function react() returns event_trigger language plpgsql as 'begin end';
+    create event trigger at_login on login execute function react(); alter event trigger at_login disable;
+    create event trigger login on ddl_command_end execute function react();
+    create collation built_in (provider = builtin, locale = 'C.UTF-8'); create collation builtin (locale = 'C');
+    create table parted (n int) partition by list (n) using heap;
+    alter default privileges grant maintain on tables to maintain;
+";
+const NEWER_18: &str = r#"
+    create table virtual (a int, b int generated always as (a + 1));
+    create table stored (a int, b int generated always as (a + 1) stored, period text, "not" int, enforced bool, check (not enforced));
+    create table own_name (a int constraint named not null, b int not null, c int primary key, e int default (1) not null);
+    create table not_inherited (d int not null no inherit);
+    create table parent (a int); create table child (constraint own not null a) inherits (parent);
+    create table invalid (a int); alter table invalid add constraint later not null a not valid;
+    create table column_check (a int check (a > 0) not enforced);
+    create table target (a int primary key); create table reference (a int references target not enforced);
+    create table temporal (id int4range, valid daterange, primary key (id, valid without overlaps));
+    create table temporal_reference (id int4range, valid daterange, foreign key (id, period valid) references temporal (id, period valid));
+    create table period (period int, other int, unique (other, period));
+    create table of_period (a int, period int, foreign key (a, period) references period (other, period));
+"#;
+
+/// The dump IDs of the entries at which pg_restore complains of what it is told to do, not of what is missing since.
+fn refused(said: &str) -> Vec<i32> {
+    let mut entry = 0;
+    let mut refused = Vec::new();
+    for line in said.lines() {
+        if let Some((_, id)) = line.split_once("from TOC entry ") {
+            entry = id.split(';').next().unwrap().parse().unwrap();
+        } else if line.contains("ERROR: ") && !line.contains("does not exist") {
+            refused.push(entry);
+        }
+    }
+    refused.sort_unstable();
+    refused
+}
+
+#[test]
+fn what_a_server_will_refuse_is_told() {
+    for major in [17, 18] {
+        let newer = Server::shared(major);
+        let older = Server::shared(15);
+        for server in [newer, older] {
+            server.create_database("newer_sql", "UTF8");
+            for role in ["grantee", "maintain"] {
+                let create =
+                    format!("do $$ begin create role {role}; exception when duplicate_object then null; end $$");
+                server.psql("postgres", &create);
+            }
+        }
+        if major == 18 {
+            newer.psql("newer_sql", NEWER_18);
+        }
+        newer.psql("newer_sql", NEWER_17);
+        let dump = newer.tools().dump(newer, "newer_sql", &DumpOptions::seekable());
+        let (_folder, archive, notes) = transcode(&dump, Version::TABLE_ACCESS_METHOD, "gzip", Container::Seekable);
+        let output = older.client(older.tools(), "pg_restore", "newer_sql").arg("-v").arg(&archive).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let mut told = Vec::new();
+        for note in &notes {
+            match note {
+                TranscodeNote::NewerSql { dump_id, .. } => told.push(*dump_id),
+                TranscodeNote::AccessMethodLeftOut { entry, method, .. } => {
+                    assert!(entry.starts_with("TABLE public.parted ") && **method == *"heap", "{note}");
+                }
+                other => panic!("{other}"),
+            }
+        }
+        told.sort_unstable();
+        let shown: Vec<String> = notes.iter().map(ToString::to_string).collect();
+        assert_eq!(told, refused(&said), "{shown:#?}\n{said}");
+        assert!(told.len() >= if major == 17 { 4 } else { 4 + 8 }, "{shown:#?}");
+        for server in [newer, older] {
+            server.drop_database("newer_sql");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use archive_copy::{Container, as_sql, assert_same_text, listed, open, write_archive};
-use dumpfmt::{CompressionSpecification, Header, Toc, Version, WriteOptions};
+use dumpfmt::{ArchiveReader, CompressionSpecification, Header, Toc, Version, WriteOptions};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
 use tempfile::TempPath;
 
@@ -32,6 +32,8 @@ const LARGE: &str = r"
       lo_from_bytea(910006, convert_to(repeat('0123456789abcdef', 32768), 'UTF8')),
       lo_from_bytea(910007, convert_to(repeat('0123456789abcdef', 65536), 'UTF8'));
 ";
+
+const CONTAINERS: [Container; 3] = [Container::Seekable, Container::Piped, Container::Directory];
 
 /// A database and the dump of it that is copied.
 struct Source {
@@ -116,7 +118,7 @@ fn pg_restore_makes_the_same_sql_of_a_copy_as_of_the_dump() {
             source.readers().map(|tools| (as_sql(&tools, &source.dump), listed(&tools, &source.dump), tools)).collect();
         for compression in compressions(source.version) {
             let folder = tempfile::tempdir().unwrap();
-            for container in Container::ALL {
+            for container in CONTAINERS {
                 let options = WriteOptions::new(compression).version(source.version).threads(3);
                 let copy = source.copy(folder.path(), &format!("{container:?}"), &options, container);
                 for (sql, list, tools) in expected.iter().filter(|(_, _, tools)| reads(tools, compression)) {
@@ -139,7 +141,7 @@ fn a_restored_copy_is_the_database_that_was_dumped() {
         let source = Source::of(major);
         let compressions = compressions(source.version);
         for tools in source.readers() {
-            for container in Container::ALL {
+            for container in CONTAINERS {
                 let possible = compressions.iter().copied().filter(|&c| reads(&tools, c));
                 let chosen: Vec<_> = if thorough() {
                     possible.collect()
@@ -278,6 +280,11 @@ fn a_directory_has_the_files_that_pg_dump_writes() {
             write_archive(&custom, archive.header(), toc, &options, Container::Directory, &ours).unwrap();
             let what = format!("{major} {option}");
             assert_eq!(files(&ours), files(&stock), "{what}");
+            let [found, expected] = [&ours, &stock].map(|folder| {
+                let verified = ArchiveReader::open(folder).and_then(|mut archive| archive.verify(|_| {}));
+                verified.unwrap_or_else(|e| panic!("{what} {}: {e}", folder.display()))
+            });
+            assert_eq!(found, expected, "{what}");
             for name in files(&stock) {
                 let read = |folder: &Path| std::fs::read(folder.join(&name)).unwrap();
                 let (mut found, mut expected) = (read(&ours), read(&stock));

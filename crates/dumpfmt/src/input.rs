@@ -25,6 +25,10 @@ pub(crate) struct Input<R> {
 }
 
 impl<R> Input<R> {
+    pub(crate) fn inner(&self) -> &R {
+        self.inner.get_ref()
+    }
+
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -106,6 +110,19 @@ impl<R: Read> Input<R> {
         self.next_byte()?.ok_or_else(|| Error::truncated(place, offset))
     }
 
+    /// The next few bytes, as many as `out` takes.
+    pub(crate) fn exact(&mut self, out: &mut [u8], place: &str) -> Result<()> {
+        if let Some(bytes) = self.inner.buffer().get(..out.len()) {
+            out.copy_from_slice(bytes);
+            self.consume(out.len());
+            return Ok(());
+        }
+        for byte in out {
+            *byte = self.byte(place)?;
+        }
+        Ok(())
+    }
+
     /// Passes over `count` bytes by reading them.
     pub(crate) fn skip(&mut self, mut count: u64, place: &str) -> Result<()> {
         while count > 0 {
@@ -140,9 +157,7 @@ impl<R: Read> Input<R> {
         let mut bytes = [0; MAX_INT_BYTES];
         // The header's check keeps `size` below.
         let bytes = &mut bytes[..=usize::from(size)];
-        for byte in bytes.iter_mut() {
-            *byte = self.byte(place)?;
-        }
+        self.exact(bytes, place)?;
         decode_int(bytes, offset)
     }
 

@@ -1,13 +1,15 @@
-//! Reads and verifies pg_dump archives in the custom format (`pg_dump -Fc`),
-//! streaming and in bounded memory.
+//! Reads and verifies pg_dump archives in the custom, tar and directory formats
+//! (`pg_dump -Fc`, `-Ft`, `-Fd`), streaming and in bounded memory.
 //!
-//! Archives of versions 1.12 to 1.16 (pg_dump 9.0 to 18) are read, uncompressed
-//! or compressed with gzip, lz4 or zstd, from a file or from a pipe. An archive
+//! Archives of versions 1.4 to 1.16 (up to pg_dump 18) are read, uncompressed
+//! or compressed with gzip, lz4 or zstd, from a file or from a pipe, or from a
+//! folder ([`ArchiveReader::open`] takes all of them). An archive
 //! that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is
 //! no different; nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has
 //! its table of contents a second time, behind the data.
 //!
-//! Every error tells the byte of the archive and the entry.
+//! Every error tells the byte of the archive, or of which file in its folder, and
+//! the entry.
 //!
 //! # Memory
 //!
@@ -67,6 +69,20 @@
 //! # Ok::<(), dumpfmt::Error>(())
 //! ```
 //!
+//! # As `pg_restore` shows it
+//!
+//! [`ArchiveReader::listing`] is `pg_restore -l`, [`ListFile`] its `-L`, and [`ArchiveReader::write_sql`]
+//! writes the archive as SQL with most of its options, equal to `pg_restore -f -` of the same version.
+//!
+//! ```
+//! # let pipe = dumpfmt::example::archive();
+//! let mut archive = dumpfmt::ArchiveReader::new(pipe)?;
+//! let mut options = dumpfmt::SqlOptions::default();
+//! options.no_owner = true;
+//! archive.write_sql(std::io::sink(), &options)?;
+//! # Ok::<(), dumpfmt::SqlError>(())
+//! ```
+//!
 //! The format is described in `src/bin/pg_dump/pg_backup_archiver.c` and
 //! `pg_backup_custom.c` of PostgreSQL.
 
@@ -112,7 +128,7 @@ pub use statement::{
 };
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
-pub use verify::VerifiedEntry;
+pub use verify::{Sha256Digest, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter};
 pub use version::Version;
 pub use write::{
     ArchiveWriter, CompressionSpecification, CustomFormat, DataWriter, DirectoryFormat, LargeObjectWriter,

@@ -23,7 +23,7 @@ use crate::toc::{Toc, TocEntry};
 /// let archive = ArchiveReader::new(file)?;
 /// let mut text = Vec::new();
 /// archive.listing(&SqlOptions::default())?.write_to(&mut text)?;
-/// assert!(String::from_utf8_lossy(&text).ends_with("\n2; 0 0 TABLE DATA public tenant owner\n"));
+/// assert!(String::from_utf8_lossy(&text).ends_with("\n2; 1259 0 TABLE DATA public tenant owner\n"));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -102,7 +102,8 @@ impl Listing<'_> {
             Some(level) if self.version == PgRestoreVersion::V15 => write!(out, "{level}")?,
             _ => write!(out, "{}", header.compression)?,
         }
-        write!(out, "\n;     Dump Version: {}\n;     Format: CUSTOM\n", header.version)?;
+        let format = header.format.to_string().to_uppercase();
+        write!(out, "\n;     Dump Version: {}\n;     Format: {format}\n", header.version)?;
         write!(out, ";     Integer: {} bytes\n;     Offset: {} bytes\n", header.int_size, header.offset_size)?;
         for (what, version) in
             [("Dumped from database", &header.server_version), ("Dumped by pg_dump", &header.dump_version)]
@@ -119,8 +120,8 @@ impl Listing<'_> {
 
 fn write_line(out: &mut impl Write, entry: &TocEntry) -> io::Result<()> {
     write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
-    let schema = entry.namespace().map_or(b"-".to_vec(), on_one_line);
-    let owner = entry.owner().map_or(Vec::new(), on_one_line);
+    let schema = on_one_line(entry.namespace().unwrap_or(b"-"));
+    let owner = on_one_line(entry.owner().unwrap_or_default());
     for text in [entry.description(), b" ", &schema, b" ", &on_one_line(entry.tag()), b" ", &owner, b"\n"] {
         out.write_all(text)?;
     }

@@ -244,8 +244,11 @@ impl ColumnType {
         while let Some(element) = name.strip_suffix(b"[]") {
             (name, array) = (element, true);
         }
-        let end = memchr::memchr(b'(', name).unwrap_or(name.len());
-        let name = name[..end].strip_prefix(b"\"").and_then(|name| name.strip_suffix(b"\"")).unwrap_or(&name[..end]);
+        // A quoted name may have a parenthesis in it; it was read as one token.
+        let name = match name.strip_prefix(b"\"") {
+            Some(quoted) => &quoted[..memchr::memrchr(b'"', quoted).unwrap_or(quoted.len())],
+            None => &name[..memchr::memchr(b'(', name).unwrap_or(name.len())],
+        };
         (name, array)
     }
 }

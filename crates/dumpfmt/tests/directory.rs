@@ -1,11 +1,11 @@
 //! Archives in the directory format.
 
-mod common;
+mod archives;
 
 use std::fs;
 use std::path::Path;
 
-use common::{
+use archives::{
     EMPTY, GZIP, NONE, OBJECT, ROWS, block_contents, compress_file, compressions, contents, plain_sample,
     sample_contents,
 };
@@ -33,7 +33,7 @@ fn sample(minor: u8, compression: u8) -> TempDir {
     folder
 }
 
-fn check(folder: &Path) -> Result<common::Contents, Error> {
+fn check(folder: &Path) -> Result<archives::Contents, Error> {
     let mut archive = ArchiveReader::open(folder)?;
     archive.verify(|_| {})?;
     archive.rewind()?;
@@ -99,7 +99,7 @@ fn the_file_that_exists_tells_its_compression_not_the_header() {
         fs::write(folder.path().join(to), compress_file(compression, data)).unwrap();
     };
     rename("4.dat.gz", "4.dat", NONE, ROWS);
-    rename("3.dat.gz", "3.dat.lz4", common::LZ4, EMPTY);
+    rename("3.dat.gz", "3.dat.lz4", archives::LZ4, EMPTY);
     assert_eq!(check(folder.path()).unwrap(), sample_contents());
     // As pg_restore: without a suffix first.
     fs::write(folder.path().join("4.dat.gz"), b"not looked at").unwrap();
@@ -368,4 +368,19 @@ fn an_error_among_rows_names_the_file() {
     rows.next_row().unwrap();
     let error = rows.next_row().unwrap_err();
     assert!(error.to_string().contains("TABLE DATA public.b (dump ID 4), file `4.dat`"), "{error}");
+}
+
+#[test]
+fn an_empty_large_object_is_a_file_without_a_byte_as_pg_dump_has_it_under_lz4_and_zstd() {
+    for compression in compressions() {
+        let folder = sample(16, compression);
+        let path = folder.path().join(format!("blob_7.dat{}", SUFFIXES[usize::from(compression)]));
+        fs::write(&path, b"").unwrap();
+        let found = check(folder.path());
+        if compression == GZIP {
+            assert!(matches!(found.unwrap_err().kind(), ErrorKind::Corrupt(_)));
+        } else {
+            assert_eq!(found.unwrap()["7"], b"");
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Archives in the tar format: from a pipe, from a file, and damaged.
 
-mod common;
+mod archives;
 
 use std::io::{Cursor, Read};
 
-use common::{EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents};
+use archives::{EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents};
 use dumpfmt::example::{Builder, seal_tar_header, tar, tar_header};
 use dumpfmt::{ArchiveReader, Block, DataState, ErrorKind, Format};
 

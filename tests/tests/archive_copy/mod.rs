@@ -19,10 +19,6 @@ pub(crate) enum Container {
     Directory,
 }
 
-impl Container {
-    pub(crate) const ALL: [Self; 3] = [Self::Seekable, Self::Piped, Self::Directory];
-}
-
 /// Writes the data of `source` as a new archive with these contents, under the same dump IDs.
 pub(crate) fn write_archive(
     source: &Path,

@@ -34,7 +34,7 @@ impl<W: Write> Script<'_, W> {
     }
 
     fn comment(&mut self, entry: &TocEntry, what: &[u8]) -> Result<(), SqlError> {
-        let or_hyphen = |text: Option<&[u8]>| text.map_or(b"-".to_vec(), on_one_line);
+        let or_hyphen = |text| on_one_line(Option::unwrap_or(text, b"-"));
         let owner = entry.owner().filter(|_| !self.options.no_owner);
         self.put(&[b"--\n-- ", what, b"Name: ", &on_one_line(entry.tag()), b"; Type: ", entry.description()])?;
         self.put(&[b"; Schema: ", &or_hyphen(entry.namespace()), b"; Owner: ", &or_hyphen(owner)])?;

@@ -87,11 +87,13 @@ impl<R: Read> ArchiveReader<R> {
     /// in their own order. The archive must not have been read further than its table of contents.
     ///
     /// The text equals that of `pg_restore -f -` of the version that [`SqlOptions::version`] says, byte for byte, but
-    /// where that would write something broken:
+    /// where that would write something broken or untrue:
     ///
     /// - the rows of a table that do not end in `\.`, and a block of data that is missing, are errors;
     /// - so is an entry of a type unknown here, unless owners are left out (before 18 pg_restore leaves it without);
-    /// - so are OIDs of large objects that are no numbers.
+    /// - so are OIDs of large objects that are no numbers;
+    /// - before version 1.10 an archive does not tell which pg_dump wrote it: pg_restore writes its own version in the
+    ///   place. Before 1.8 its dependencies are OIDs, which pg_restore takes for dump IDs.
     ///
     /// # What to take care of
     ///

@@ -7,20 +7,24 @@ use crate::header::Header;
 use crate::listing::ListFile;
 use crate::toc::Section;
 
-/// The major version of `pg_restore` whose text is written.
+/// The major version of `pg_restore` whose text is written. They differ in
 ///
-/// They differ in what they set at the beginning, in the words that have to be quoted as names, in the access method of
-/// partitioned tables and in statistics.
+/// - the settings at the beginning: 17 adds `transaction_timeout`;
+/// - the words that are keywords and have to be quoted as names: 16 and 17 have more;
+/// - owners of views and sequences: 15 sets them with `ALTER TABLE`;
+/// - the access method of a partitioned table, which 17 sets after the table was made;
+/// - the statistics of the optimizer, which 18 treats as a part of its own, besides definitions and data;
+/// - the listing, in which 15 shows the level of the compression and the others its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PgRestoreVersion {
-    /// PostgreSQL 15; its listing tells the level of the compression.
+    /// PostgreSQL 15.
     V15,
     /// PostgreSQL 16.
     V16,
     /// PostgreSQL 17.
     V17,
-    /// PostgreSQL 18, the first one that knows `STATISTICS DATA`.
+    /// PostgreSQL 18.
     V18,
 }
 

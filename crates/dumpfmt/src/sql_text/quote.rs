@@ -1,5 +1,6 @@
 //! Names and literals, quoted as pg_restore quotes them.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
@@ -67,7 +68,10 @@ impl Quoting {
 }
 
 /// A text on a line of its own, so that a name with a line break cannot become SQL in a comment.
-pub(crate) fn on_one_line(text: &[u8]) -> Vec<u8> {
+pub(crate) fn on_one_line(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr2(b'\n', b'\r', text).is_none() {
+        return Cow::Borrowed(text);
+    }
     text.iter().map(|byte| if matches!(byte, b'\n' | b'\r') { b' ' } else { *byte }).collect()
 }
 

@@ -9,6 +9,7 @@ use super::quote::{Quoting, connect_command};
 use crate::header::Header;
 use crate::sql::{Token, Tokens};
 use crate::toc::{Toc, TocEntry};
+use crate::version::Version;
 
 /// A script under way.
 pub(crate) struct Script<'a, W> {
@@ -56,7 +57,7 @@ impl<'a, W: Write> Script<'a, W> {
             options,
             version,
             quoting: Quoting { version, utf8, standard_strings },
-            creates_large_objects: (header.version.major, header.version.minor) < (1, 12),
+            creates_large_objects: header.version < Version::LARGE_OBJECT_ENTRIES,
             has_schema: true,
             key: options.key()?,
             encoding,

@@ -5,7 +5,7 @@
 //! (`dumpLO` in `src/bin/pg_dump/pg_dump.c`).
 
 use std::collections::HashMap;
-use std::ops::Range;
+use std::ops::RangeInclusive;
 
 use super::TranscodeError;
 use super::budget::Budget;
@@ -25,7 +25,7 @@ pub(super) struct LargeObjects {
 
 struct Group {
     oids: Box<[u32]>,
-    new_ids: Range<i32>,
+    new_ids: RangeInclusive<i32>,
 }
 
 impl LargeObjects {
@@ -44,16 +44,16 @@ impl LargeObjects {
 
     fn number_group(&mut self, entry: &TocEntry) -> Result<(), TranscodeError> {
         let oids: Box<[u32]> = oids_of(entry).ok_or_else(|| refused(entry, "its definition is not a list of OIDs"))?;
-        let (mut first, mut end) = (None, self.largest);
+        let (mut first, mut last) = (None, 0);
         for &oid in &oids {
             let id = self.new_id()?;
             first = first.or(Some(id));
-            end = id;
+            last = id;
             if self.new_ids.insert(oid, id).is_some() {
                 return Err(refused(entry, "another entry has one of its large objects too"));
             }
         }
-        let new_ids = first.map_or(0..0, |first| first..end.saturating_add(1));
+        let new_ids = first.unwrap_or(1)..=last;
         self.groups.insert(entry.dump_id(), Group { oids, new_ids });
         Ok(())
     }
@@ -184,7 +184,8 @@ impl<'a> Statements<'a> {
             rest = &definition[end..];
         }
         parts.push(rest);
-        (parts.len() > 1).then_some(Self { parts })
+        // Without a closing quote there would be more, unseen.
+        (parts.len() > 1 && tokens.rest().is_empty()).then_some(Self { parts })
     }
 
     /// How long they can be.

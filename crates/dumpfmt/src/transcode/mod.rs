@@ -130,6 +130,8 @@ pub enum TranscodeNote {
     /// The access method that partitions of a table get by default was left out.
     AccessMethodLeftOut {
         /// The entry of the partitioned table.
+        dump_id: i32,
+        /// The same with its type and name.
         entry: Box<str>,
         /// The access method.
         method: Box<str>,
@@ -137,6 +139,8 @@ pub enum TranscodeNote {
     /// An entry uses what the servers cannot do whose pg_restore reads this version.
     NewerSql {
         /// The entry.
+        dump_id: i32,
+        /// The same with its type and name.
         entry: Box<str>,
         /// What it uses.
         feature: NewerFeature,
@@ -151,10 +155,10 @@ impl fmt::Display for TranscodeNote {
                 "{entries} entries with statistics are left out, which only servers from version 18 on take; \
                  run `ANALYZE` after the restore"
             ),
-            Self::AccessMethodLeftOut { entry, method } => {
+            Self::AccessMethodLeftOut { entry, method, .. } => {
                 write!(f, "{entry}: that its partitions use the access method `{method}` is left out")
             }
-            Self::NewerSql { entry, feature } => {
+            Self::NewerSql { entry, feature, .. } => {
                 write!(f, "{entry}: uses {feature}; a server before version {} refuses it", feature.since())
             }
         }
@@ -266,11 +270,15 @@ fn older_entries(
             end_of_pre_data = Some(entries.len());
         }
         if has_newer_sql && let Some(feature) = NewerFeature::in_entry(entry, newest_server) {
-            notes.push(TranscodeNote::NewerSql { entry: entry.to_string().into(), feature });
+            notes.push(TranscodeNote::NewerSql { dump_id: entry.dump_id(), entry: entry.to_string().into(), feature });
         }
         let (older, access_method) = relation::without_kind(entry, large_objects.older_dependencies(entry, budget)?)?;
         if let Some(method) = access_method {
-            notes.push(TranscodeNote::AccessMethodLeftOut { entry: entry.to_string().into(), method });
+            notes.push(TranscodeNote::AccessMethodLeftOut {
+                dump_id: entry.dump_id(),
+                entry: entry.to_string().into(),
+                method,
+            });
         }
         entries.push(budget.take(older)?);
     }
@@ -278,3 +286,6 @@ fn older_entries(
     entries.splice(place..place, moved);
     Ok(entries)
 }
+
+#[cfg(test)]
+mod tests;

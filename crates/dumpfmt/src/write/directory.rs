@@ -50,7 +50,7 @@ impl DirectoryFormat {
             let exists = io::Error::new(io::ErrorKind::AlreadyExists, format!("`{}` exists already", folder.display()));
             return Err(Error::new(ErrorKind::Write(exists), 0));
         }
-        make_folder(&partial).map_err(|e| failed("cannot make the folder", &partial, e, 0))?;
+        make_folder(&partial).map_err(|e| failed("cannot make the folder", &partial, &e, 0))?;
         let mut directory = Self {
             target: folder.to_owned(),
             partial,
@@ -72,7 +72,7 @@ impl DirectoryFormat {
 
     fn write_contents(&mut self, header: &Header, toc: &Toc, options: &WriteOptions) -> Result<()> {
         let path = self.partial.join("toc.dat");
-        let write_failed = |e| failed("cannot write", &path, e, 0);
+        let write_failed = |e: io::Error| failed("cannot write", &path, &e, 0);
         let mut out = io::BufWriter::new(self.create_file("toc.dat")?);
         let mut bytes = Vec::new();
         header.put(options, Format::Directory, &mut bytes)?;
@@ -114,7 +114,7 @@ impl DirectoryFormat {
         let path = self.partial.join(name);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
-        options.open(&path).map_err(|e| failed("cannot make the file", &path, e, self.position))
+        options.open(&path).map_err(|e| failed("cannot make the file", &path, &e, self.position))
     }
 
     fn begin_body(&mut self, name: &str) -> Result<()> {
@@ -130,7 +130,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-fn failed(what: &str, path: &Path, error: io::Error, position: u64) -> Error {
+fn failed(what: &str, path: &Path, error: &io::Error, position: u64) -> Error {
     let error = io::Error::new(error.kind(), format!("{what} `{}`: {error}", path.display()));
     Error::new(ErrorKind::Write(error), position)
 }
@@ -182,17 +182,17 @@ impl private::Sink for DirectoryFormat {
 
     fn finish(&mut self) -> Result<()> {
         let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
-        sync(&self.partial).map_err(|e| failed("cannot sync the folder", &self.partial, e, self.position))?;
+        sync(&self.partial).map_err(|e| failed("cannot sync the folder", &self.partial, &e, self.position))?;
         // Only an empty folder could be replaced by this, and that loses nothing.
         fs::rename(&self.partial, &self.target)
-            .map_err(|e| failed("cannot rename the finished folder to", &self.target, e, self.position))?;
+            .map_err(|e| failed("cannot rename the finished folder to", &self.target, &e, self.position))?;
         self.published = true;
         let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync(parent).map_err(|e| failed("cannot sync the folder", parent, e, self.position))
+        sync(parent).map_err(|e| failed("cannot sync the folder", parent, &e, self.position))
     }
 
     fn write_error(&self, error: io::Error) -> Error {
-        failed("in the folder", &self.partial, error, self.position)
+        failed("in the folder", &self.partial, &error, self.position)
     }
 }
 

@@ -98,7 +98,9 @@ impl WriteOptions {
         if *version < Version::RELKIND
             && let Some(entry) = toc.of_type("BLOB METADATA").next()
         {
-            let text = format!("an archive of version {version} cannot hold an entry of this type");
+            let text = format!(
+                "an archive of version {version} cannot hold an entry of this type; `Transcoding` says what it has instead"
+            );
             return Err(Error::usage(text).in_entry(entry));
         }
         Ok(())

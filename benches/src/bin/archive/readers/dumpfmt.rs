@@ -13,7 +13,13 @@ pub(crate) fn list(file: &Path) -> Result<Amount> {
     let archive = open(file)?;
     let mut out = listing()?;
     for entry in archive.toc().entries() {
-        writeln!(out, "{entry}")?;
+        write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
+        let namespace = entry.namespace().unwrap_or(b"-");
+        for text in [entry.description(), namespace, entry.tag(), entry.owner().unwrap_or_default()] {
+            out.write_all(text)?;
+            out.write_all(b" ")?;
+        }
+        out.write_all(b"\n")?;
     }
     out.flush()?;
     Ok(Amount::Listed { entries: archive.toc().entries().len() })
