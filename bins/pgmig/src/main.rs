@@ -5,6 +5,7 @@
 
 mod ask;
 mod cli;
+mod convert;
 mod failure;
 mod inspect;
 mod mapping;
@@ -12,6 +13,8 @@ mod new_archive;
 mod progress;
 mod remap;
 mod restore;
+mod source;
+mod sql_options;
 mod terminal;
 mod test_connection;
 mod text;
@@ -42,7 +45,9 @@ fn main() -> ExitCode {
             Work::Restore(options) => restore::run(*options).await,
             Work::TestConnections(options) => test_connection::run(options).await,
             Work::Inspect(options) => inspect::run(&options),
+            Work::List(archive) => inspect::list(&archive),
             Work::Verify(options) => verify::run(&options),
+            Work::Convert(options) => interruptible(move || convert::run(&options)).await,
             Work::Remap(options) => interruptible(move || remap::run(&options)).await,
         }
     });

@@ -1,12 +1,15 @@
 //! The archive that is made: a file that gets its name when it is complete, or standard output.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
+use dumpfmt::{ArchiveReader, Rewrite, RewriteReport};
+use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
@@ -36,6 +39,65 @@ impl NewArchive {
 
     pub(crate) fn is_standard_output(&self) -> bool {
         matches!(self, Self::StandardOutput(_))
+    }
+
+    /// Where bytes go that are no archive.
+    pub(crate) fn file(&mut self) -> &mut File {
+        match self {
+            Self::File(file) => file.file(),
+            Self::StandardOutput(file) => file,
+        }
+    }
+
+    /// Writes the archive that `rewrite` makes of `source`; `bar` shows the position in that.
+    pub(crate) fn write<R: Read>(
+        self,
+        rewrite: &Rewrite<'_>,
+        source: &mut ArchiveReader<R>,
+        bar: &ProgressBar,
+    ) -> dumpfmt::Result<(Self, RewriteReport)> {
+        let show = |position| bar.set_position(position);
+        match self {
+            Self::File(mut file) => {
+                let (_, report) = rewrite.to_file(source, file.file(), show)?;
+                Ok((Self::File(file), report))
+            }
+            Self::StandardOutput(out) => {
+                let (out, report) = rewrite.to_pipe(source, out, show)?;
+                Ok((Self::StandardOutput(out), report))
+            }
+        }
+    }
+}
+
+/// A folder for an archive in the directory format. It is made, and gets its name when it is complete, by the library.
+pub(crate) struct NewFolder(PathBuf);
+
+impl NewFolder {
+    /// Nothing may be there yet: nobody wants a folder replaced, with whatever is in it.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
+        let Some(name) = path.file_name() else {
+            let text = format!("`{}` is no name for a new folder", path.display());
+            return Err(Failure::new(text, "give the name of a folder that is not there yet"));
+        };
+        if std::fs::symlink_metadata(path).is_ok() {
+            let text = format!("`{}` exists already", path.display());
+            return Err(Failure::new(text, "give another name, or remove it first: folders are not replaced"));
+        }
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(".partial");
+        begun(&path.with_file_name(partial));
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Says that it is complete.
+    pub(crate) fn published(self) {
+        unfinished().published = true;
     }
 }
 

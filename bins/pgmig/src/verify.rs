@@ -1,15 +1,15 @@
 //! `pgmig verify`: is an archive complete?
 
-use std::fs::File;
 use std::io::Read;
-use std::path::Path;
 
 use dumpfmt::{ArchiveReader, ErrorKind, VerifiedEntry};
-use pgmig_core::archive::ArchiveError;
+use indicatif::ProgressBar;
+use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
 
 use crate::cli::{ArchiveOptions, OutputFormat};
 use crate::failure::Failure;
+use crate::source::{self, is_stream};
 use crate::{progress, terminal, text};
 
 /// The result in JSON.
@@ -31,32 +31,35 @@ struct Entry {
 
 pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
     // One pass is enough here, so a pipe needs no temporary file.
-    let (input, total): (Box<dyn Read>, u64) = if options.archive == Path::new("-") {
-        (Box::new(std::io::stdin().lock()), 0)
+    if is_stream(&options.archive) {
+        let archive = source::open_stream(&options.archive).map_err(incomplete)?;
+        verify(options, archive, &progress::unknown_bytes())
     } else {
-        let path = &options.archive;
-        let open_error = |source| ArchiveError::Open { path: path.clone(), source };
-        let file = File::open(path).map_err(open_error)?;
-        let metadata = file.metadata().map_err(open_error)?;
-        if metadata.is_dir() {
-            return Err(ArchiveError::Folder(path.clone()).into());
+        let (archive, total) = Archive::open_reader(&options.archive).map_err(incomplete)?;
+        verify(options, archive, &progress::bytes(total))
+    }
+}
+
+/// An archive that is damaged or cut short is told to be incomplete.
+fn incomplete(error: ArchiveError) -> Failure {
+    match error {
+        ArchiveError::Read { path, source } if is_damage(source.kind()) => {
+            let text = format!("the archive `{}` is not complete", path.display());
+            Failure::from(anyhow::Error::new(source).context(text))
         }
-        let total = metadata.len();
-        (Box::new(file), total)
-    };
-    let bar = if total > 0 { progress::bytes(total) } else { progress::unknown_bytes() };
-    let result = ArchiveReader::new(input).and_then(|mut archive| {
-        let verified = archive.verify(|position| bar.set_position(position))?;
-        Ok((archive, verified))
-    });
+        other => other.into(),
+    }
+}
+
+fn is_damage(kind: &ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) | ErrorKind::MissingFile(_))
+}
+
+fn verify<R: Read>(options: &ArchiveOptions, mut archive: ArchiveReader<R>, bar: &ProgressBar) -> Result<(), Failure> {
+    let verified = archive.verify(|position| bar.set_position(position));
     bar.finish_and_clear();
-    let (archive, verified) = result.map_err(|e| match e.kind() {
-        ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) => {
-            let text = format!("the archive `{}` is not complete", options.archive.display());
-            Failure::from(anyhow::Error::new(e).context(text))
-        }
-        _ => ArchiveError::Read { path: options.archive.clone(), source: e }.into(),
-    })?;
+    let path = source::place(&options.archive).to_owned();
+    let verified = verified.map_err(|source| incomplete(ArchiveError::Read { path, source }))?;
 
     let name = |entry: &VerifiedEntry| archive.toc().get(entry.dump_id).map_or(String::new(), ToString::to_string);
     match options.output {

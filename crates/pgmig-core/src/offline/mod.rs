@@ -8,6 +8,7 @@ mod pass;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 
 use dumpfmt::{ArchiveReader, Rewrite, RewriteReport, WriteOptions};
 use serde::Serialize;
@@ -131,8 +132,8 @@ impl<'a> OfflineRemap<'a> {
         let tenants = tenant::in_archive(archive, self.profile)?;
         let contents = archive.contents().clone();
         archive.reader().rewind().map_err(|e| archive.read_error(e))?;
-        let result = self.remap(archive.reader(), &contents, Some(tenants), options, write);
-        result.map_err(|e| e.in_archive(|e| archive.read_error(e)))
+        let path = archive.path().to_owned();
+        self.remap(archive.reader(), &contents, Some(tenants), options, write).map_err(|e| e.in_archive(&path))
     }
 
     /// Remaps an archive that can be read only once, from its begin. What the tenants are is known when their list was read,
@@ -145,17 +146,16 @@ impl<'a> OfflineRemap<'a> {
     pub fn stream<R: Read, W>(
         &self,
         source: &mut ArchiveReader<R>,
-        name: &std::path::Path,
+        name: &Path,
         options: WriteOptions,
         write: &mut WriteNew<'_, R, W>,
     ) -> Result<(W, RemapReport), Error> {
-        let read_error = |source| ArchiveError::Read { path: name.to_owned(), source };
         let contents = Contents::of(source.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
             path: name.to_owned(),
             entry,
             why,
         })?;
-        self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(read_error))
+        self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(name))
     }
 
     fn remap<R: Read, W>(
@@ -269,13 +269,9 @@ enum RemapError {
 }
 
 impl RemapError {
-    fn in_archive(self, name: impl FnOnce(dumpfmt::Error) -> ArchiveError) -> Error {
+    fn in_archive(self, path: &Path) -> Error {
         match self {
-            Self::Archive(e) => match e.kind() {
-                // The name of the source would mislead.
-                dumpfmt::ErrorKind::Write(_) | dumpfmt::ErrorKind::Usage(_) => ArchiveError::Write(e).into(),
-                _ => name(e).into(),
-            },
+            Self::Archive(e) => ArchiveError::of_copy(path, e).into(),
             Self::Other(e) => e,
         }
     }
