@@ -129,10 +129,10 @@ const PARTITIONS: &str = "
 
 #[test]
 fn rows_of_partitions_by_tenant_go_to_the_partition_of_their_new_tenant() {
-    let places = "select tableoid::regclass, count(*), min(tenant_id::text), max(tenant_id::text) from (
+    let places = "select tableoid::regclass::text, count(*), min(tenant_id::text), max(tenant_id::text) from (
           select tableoid, tenant_id from by_list union all select tableoid, tenant_id from by_range
           union all select tableoid, tenant_id from usage union all select tableoid, instance_id from \"Other Place\".\"By Domain\") as all_rows
-        group by 1 order by 1::text collate \"C\"";
+        group by 1 order by 1";
     for (run, others) in [(Files, Others::Deleted), (Pipes, Others::Kept)] {
         let source = Source::dump_after(PARTITIONS, &DumpOptions::piped());
         let job = job();
@@ -229,8 +229,8 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
         "public.assistant.settings, 1 row",
         "large objects, 1 object",
         "the definition of VIEW public.of_one",
-        "the definition of DEFAULT public.nothing_in_it tenant_id",
-        "--remap-also 'public.webhook.url'",
+        "the definition of TABLE public.nothing_in_it",
+        "--remap-also 'public.webhook.url' --remap-definitions",
         "--ignore-strays",
     ];
     let job = job();
@@ -252,12 +252,34 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
 
     let also = ["--remap-also", "public.webhook.url", "--remap-also", "public.assistant.settings"];
     let _ = Run::of(command(&job, &source.archive, "also.dump").args(also)).failed(&["large objects, 1 object"]);
-    let _ = Run::of(command(&job, &source.archive, "also.dump").args(also).arg("--ignore-strays")).done();
+    let _ = Run::of(
+        command(&job, &source.archive, "also.dump").args(also).args(["--remap-definitions", "--ignore-strays"]),
+    )
+    .done();
     let restored = Restored::new(15, Utf8, &job.file("also.dump"));
     let url = restored.psql("select url from webhook where webhook_id = 11");
     assert_eq!(url, format!("https://api.example.com/v2/instances/{}/skills?verbose=1", MAPPING[0].1));
     let history = "select settings #>> '{history,0,copied_from}' from assistant where settings ? 'history'";
     assert_eq!(restored.psql(history), MAPPING[2].1);
+    assert!(restored.psql("select pg_get_viewdef('of_one'::regclass)").contains(MAPPING[0].1));
+    assert_eq!(restored.psql("insert into nothing_in_it default values returning tenant_id"), MAPPING[0].1);
+}
+
+#[test]
+fn an_object_with_an_id_in_its_name_is_not_renamed() {
+    let name = format!("of {}", MAPPING[0].0);
+    let source = Source::dump_after(&format!("create table \"{name}\" (n integer)"), &DumpOptions::piped());
+    let job = job();
+    let _ = Run::of(&mut command(&job, &source.archive, "new.dump")).failed(&["TABLE public.of 0", "--ignore-strays"]);
+    let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--remap-definitions")).failed(&[
+        "cannot replace IDs in definitions",
+        "TABLE public.of 0",
+        "without --remap-definitions",
+    ]);
+    assert_nothing_is_left(&job);
+    let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--ignore-strays")).done();
+    let restored = Restored::new(15, Utf8, &job.file("new.dump"));
+    assert_eq!(restored.psql(&format!("select count(*) from \"{name}\"")), "0");
 }
 
 #[test]

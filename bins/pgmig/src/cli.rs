@@ -172,6 +172,9 @@ struct RemapArgs {
     /// Replace IDs anywhere in the text of this column too; repeatable
     #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
     remap_also: Vec<ColumnName>,
+    /// Replace IDs in the definitions of objects too: views, default values, policies. Names are not changed
+    #[arg(long)]
+    remap_definitions: bool,
     /// Leave source IDs in places that the profile does not name as they are
     #[arg(long)]
     ignore_strays: bool,
@@ -255,6 +258,7 @@ pub(crate) struct RemapOptions {
     pub(crate) profile: Option<PathBuf>,
     pub(crate) compression: Option<CompressionSpecification>,
     pub(crate) remap_also: Vec<ColumnName>,
+    pub(crate) remap_definitions: bool,
     pub(crate) ignore_strays: bool,
     pub(crate) keep_unmapped: bool,
     pub(crate) force: bool,
@@ -346,6 +350,7 @@ impl TryFrom<RemapArgs> for RemapOptions {
             profile: args.profile,
             compression: args.compress,
             remap_also: args.remap_also,
+            remap_definitions: args.remap_definitions,
             ignore_strays: args.ignore_strays,
             keep_unmapped: args.keep_unmapped,
             force: args.force,

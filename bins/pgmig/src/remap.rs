@@ -22,6 +22,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
     remap.keep_unmapped = options.keep_unmapped;
+    remap.remap_definitions = options.remap_definitions;
 
     step(format_args!("remap {} into {}", name(&options.source), name(&options.output)));
     let (new, report) =

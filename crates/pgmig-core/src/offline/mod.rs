@@ -39,6 +39,9 @@ pub struct OfflineRemap<'a> {
     /// Keeps the rows of deleted and internal tenants that the mapping does not name, as they are. Otherwise they
     /// are left out, as in a restore.
     pub keep_unmapped: bool,
+    /// Replaces IDs in the definitions of objects too, such as views, default values and policies. Names of objects are
+    /// not changed: where one has an ID in it, this is refused.
+    pub remap_definitions: bool,
 }
 
 /// What was remapped. The new archive is to be published only after [`expect_no_strays`](Self::expect_no_strays), or when
@@ -62,6 +65,8 @@ pub struct RemapReport {
     pub loaded_via_partition_root: Vec<TableName>,
     /// Tables whose statistics were left out, since they name source IDs: `ANALYZE` makes new ones.
     pub statistics_left_out: Vec<TableName>,
+    /// Objects in whose definitions IDs were replaced.
+    pub definitions_remapped: Vec<String>,
     /// Foreign keys that may not hold in the new archive, since rows that they refer to were left out.
     pub doubtful_foreign_keys: Vec<DoubtfulForeignKey>,
     /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
@@ -115,7 +120,7 @@ type WriteNew<'w, R, W> = dyn FnMut(&Rewrite<'_>, &mut ArchiveReader<R>) -> dump
 impl<'a> OfflineRemap<'a> {
     /// A remap by this profile and mapping.
     pub fn new(profile: &'a Profile, mapping: &'a MappingFile) -> Self {
-        Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false }
+        Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false, remap_definitions: false }
     }
 
     /// Remaps an archive in a file: its tenants are read first.
@@ -170,7 +175,7 @@ impl<'a> OfflineRemap<'a> {
         let ids = self.ids(known.as_ref());
         let schema = Schema::of_archive(contents);
         let id_columns = id_columns::find(&schema, self.profile, &self.remap_also)?;
-        let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids)?;
+        let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids, self.remap_definitions)?;
 
         let pass = Pass::new(self, contents, &id_columns, &ids, known.is_none())?;
         let mut rewrite = Rewrite::new(options);
@@ -191,6 +196,7 @@ impl<'a> OfflineRemap<'a> {
             version: 1,
             doubtful_foreign_keys: doubtful_foreign_keys(contents, &id_columns, &found.tables),
             statistics_left_out: definitions.statistics_left_out,
+            definitions_remapped: definitions.remapped,
             profile: self.profile.name.clone(),
             mapping,
             tables: found.tables,
