@@ -1,12 +1,12 @@
 //! Repairing archives that are cut, damaged, or within a log.
 #![allow(missing_docs)]
 
-mod common;
+mod data;
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
-use common::Data;
+use data::Data;
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{ArchiveReader, Block, Compression, CompressionSpecification, WriteOptions};
 
