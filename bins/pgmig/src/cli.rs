@@ -100,7 +100,7 @@ enum Command {
     /// Tell what is in an archive: versions, tables, rows, tenants
     Inspect(InspectArgs),
     /// Decode every block of an archive; exit status 0 only for a complete one
-    Verify(ArchiveArgs),
+    Verify(VerifyArgs),
     /// Make one archive of another, every service instance ID remapped, without any database
     Remap(RemapArgs),
     /// Make one archive of another, in another format, compression or version; or SQL
@@ -150,6 +150,15 @@ fn archive_version(text: &str) -> Result<Version, &'static str> {
         "1.16" => Ok(Version::RELKIND),
         _ => Err("there are 1.14, 1.15 and 1.16"),
     }
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// How many threads decode; without it, one for each processor. A pipe is read by one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
 }
 
 #[derive(Debug, Args)]
@@ -223,7 +232,7 @@ pub(crate) enum Work {
     TestConnections(TestOptions),
     Inspect(ArchiveOptions),
     List(PathBuf),
-    Verify(ArchiveOptions),
+    Verify(VerifyOptions),
     Remap(RemapOptions),
     Convert(Box<ConvertOptions>),
 }
@@ -247,6 +256,14 @@ pub(crate) enum NewFormat {
         compression: Option<CompressionSpecification>,
         version: Option<Version>,
     },
+}
+
+/// An archive to verify.
+#[derive(Debug)]
+pub(crate) struct VerifyOptions {
+    pub(crate) archive: PathBuf,
+    pub(crate) threads: Option<usize>,
+    pub(crate) output: OutputFormat,
 }
 
 /// An archive that is to be made of another one.
@@ -314,7 +331,8 @@ impl Work {
         let output = match self {
             Self::Restore(options) => options.output,
             Self::TestConnections(options) => options.output,
-            Self::Inspect(options) | Self::Verify(options) => options.output,
+            Self::Inspect(options) => options.output,
+            Self::Verify(options) => options.output,
             Self::List(_) | Self::Convert(_) => OutputFormat::Text,
             Self::Remap(options) => match options.report.as_deref() {
                 Some(path) if path == Path::new("-") => OutputFormat::Json,
@@ -400,7 +418,11 @@ impl TryFrom<Cli> for Work {
         let args = match cli.command {
             Some(Command::Inspect(args)) if args.list => return Ok(Self::List(args.archive.archive)),
             Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.archive.into())),
-            Some(Command::Verify(args)) => return Ok(Self::Verify(args.into())),
+            Some(Command::Verify(args)) => {
+                let ArchiveArgs { archive, common } = args.archive;
+                let threads = args.threads.map(usize::from);
+                return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
+            }
             Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
             Some(Command::Convert(args)) => return (*args).try_into().map(|options| Self::Convert(Box::new(options))),
             None => cli.restore,

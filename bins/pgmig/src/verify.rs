@@ -1,13 +1,10 @@
 //! `pgmig verify`: is an archive complete?
 
-use std::io::Read;
-
-use dumpfmt::{ArchiveReader, ErrorKind, VerifiedEntry};
-use indicatif::ProgressBar;
+use dumpfmt::{ErrorKind, Toc, VerifiedEntry};
 use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
 
-use crate::cli::{ArchiveOptions, OutputFormat};
+use crate::cli::{OutputFormat, VerifyOptions};
 use crate::failure::Failure;
 use crate::source::{self, is_stream};
 use crate::{progress, terminal, text};
@@ -24,19 +21,30 @@ struct Verified {
 #[derive(Serialize)]
 struct Entry {
     entry: String,
-    rows: Option<u64>,
-    large_objects: Option<u64>,
-    bytes: u64,
+    #[serde(flatten)]
+    verified: VerifiedEntry,
 }
 
-pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
+pub(crate) fn run(options: &VerifyOptions) -> Result<(), Failure> {
+    // Only a script can make use of digests, which take their time.
+    let how = dumpfmt::VerifyOptions::default().digests(options.output == OutputFormat::Json);
+    let how = match options.threads {
+        Some(threads) => how.threads(threads),
+        None => how,
+    };
     // One pass is enough here, so a pipe needs no temporary file.
     if is_stream(&options.archive) {
-        let archive = source::open_stream(&options.archive).map_err(incomplete)?;
-        verify(options, archive, &progress::unknown_bytes())
+        let mut archive = source::open_stream(&options.archive).map_err(incomplete)?;
+        let bar = progress::unknown_bytes();
+        let verified = archive.verify_with(&how, |position| bar.set_position(position));
+        bar.finish_and_clear();
+        tell(options, archive.toc(), archive.position(), verified)
     } else {
-        let (archive, total) = Archive::open_reader(&options.archive).map_err(incomplete)?;
-        verify(options, archive, &progress::bytes(total))
+        let (mut archive, total) = Archive::open_reader(&options.archive).map_err(incomplete)?;
+        let bar = progress::bytes(total);
+        let verified = archive.verify_in_parallel(&how, |position| bar.set_position(position));
+        bar.finish_and_clear();
+        tell(options, archive.toc(), total, verified)
     }
 }
 
@@ -55,23 +63,19 @@ fn is_damage(kind: &ErrorKind) -> bool {
     matches!(kind, ErrorKind::Truncated(_) | ErrorKind::Corrupt(_) | ErrorKind::MissingFile(_))
 }
 
-fn verify<R: Read>(options: &ArchiveOptions, mut archive: ArchiveReader<R>, bar: &ProgressBar) -> Result<(), Failure> {
-    let verified = archive.verify(|position| bar.set_position(position));
-    bar.finish_and_clear();
+fn tell(
+    options: &VerifyOptions,
+    toc: &Toc,
+    bytes: u64,
+    verified: dumpfmt::Result<Vec<VerifiedEntry>>,
+) -> Result<(), Failure> {
     let path = source::place(&options.archive).to_owned();
     let verified = verified.map_err(|source| incomplete(ArchiveError::Read { path, source }))?;
-
-    let name = |entry: &VerifiedEntry| archive.toc().get(entry.dump_id).map_or(String::new(), ToString::to_string);
+    let name = |entry: &VerifiedEntry| toc.get(entry.dump_id).map_or(String::new(), ToString::to_string);
     match options.output {
         OutputFormat::Json => {
-            let entries = verified.iter().map(|entry| Entry {
-                entry: name(entry),
-                rows: entry.rows,
-                large_objects: entry.large_objects,
-                bytes: entry.bytes,
-            });
-            let verified =
-                Verified { version: 1, complete: true, bytes: archive.position(), entries: entries.collect() };
+            let entries = verified.into_iter().map(|verified| Entry { entry: name(&verified), verified });
+            let verified = Verified { version: 1, complete: true, bytes, entries: entries.collect() };
             terminal::print_json(&verified)?;
         }
         OutputFormat::Text => {
@@ -82,7 +86,7 @@ fn verify<R: Read>(options: &ArchiveOptions, mut archive: ArchiveReader<R>, bar:
                 text::counted(verified.len() as u64, "block"),
                 text::counted(rows, "row"),
                 text::counted(objects, "large object"),
-                text::size(archive.position())
+                text::size(bytes)
             ))?;
         }
     }

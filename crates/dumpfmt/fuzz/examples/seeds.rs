@@ -1,0 +1,79 @@
+//! Makes the seeds of the fuzz targets that no pg_dump writes anew: every version of the format, odd sizes of numbers,
+//! and COPY text. They are in the tree; run this when there is something to add to them.
+//!
+//! usage: `cargo run --example seeds`, in the folder of the fuzz targets
+
+use std::fs;
+use std::io::{self, Cursor, Write};
+use std::path::Path;
+
+use dumpfmt::example::Builder;
+use dumpfmt::{ArchiveReader, CompressionSpecification, Rewrite, WriteOptions};
+
+const COPY: Option<&str> = Some("COPY public.t (id, name) FROM stdin;\n");
+
+fn builder(minor: u8) -> Builder {
+    let mut builder = Builder::new(minor, 0);
+    builder
+        .entry(9, 1, false, [Some("ENCODING"), Some("ENCODING"), Some("SET client_encoding = 'UTF8';\n"), None, None])
+        .entry(2, 2, false, [Some("t"), Some("TABLE"), Some("CREATE TABLE t ();\n"), Some("DROP TABLE t;\n"), None])
+        .entry(3, 3, true, [Some("t"), Some("TABLE DATA"), Some(""), None, COPY])
+        .depends_on(&["2"])
+        .entry(5, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None])
+        .entry(7, 4, false, [Some("i"), Some("INDEX"), Some("CREATE INDEX i;\n"), None, None])
+        .depends_on(&["2", "77"])
+        .data(3, &[b"1\to", b"ne\n2\t\\N\n", b"\\.\n\n\n"])
+        .large_objects(5, &[(7, &[b"large", b"object"]), (u32::MAX, &[])]);
+    builder
+}
+
+fn main() -> io::Result<()> {
+    let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
+    archives(&seeds.join("archives"))?;
+    rows(&seeds.join("rows"))
+}
+
+fn archives(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let save = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes);
+    for minor in 4..=16 {
+        save(&format!("version-{minor}"), &builder(minor).build())?;
+    }
+    save("positions", &builder(16).build_seekable())?;
+    save("positions-old", &builder(6).build_seekable())?;
+    save("redirected", &builder(16).build_redirected())?;
+    save("tar", &builder(16).build_tar())?;
+    save("tar-old", &builder(10).build_tar())?;
+    save("int-1", &builder(16).int_size(1).build())?;
+    save("int-8", &builder(16).int_size(8).build())?;
+    for compression in ["gzip", "lz4", "zstd"] {
+        let specification: CompressionSpecification = compression.parse().map_err(io::Error::other)?;
+        let mut source = ArchiveReader::new(Cursor::new(builder(16).build()))?;
+        let rewrite = Rewrite::new(WriteOptions::new(specification));
+        let (archive, _) = rewrite.to_file(&mut source, Cursor::new(Vec::new()), |_| {})?;
+        save(&format!("written-{compression}"), &archive.into_inner())?;
+    }
+    Ok(())
+}
+
+/// See `rows` for the first three bytes.
+fn rows(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    for (name, choice, text) in [
+        ("plain", [0, 12, 0], &b"1\tone\n2\t\\N\n\\.\n\n\n"[..]),
+        ("chunks", [0, 0, 0], b"1\tone\n2\t\\N\n\\.\n\n\n"),
+        ("escapes", [0, 12, 0], b"\\b\\f\\n\\r\\t\\v\\\\\\101\\x41\\7\\q\n\\\\.\n\\.\n\n\n"),
+        ("open", [0, 12, 0], b"1\tone\n2\ttw"),
+        ("nothing", [0, 12, 0], b"\\.\n\n\n"),
+        ("no-columns", [0, 12, 0], b"\n\n\n\\.\n\n\n"),
+        ("after-end", [0, 12, 0], b"1\n\\.\n2\n"),
+        ("many-rows", [19, 15, 10], b"\t\t\n12345\tsome text\t\\N\n"),
+        ("long-row", [19, 17, 30], b"first\nsecond\tlong "),
+        ("many-fields", [19, 12, 0], b"\t\t\t\t\t\t\t\n"),
+    ] {
+        let mut file = fs::File::create(folder.join(name))?;
+        file.write_all(&choice)?;
+        file.write_all(text)?;
+    }
+    Ok(())
+}

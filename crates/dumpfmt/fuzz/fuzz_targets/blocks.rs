@@ -1,0 +1,4 @@
+//! The data of arbitrary bytes, read in every way.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dumpfmt_fuzz::blocks(data));

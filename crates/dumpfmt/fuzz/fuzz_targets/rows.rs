@@ -1,0 +1,4 @@
+//! COPY text, read in every way.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| dumpfmt_fuzz::rows(data));

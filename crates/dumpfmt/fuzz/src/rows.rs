@@ -1,0 +1,145 @@
+use std::io::Read;
+
+use dumpfmt::example::Builder;
+use dumpfmt::{Block, Error, Field, Row, RowWriter, Rows, escape_field};
+
+use crate::read::{open, told};
+
+/// COPY text: row by row, in batches, field by field, and counted.
+///
+/// The first byte of the input says how often the second part of it is repeated, the second byte in which chunks it is
+/// stored, the third which percentage of it is the first part.
+pub fn rows(data: &[u8]) {
+    let [repeat, chunk, part, text @ ..] = data else { return };
+    let (first, second) = text.split_at(text.len() * usize::from(part % 101) / 100);
+    // Beyond what is read and indexed at once: 64 and 256 KiB.
+    let most = (600 << 10) / second.len().max(1);
+    let times = (1_usize << (repeat % 20)).min(most).max(1);
+    let text = [first, &second.repeat(times)].concat();
+    let mut archive = Builder::new(16, 0);
+    let copy = Some("COPY public.t (a) FROM stdin;\n");
+    archive.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, copy]);
+    let chunks: Vec<_> = text.chunks(1 << (chunk % 20)).collect();
+    let archive = archive.data(1, &chunks).build();
+
+    let by_row = with_rows(&archive, one_by_one);
+    let by_batch = with_rows(&archive, batches);
+    assert_eq!(by_row.0, by_batch.0);
+    assert_eq!(by_row.1.as_ref().map(kind), by_batch.1.as_ref().map(kind));
+    let mixed = with_rows(&archive, turn_about);
+    assert_eq!((mixed.0, mixed.1.as_ref().map(kind)), (by_row.0.clone(), by_row.1.as_ref().map(kind)));
+
+    let verified = open(&archive[..]).expect("the archive is whole").verify(|_| {});
+    match (&verified, &by_row.1) {
+        (Ok(entries), None) => {
+            let rows = by_row.0.iter().filter(|&&byte| byte == b'\n').count() as u64;
+            assert_eq!((entries[0].rows, entries[0].bytes), (Some(rows), by_row.0.len() as u64));
+        }
+        (Err(one), Some(other)) => assert_eq!(one.entry(), other.entry()),
+        (verified, Some(error)) => {
+            assert!(matches!(error.kind(), dumpfmt::ErrorKind::LimitExceeded { .. }), "{verified:?}, but {error:?}");
+        }
+        (verified, error) => panic!("{verified:?}, but {error:?}"),
+    }
+    // Not those that are only repeated.
+    by_row.0.split(|&byte| byte == b'\n').take(100).for_each(fields);
+}
+
+/// Rows with their newlines, up to the first error.
+type Outcome = (Vec<u8>, Option<Error>);
+
+fn with_rows(archive: &[u8], read: impl Fn(&mut dyn AnyRows, &mut Vec<u8>) -> Result<(), Error>) -> Outcome {
+    let mut archive = open(archive).expect("the archive is whole");
+    let Ok(Some(Block::Data(data))) = archive.next_block() else { panic!("there is one block of data") };
+    let mut rows = data.rows();
+    let mut out = Vec::new();
+    let error = read(&mut rows, &mut out).err();
+    (out, error)
+}
+
+/// [`Rows`] of whatever source.
+trait AnyRows {
+    fn take_row(&mut self, out: &mut Vec<u8>) -> Result<bool, Error>;
+    fn take_batch(&mut self, out: &mut Vec<u8>) -> Result<bool, Error>;
+}
+
+impl<R: Read> AnyRows for Rows<dumpfmt::EntryData<'_, R>> {
+    fn take_row(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        let Some(row) = self.next_row()? else { return Ok(false) };
+        expect_fields(row);
+        out.extend_from_slice(row.raw());
+        out.push(b'\n');
+        Ok(true)
+    }
+
+    fn take_batch(&mut self, out: &mut Vec<u8>) -> Result<bool, Error> {
+        let Some(batch) = self.next_batch()? else { return Ok(false) };
+        assert_eq!(batch.raw().last(), Some(&b'\n'));
+        assert_eq!(batch.count(), batch.rows().count() as u64);
+        let before = out.len();
+        let mut rows = RowWriter::new(out);
+        batch.rows().for_each(|row| rows.row(row));
+        assert_eq!(rows.count(), batch.count());
+        assert_eq!(&out[before..], batch.raw());
+        Ok(true)
+    }
+}
+
+fn one_by_one(rows: &mut dyn AnyRows, out: &mut Vec<u8>) -> Result<(), Error> {
+    while rows.take_row(out)? {}
+    assert!(!rows.take_row(out)?, "after the last row there is none");
+    Ok(())
+}
+
+fn batches(rows: &mut dyn AnyRows, out: &mut Vec<u8>) -> Result<(), Error> {
+    while rows.take_batch(out)? {}
+    assert!(!rows.take_batch(out)?, "after the last row there is none");
+    Ok(())
+}
+
+fn turn_about(rows: &mut dyn AnyRows, out: &mut Vec<u8>) -> Result<(), Error> {
+    let mut turn = 0_u32;
+    loop {
+        turn += 1;
+        let more = if turn % 5 == 0 { rows.take_batch(out)? } else { rows.take_row(out)? };
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+/// An error without its place, which depends on how much was read ahead.
+fn kind(error: &Error) -> (String, Option<&str>) {
+    let (text, _) = told(error);
+    (text.split(" (at byte").next().unwrap_or_default().to_owned(), error.entry())
+}
+
+/// The ends of fields that were found beforehand are those that a search finds.
+fn expect_fields(row: Row<'_>) {
+    let fields = row.fields().map(|field| field.raw());
+    assert!(fields.eq(row.raw().split(|&byte| byte == b'\t')), "{row:?}");
+    let count = row.fields().count();
+    for index in [0, 1, count / 2, count - 1] {
+        assert_eq!(row.field(index), row.fields().nth(index), "{row:?}");
+    }
+    assert_eq!(row.field(count), None, "{row:?}");
+}
+
+/// A field that is decoded and escaped again means the same.
+fn fields(row: &[u8]) {
+    for field in Row::new(row).fields() {
+        let value = field.decode();
+        assert_eq!(value.is_none(), field.is_null());
+        let Some(value) = value else { continue };
+        assert!(value.len() <= field.raw().len());
+        let mut escaped = Vec::new();
+        escape_field(&value, &mut escaped);
+        assert!(!escaped.iter().any(|byte| matches!(byte, b'\t' | b'\n' | b'\r')));
+        assert_eq!(Field::new(&escaped).decode().as_deref(), Some(&value[..]));
+    }
+    let mut out = Vec::new();
+    RowWriter::new(&mut out).replace_field(Row::new(row), 0, Some(row));
+    let replaced = out.strip_suffix(b"\n").expect("a row ends with a newline");
+    assert_eq!(Row::new(replaced).field(0).and_then(|field| field.decode()).as_deref(), Some(row));
+    assert_eq!(Row::new(replaced).fields().count(), Row::new(row).fields().count());
+}
