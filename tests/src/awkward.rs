@@ -38,7 +38,8 @@ pub enum Store {
 }
 
 impl Store {
-    fn encoding(self) -> &'static str {
+    /// PostgreSQL's name of its encoding.
+    pub fn encoding(self) -> &'static str {
         match self {
             Self::Utf8 | Self::Utf8Plain => "UTF8",
             Self::Latin1 => "LATIN1",
@@ -208,6 +209,11 @@ pub fn write_mapping(file: &Path, mapping: &[(&str, &str)]) {
         writeln!(text, "  {source}: {target}").expect("text can be appended to");
     }
     std::fs::write(file, text).expect("the folder is writable");
+}
+
+/// The database of the awkward store on the shared server of a version; only copies of it may be changed.
+pub fn source_database(major: u32, store: Store) -> String {
+    source(Server::shared(major), store)
 }
 
 fn source(server: &'static Server, store: Store) -> String {

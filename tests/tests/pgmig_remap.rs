@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 
 use pgmig_tests::awkward::{self, MAPPING, Others, Source, Store};
 use pgmig_tests::pgmig::{Job, Run, program};
-use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
+use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Restored, Server, fixture};
 
 use Compression::{Gzip, Lz4, None as Plain, Zstd};
 use Store::{Latin1, Utf8};
@@ -164,13 +164,13 @@ fn rows_of_partitions_by_tenant_go_to_the_partition_of_their_new_tenant() {
             sql +=
                 &format!("; delete from \"Other Place\".\"By Domain\" where instance_id in ('{GONE}', '{INTERNAL}')");
         }
-        let (expected, found) = (Restored::new(15, Utf8, &source.archive), Restored::new(15, Utf8, &new));
+        let (expected, found) = (Restored::new(15, "UTF8", &source.archive), Restored::new(15, "UTF8", &new));
         expected.psql(&format!("{sql}; {rebound}"));
         found.psql(&awkward::settle());
         assert_eq!(expected.psql(places), found.psql(places));
         expected.now().assert_same(&found.now());
         // Rows of all tables that are partitioned by tenants are for the root now, and pg_restore -j takes it.
-        let parallel = Restored::with(15, Utf8, &new, if run == Files { &["-j2"] } else { &[] });
+        let parallel = Restored::with(15, "UTF8", &new, if run == Files { &["-j2"] } else { &[] });
         parallel.psql(&awkward::settle());
         found.now().assert_same(&parallel.now());
     }
@@ -194,7 +194,7 @@ fn bounds_of_ranges_that_are_ids_are_for_the_user_to_decide() {
     assert_nothing_is_left(&job);
     // With the bounds as they are, the rows still find their place.
     let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--ignore-strays")).done();
-    let restored = Restored::new(15, Utf8, &job.file("new.dump"));
+    let restored = Restored::new(15, "UTF8", &job.file("new.dump"));
     assert_eq!(restored.psql("select tableoid::regclass, count(*) from ranges group by 1"), "ranges_low|2");
 }
 
@@ -202,7 +202,7 @@ fn bounds_of_ranges_that_are_ids_are_for_the_user_to_decide() {
 fn domains_arrays_and_paths_are_remapped_by_the_definitions_of_the_archive() {
     let job = job();
     let new = remap(&job, Files, &SOURCE.archive, None);
-    let restored = Restored::new(15, Utf8, &new);
+    let restored = Restored::new(15, "UTF8", &new);
     let [a, b, c, d] = MAPPING.map(|(_, target)| target);
     assert_eq!(
         restored.psql("select shared_with from share order by share_id"),
@@ -247,7 +247,7 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
     fs::remove_file(job.file("half.dump")).unwrap();
 
     let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--ignore-strays")).done();
-    let restored = Restored::new(15, Utf8, &job.file("new.dump"));
+    let restored = Restored::new(15, "UTF8", &job.file("new.dump"));
     assert!(restored.psql("select url from webhook where webhook_id = 11").contains(MAPPING[0].0));
 
     let also = ["--remap-also", "public.webhook.url", "--remap-also", "public.assistant.settings"];
@@ -256,13 +256,51 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
         command(&job, &source.archive, "also.dump").args(also).args(["--remap-definitions", "--ignore-strays"]),
     )
     .done();
-    let restored = Restored::new(15, Utf8, &job.file("also.dump"));
+    let restored = Restored::new(15, "UTF8", &job.file("also.dump"));
     let url = restored.psql("select url from webhook where webhook_id = 11");
     assert_eq!(url, format!("https://api.example.com/v2/instances/{}/skills?verbose=1", MAPPING[0].1));
     let history = "select settings #>> '{history,0,copied_from}' from assistant where settings ? 'history'";
     assert_eq!(restored.psql(history), MAPPING[2].1);
     assert!(restored.psql("select pg_get_viewdef('of_one'::regclass)").contains(MAPPING[0].1));
     assert_eq!(restored.psql("insert into nothing_in_it default values returning tenant_id"), MAPPING[0].1);
+}
+
+#[test]
+fn statistics_that_name_tenants_are_left_out() {
+    let server = Server::shared(18);
+    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    server.psql(&database, "analyze");
+    let archive = server.tools().dump(server, &database, &DumpOptions::piped().arg("--statistics"));
+    server.drop_database(&database);
+    let job = job();
+    let run = Run::of(&mut command(&job, &archive, "new.dump")).done();
+    let _ = run.says(&["name source IDs and are left out", "ANALYZE"]);
+    let statistics = |path: &Path| {
+        let archive = dumpfmt::ArchiveReader::open(path).unwrap();
+        archive.toc().of_type("STATISTICS DATA").map(|entry| entry.tag().to_vec()).collect::<Vec<_>>()
+    };
+    let (before, after) = (statistics(&archive), statistics(&job.file("new.dump")));
+    assert!(before.contains(&b"workspace".to_vec()) && !after.contains(&b"workspace".to_vec()));
+    assert!(after.contains(&b"schema_info".to_vec()), "{} of {}", after.len(), before.len());
+    let _ = Restored::new(18, "UTF8", &job.file("new.dump"));
+}
+
+#[test]
+fn dumps_in_the_directory_and_tar_formats_are_remapped() {
+    let server = Server::shared(17);
+    let database = awkward::source_database(17, Utf8);
+    let folder = server.tools().dump_folder(server, &database, &DumpOptions::seekable().compress(Lz4));
+    let tar = server.tools().dump(server, &database, &DumpOptions::piped().tar());
+    let expected = restored(17, Utf8, &tar, &awkward::updates(&MAPPING, Others::Deleted));
+    for source in [folder.path(), &tar] {
+        let job = job();
+        let new = remap(&job, Files, source, None);
+        expected.assert_same(&restored(17, Utf8, &new, &awkward::settle()));
+    }
+    let expected = restored(17, Utf8, &tar, &awkward::updates(&MAPPING, Others::Kept));
+    let job = job();
+    let new = remap(&job, Pipes, &tar, Some(&["--compress", "zstd"]));
+    expected.assert_same(&restored(17, Utf8, &new, &awkward::settle()));
 }
 
 #[test]
@@ -278,7 +316,7 @@ fn an_object_with_an_id_in_its_name_is_not_renamed() {
     ]);
     assert_nothing_is_left(&job);
     let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--ignore-strays")).done();
-    let restored = Restored::new(15, Utf8, &job.file("new.dump"));
+    let restored = Restored::new(15, "UTF8", &job.file("new.dump"));
     assert_eq!(restored.psql(&format!("select count(*) from \"{name}\"")), "0");
 }
 
@@ -313,7 +351,7 @@ fn tenants_that_would_be_left_out_cannot_be_from_a_pipe() {
     assert_nothing_is_left(&job);
     let _ =
         Run::of(command(&job, Path::new("-"), "new.dump").arg("--keep-unmapped").stdin(open(&SOURCE.archive))).done();
-    let restored = Restored::new(15, Utf8, &job.file("new.dump"));
+    let restored = Restored::new(15, "UTF8", &job.file("new.dump"));
     assert_eq!(
         restored.psql(&format!("select count(*) from workspace where tenant_id in ('{GONE}', '{INTERNAL}')")),
         "8"
@@ -493,58 +531,16 @@ fn a_dump_of_the_data_alone_is_remapped_as_far_as_the_columns_are_known() {
     let _ = Run::of(command(&job, &source.archive, "new.dump").args(also)).done();
 
     let definitions = Source::dump(15, Utf8, &DumpOptions::piped().arg("--schema-only"));
-    let found = Restored::new(15, Utf8, &definitions.archive);
+    let found = Restored::new(15, "UTF8", &definitions.archive);
     found.load(&job.file("new.dump"), &["--disable-triggers"]);
     found.psql(&awkward::settle());
     let expected = restored(15, Utf8, &SOURCE.archive, &awkward::updates(&MAPPING, Others::Deleted));
     expected.data().assert_same(&found.now().data());
 }
 
-/// A database into which stock `pg_restore` has restored an archive. It is dropped at the end.
-struct Restored {
-    server: &'static Server,
-    database: String,
-}
-
-impl Restored {
-    fn new(major: u32, store: Store, archive: &Path) -> Self {
-        Self::with(major, store, archive, &[])
-    }
-
-    fn with(major: u32, store: Store, archive: &Path, args: &[&str]) -> Self {
-        let server = Server::shared(major);
-        let database = awkward::unique("remapped");
-        server.create_database(&database, if store == Latin1 { "LATIN1" } else { "UTF8" });
-        let restored = Self { server, database };
-        restored.load(archive, args);
-        restored
-    }
-
-    fn load(&self, archive: &Path, args: &[&str]) {
-        self.server.tools().restore(self.server, &self.database, archive, args);
-    }
-
-    #[track_caller]
-    fn psql(&self, sql: &str) -> String {
-        self.server.psql(&self.database, sql)
-    }
-
-    fn now(&self) -> Fingerprint {
-        Fingerprint::of(self.server, &self.database)
-    }
-}
-
-impl Drop for Restored {
-    fn drop(&mut self) {
-        if !std::thread::panicking() {
-            self.server.drop_database(&self.database);
-        }
-    }
-}
-
 /// Everything in a database that `pg_restore` made of an archive, after some SQL.
 fn restored(major: u32, store: Store, archive: &Path, sql: &str) -> Fingerprint {
-    let restored = Restored::new(major, store, archive);
+    let restored = Restored::new(major, store.encoding(), archive);
     restored.psql(sql);
     restored.now()
 }
