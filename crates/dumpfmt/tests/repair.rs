@@ -109,7 +109,7 @@ fn repair(damaged: &[u8], before: &HashMap<i32, (Vec<u8>, u64)>) -> (RepairPlan,
                 whole.push(entry.dump_id);
             }
             Some(_) => {
-                assert!(original.starts_with(bytes) && bytes.len() < original.len() || entry.large_objects.is_some())
+                assert!(original.starts_with(bytes) && bytes.len() < original.len() || entry.large_objects.is_some());
             }
         }
     }
@@ -123,22 +123,20 @@ fn repair(damaged: &[u8], before: &HashMap<i32, (Vec<u8>, u64)>) -> (RepairPlan,
 #[test]
 fn an_archive_that_is_cut_at_any_byte_keeps_exactly_what_is_whole_before_it() {
     for (compression, archive) in archives() {
-        {
-            let before = contents(&archive);
-            let data_start = ArchiveReader::new(&archive[..]).unwrap().position() as usize;
-            for length in data_start..=archive.len() {
-                let (plan, whole) = repair(&archive[..length], &before);
-                let mut expected: Vec<i32> =
-                    before.iter().filter(|(_, (_, end))| *end <= length as u64).map(|(id, _)| *id).collect();
-                expected.sort_unstable();
-                assert_eq!(whole, expected, "{compression}, cut at {length}");
-                assert!(plan.damage().is_empty(), "{compression}, cut at {length}: {:?}", plan.damage());
-                for lost in plan.lost() {
-                    assert_eq!(lost.loss.kind, LossKind::Cut, "{compression}, cut at {length}: {lost}");
-                    assert!(lost.loss.position <= length as u64);
-                }
-                assert_eq!(plan.toc().entries().len(), plan.recovered().len() + 4, "the definitions stay");
+        let before = contents(&archive);
+        let data_start = ArchiveReader::new(&archive[..]).unwrap().position() as usize;
+        for length in data_start..=archive.len() {
+            let (plan, whole) = repair(&archive[..length], &before);
+            let mut expected: Vec<i32> =
+                before.iter().filter(|(_, (_, end))| *end <= length as u64).map(|(id, _)| *id).collect();
+            expected.sort_unstable();
+            assert_eq!(whole, expected, "{compression}, cut at {length}");
+            assert!(plan.damage().is_empty(), "{compression}, cut at {length}: {:?}", plan.damage());
+            for lost in plan.lost() {
+                assert_eq!(lost.loss.kind, LossKind::Cut, "{compression}, cut at {length}: {lost}");
+                assert!(lost.loss.position <= length as u64);
             }
+            assert_eq!(plan.toc().entries().len(), plan.recovered().len() + 4, "the definitions stay");
         }
     }
 }
