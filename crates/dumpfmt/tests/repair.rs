@@ -443,3 +443,37 @@ fn what_is_no_archive_is_told_by_name() {
     assert!(told(b"\xff\xfel\0o\0g\0\n\0P\0G\0D\0M\0P\0\x01\0").contains("UTF-16"));
     assert!(told(b"log\nPGDMP and no more").contains("header"));
 }
+
+#[test]
+fn foreign_keys_to_rows_that_are_lost_are_named() {
+    let data = Data { tables: vec![b"1\n".to_vec(), b"1\n".to_vec()], large_objects: vec![] };
+    let key = |dump_id, table: &str, referenced: &str| {
+        let sql = format!(
+            "ALTER TABLE ONLY public.{table} ADD CONSTRAINT f{dump_id} FOREIGN KEY (a) REFERENCES public.{referenced}(a);"
+        );
+        TocEntry::builder(dump_id, "FK CONSTRAINT", format!("{table} f{dump_id}")).definition(sql).build().unwrap()
+    };
+    let keys = [key(100, "t0", "t1"), key(101, "t1", "t0"), key(102, "t1", "t1"), key(103, "t0", "t0")];
+    let toc = Toc::new(data.toc().entries().iter().cloned().chain(keys).collect()).unwrap();
+    let write_options = options(CompressionSpecification::GZIP);
+    let archive = ArchiveWriter::to_pipe(Vec::new(), &common::header(), toc, &write_options).unwrap();
+    let archive = data.write(archive).unwrap().finish().unwrap();
+    let plan = plan(&archive[..archive.len() - 1]).unwrap();
+    assert_eq!(plan.lost().len(), 1);
+    // What refers from the empty table has nothing to refer to.
+    let named: Vec<i32> = plan.doubtful_foreign_keys().map(|(entry, _)| entry.dump_id()).collect();
+    assert_eq!(named, [100]);
+}
+
+#[test]
+fn positions_beyond_any_file_do_not_stop_a_repair() {
+    let archive = seekable(&small(), CompressionSpecification::GZIP);
+    let before = contents(&archive);
+    let first = ArchiveReader::new(&archive[..]).unwrap().position();
+    let field = archive.windows(8).position(|window| window == first.to_le_bytes()).unwrap();
+    let mut damaged = archive.clone();
+    damaged[field..field + 8].fill(0xff);
+    assert_eq!(repair(&damaged, &before).1.len(), before.len());
+    damaged[first as usize] = 9;
+    assert_eq!(repair(&damaged, &before).1.len(), before.len() - 1);
+}

@@ -59,7 +59,7 @@ pub(crate) fn scan<R: Read + Seek>(
         options,
         length,
         ranks: with_data().zip(0..).map(|(entry, rank)| (entry.dump_id(), rank)).collect(),
-        recorded: recorded_positions(toc),
+        recorded: recorded_positions(toc, length),
         found: Vec::new(),
         seen: HashSet::new(),
         out_of_turn: Vec::new(),
@@ -118,7 +118,7 @@ pub(crate) fn scan<R: Read + Seek>(
         lost_objects.sort_unstable();
     }
     // Of an archive that is cut nobody can tell where it ends.
-    let trailing = if seen.len() == ranks.len() { length - end } else { 0 };
+    let trailing = if seen.len() == ranks.len() { length.saturating_sub(end) } else { 0 };
     Ok(Scan { recovered, losses, damage, end, trailing, lost_objects })
 }
 
@@ -533,13 +533,14 @@ fn is_fatal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Io(_) | ErrorKind::Unsupported(_) | ErrorKind::Usage(_))
 }
 
-fn recorded_positions(toc: &Toc) -> Vec<(u64, i32)> {
+/// The positions in the file that the table of contents records.
+fn recorded_positions(toc: &Toc, length: u64) -> Vec<(u64, i32)> {
     let mut positions: Vec<_> = toc
         .entries()
         .iter()
         .filter(|entry| entry.has_data())
         .filter_map(|entry| match entry.data_state() {
-            DataState::Position(position) => Some((position, entry.dump_id())),
+            DataState::Position(position) if position < length => Some((position, entry.dump_id())),
             _ => None,
         })
         .collect();
