@@ -29,6 +29,9 @@ bench: build-tools ## measure; with the machine to itself, since the numbers are
 	$(CARGO) bench -p pgmig-benches --locked
 	$(CARGO) build --release --locked -p pgmig
 	$(CARGO) run --release --locked -p pgmig-benches --bin compare -- --scale $(SCALE)
+	# each by itself: built together, they would share the features of their dependencies
+	$(CARGO) build --release --locked -p pgmig-bench-peers
+	$(CARGO) run --release --locked -p pgmig-benches --bin archive
 
 build-tools:
 	@scripts/build-tools.sh

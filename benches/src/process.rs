@@ -1,5 +1,6 @@
 //! The cost of one process.
 
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -32,15 +33,31 @@ impl Usage {
 ///
 /// When it does not start or does not succeed.
 pub fn measure(command: &mut Command) -> Result<Usage> {
+    command.stdout(Stdio::null());
+    run(command)
+}
+
+/// As [`measure`], and returns what the program printed, which should be little.
+///
+/// # Errors
+///
+/// When it does not start or does not succeed.
+pub fn measure_output(command: &mut Command) -> Result<(Usage, String)> {
+    let output = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
+    command.stdout(output.reopen()?);
+    Ok((run(command)?, fs::read_to_string(output.path())?))
+}
+
+fn run(command: &mut Command) -> Result<Usage> {
     let name = command.get_program().to_string_lossy().into_owned();
     let errors = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
-    command.stdout(Stdio::null()).stderr(errors.reopen()?);
+    command.stderr(errors.reopen()?);
     let started = Instant::now();
     let mut child = command.spawn().with_context(|| format!("cannot start `{name}`"))?;
     let ended = child.wait4().with_context(|| format!("cannot wait for `{name}`"))?;
     let wall = started.elapsed();
     if !ended.status.success() {
-        let said = std::fs::read_to_string(errors.path()).unwrap_or_default();
+        let said = fs::read_to_string(errors.path()).unwrap_or_default();
         bail!("`{name}` failed ({}):\n{said}", ended.status);
     }
     Ok(Usage { wall, cpu: ended.rusage.utime + ended.rusage.stime, peak_rss: ended.rusage.maxrss })

@@ -1,11 +1,12 @@
 //! The demo store as an archive, and the target that it is restored into.
 
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use pgmig_tests::{Compression, DumpOptions, PgTools, Server, fixture};
+use pgmig_tests::{Compression, Server, fixture};
+
+use crate::cache::{dumps, made_from};
 
 /// Archives of the store at a scale, one for each compression, as `pg_dump` of `major` writes them
 /// into a file. They are made once and kept in the cache of the test servers.
@@ -18,35 +19,13 @@ use pgmig_tests::{Compression, DumpOptions, PgTools, Server, fixture};
 ///
 /// When PostgreSQL `major` is not installed.
 pub fn archives(major: u32, scale: u32, compressions: &[Compression]) -> Result<Vec<PathBuf>> {
-    let folder = pgmig_tests::cache().join("bench");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder `{}`", folder.display()))?;
-    let schema = fs::read(fixture("store-schema.sql"))?;
-    let data = fs::read(fixture("store-data.sql"))?;
+    let (schema, data) = (fixture("store-schema.sql"), fixture("store-data.sql"));
     // Other fixtures make other archives.
-    let mut hasher = DefaultHasher::new();
-    (schema, data).hash(&mut hasher);
-    let made_from = hasher.finish();
-
-    let path = |compression: &Compression| {
-        let compression = format!("{compression:?}").to_lowercase();
-        folder.join(format!("store-{made_from:016x}-pg{major}-scale{scale}-{compression}.dump"))
-    };
-    let missing: Vec<_> = compressions.iter().filter(|&compression| !path(compression).exists()).collect();
-    if !missing.is_empty() {
-        let tools = PgTools::major(major);
-        let server = Server::start(&tools);
-        server.create_database("store", "UTF8");
-        server.psql_file("store", &fixture("store-schema.sql"), &[]);
-        server.psql_file("store", &fixture("store-data.sql"), &[("scale", &scale.to_string())]);
-        for compression in missing {
-            let dump = tools.dump(&server, "store", &DumpOptions::seekable().compress(*compression));
-            // The cache may be on another file system; only whole archives get their name.
-            let part = tempfile::NamedTempFile::new_in(&folder)?;
-            fs::copy(&dump, part.path())?;
-            part.persist(path(compression))?;
-        }
-    }
-    Ok(compressions.iter().map(path).collect())
+    let made_from = made_from(&[&fs::read(&schema)?, &fs::read(&data)?]);
+    dumps(&format!("store-{made_from}-scale{scale}"), major, compressions, |server, database| {
+        server.psql_file(database, &schema, &[]);
+        server.psql_file(database, &data, &[("scale", &scale.to_string())]);
+    })
 }
 
 /// A database that is provisioned as a target, with data of its tenants' own as after a trial.

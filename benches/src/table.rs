@@ -13,6 +13,8 @@ pub struct Sample {
     runs: Vec<Usage>,
     /// What came of it, in bytes, such as the size of a database.
     pub result_bytes: Option<u64>,
+    /// What is to be known of the numbers, or why there are none.
+    pub remark: Option<String>,
 }
 
 impl Sample {
@@ -24,6 +26,11 @@ impl Sample {
     /// Adds a run.
     pub fn add(&mut self, run: Usage) {
         self.runs.push(run);
+    }
+
+    /// Whether there was no run.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
     }
 
     /// The median of the times, and the most memory of all runs.
@@ -55,7 +62,8 @@ pub struct Table {
 impl Table {
     /// In Markdown: seconds, megabytes of 10^6 bytes, and in brackets the ratio to the first row.
     pub fn markdown(&self) -> String {
-        let mut text = format!("| {} | wall | client's CPU | client's peak memory |", self.title);
+        let whose = if self.result.is_some() { "client's " } else { "" };
+        let mut text = format!("| {} | wall | {whose}CPU | {whose}peak memory |", self.title);
         let mut line = "| --- | ---: | ---: | ---: |".to_owned();
         if let Some(result) = self.result {
             write!(text, " {result} |").expect("text can be appended to");
@@ -65,13 +73,22 @@ impl Table {
         let first = self.samples.first().map(Sample::usage).unwrap_or_default();
         for (index, sample) in self.samples.iter().enumerate() {
             let usage = sample.usage();
+            let ratio = |own: f64, base: f64| if index == 0 { String::new() } else { format!(" ({:.2}x)", own / base) };
             let time = |of: fn(&Usage) -> Duration| {
                 let (own, base) = (of(&usage).as_secs_f64(), of(&first).as_secs_f64());
-                if index == 0 { format!("{own:.2} s") } else { format!("{own:.2} s ({:.2}x)", own / base) }
+                format!("{own:.2} s{}", ratio(own, base))
             };
             let (wall, cpu) = (time(|usage| usage.wall), time(|usage| usage.cpu));
-            write!(text, "| {} | {wall} | {cpu} | {} |", sample.name, megabytes(usage.peak_rss))
-                .expect("text can be appended to");
+            let memory = megabytes(usage.peak_rss) + &ratio(usage.peak_rss as f64, first.peak_rss as f64);
+            let name = match &sample.remark {
+                Some(remark) => format!("{}: {remark}", sample.name),
+                None => sample.name.clone(),
+            };
+            if sample.runs.is_empty() {
+                write!(text, "| {name} | | | |").expect("text can be appended to");
+            } else {
+                write!(text, "| {name} | {wall} | {cpu} | {memory} |").expect("text can be appended to");
+            }
             if self.result.is_some() {
                 let size = sample.result_bytes.map(megabytes).unwrap_or_default();
                 write!(text, " {size} |").expect("text can be appended to");
@@ -97,13 +114,15 @@ mod tests {
         [run(9, 5_000_000), run(4, 7_000_000), run(1, 6_000_000)].into_iter().for_each(|run| peer.add(run));
         let mut ours = Sample { result_bytes: Some(12_000_000), ..Sample::new("ours") };
         ours.add(run(1, 1_000_000));
-        let table = Table { title: "work".into(), result: Some("left"), samples: vec![peer, ours] };
+        let other = Sample { remark: Some("cannot".into()), ..Sample::new("other") };
+        let table = Table { title: "work".into(), result: Some("left"), samples: vec![peer, ours, other] };
         assert_eq!(
             table.markdown(),
             "| work | wall | client's CPU | client's peak memory | left |\n\
              | --- | ---: | ---: | ---: | ---: |\n\
              | peer | 4.00 s | 0.50 s | 7 MB |  |\n\
-             | ours | 1.00 s (0.25x) | 0.50 s (1.00x) | 1 MB | 12 MB |\n"
+             | ours | 1.00 s (0.25x) | 0.50 s (1.00x) | 1 MB (0.14x) | 12 MB |\n\
+             | other: cannot | | | |  |\n"
         );
     }
 }

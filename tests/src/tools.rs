@@ -8,7 +8,7 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use tempfile::TempPath;
+use tempfile::{TempDir, TempPath};
 
 use crate::Server;
 
@@ -73,7 +73,21 @@ impl PgTools {
         !String::from_utf8_lossy(&probe.stderr).contains("does not support compression")
     }
 
-    /// Dumps a database as a custom archive. The file is removed when the returned path is dropped.
+    /// Dumps a database in the directory format. The folder is removed when the returned value is dropped.
+    ///
+    /// # Panics
+    ///
+    /// As for [`dump`](Self::dump).
+    pub fn dump_folder(&self, server: &Server, database: &str, how: &DumpOptions) -> TempDir {
+        let folder = tempfile::Builder::new().prefix("pgmig-").tempdir_in(server.folder()).expect("a temporary folder");
+        let mut dump = server.client(self, "pg_dump", database);
+        dump.arg("-Fd").args(how.compression.map(Compression::option)).args(&how.args);
+        let output = dump.arg("-f").arg(folder.path()).output().expect("pg_dump runs");
+        expect_success(&format!("pg_dump of `{database}`"), &output);
+        folder
+    }
+
+    /// Dumps a database as a custom archive, unless the options say as a tar. The file is removed when the returned path is dropped.
     ///
     /// # Panics
     ///
@@ -88,7 +102,7 @@ impl PgTools {
         let file = file.tempfile_in(server.folder()).expect("a temporary file");
         let (mut file, path) = file.into_parts();
         let mut dump = server.client(self, "pg_dump", database);
-        dump.arg("-Fc").args(how.compression.map(Compression::option)).args(&how.args);
+        dump.arg(if how.tar { "-Ft" } else { "-Fc" }).args(how.compression.map(Compression::option)).args(&how.args);
         let output = match how.to {
             Destination::File => dump.arg("-f").arg(&*path).output().expect("pg_dump runs"),
             Destination::Pipe => {
@@ -156,6 +170,7 @@ impl Compression {
 pub struct DumpOptions {
     to: Destination,
     compression: Option<Compression>,
+    tar: bool,
     args: Vec<String>,
 }
 
@@ -190,6 +205,13 @@ impl DumpOptions {
     /// tells of 16 then happens in every version.
     pub fn appended() -> Self {
         Self { to: Destination::Appended, ..Self::default() }
+    }
+
+    /// In the tar format, which knows no compression.
+    #[must_use]
+    pub fn tar(mut self) -> Self {
+        self.tar = true;
+        self
     }
 
     /// With this compression.

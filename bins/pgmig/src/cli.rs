@@ -1,9 +1,10 @@
 //! The command line: what was typed, and what it means.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use dumpfmt::CompressionSpecification;
 use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
@@ -98,7 +99,53 @@ enum Command {
     /// Tell what is in an archive: versions, tables, rows, tenants
     Inspect(ArchiveArgs),
     /// Decode every block of an archive; exit status 0 only for a complete one
-    Verify(ArchiveArgs),
+    Verify(VerifyArgs),
+    /// Make one archive of another, every service instance ID remapped, without any database
+    Remap(RemapArgs),
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    archive: ArchiveArgs,
+    /// How many threads decode; without it, one for each processor. A pipe is read by one
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Args)]
+struct RemapArgs {
+    /// Archive, as `pg_dump -Fc` writes it; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    source: PathBuf,
+    /// Mapping of service instances, source ID to target ID
+    #[arg(short, long, value_name = "FILE")]
+    mapping: PathBuf,
+    /// New archive, which must not exist yet; `-` writes to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Profile of the product; without it, that of Watson Assistant
+    #[arg(long, value_name = "FILE")]
+    profile: Option<PathBuf>,
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4`, `zstd:19`; without it, that of the source
+    #[arg(long, value_name = "METHOD[:LEVEL]")]
+    compress: Option<CompressionSpecification>,
+    /// Replace IDs anywhere in the text of this column too; repeatable
+    #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
+    remap_also: Vec<ColumnName>,
+    /// Leave source IDs in places that the profile does not name as they are
+    #[arg(long)]
+    ignore_strays: bool,
+    /// Keep the rows of deleted and internal tenants that the mapping does not name, as they are; otherwise
+    /// they are left out, as in a restore
+    #[arg(long)]
+    keep_unmapped: bool,
+    /// Replace the output file when it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Where to write what was done, in JSON; `-` writes to standard output
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -124,7 +171,31 @@ pub(crate) enum Work {
     Restore(Box<RestoreOptions>),
     TestConnections(TestOptions),
     Inspect(ArchiveOptions),
-    Verify(ArchiveOptions),
+    Verify(VerifyOptions),
+    Remap(RemapOptions),
+}
+
+/// An archive to verify.
+#[derive(Debug)]
+pub(crate) struct VerifyOptions {
+    pub(crate) archive: PathBuf,
+    pub(crate) threads: Option<usize>,
+    pub(crate) output: OutputFormat,
+}
+
+/// An archive that is to be made of another one.
+#[derive(Debug)]
+pub(crate) struct RemapOptions {
+    pub(crate) source: PathBuf,
+    pub(crate) mapping: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) profile: Option<PathBuf>,
+    pub(crate) compression: Option<CompressionSpecification>,
+    pub(crate) remap_also: Vec<ColumnName>,
+    pub(crate) ignore_strays: bool,
+    pub(crate) keep_unmapped: bool,
+    pub(crate) force: bool,
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// A restore, with everything that it needs.
@@ -176,7 +247,12 @@ impl Work {
         let output = match self {
             Self::Restore(options) => options.output,
             Self::TestConnections(options) => options.output,
-            Self::Inspect(options) | Self::Verify(options) => options.output,
+            Self::Inspect(options) => options.output,
+            Self::Verify(options) => options.output,
+            Self::Remap(options) => match options.report.as_deref() {
+                Some(path) if path == Path::new("-") => OutputFormat::Json,
+                _ => OutputFormat::Text,
+            },
         };
         match (output, self) {
             (OutputFormat::Text, _) => Told::Nothing,
@@ -192,13 +268,41 @@ impl From<ArchiveArgs> for ArchiveOptions {
     }
 }
 
+impl TryFrom<RemapArgs> for RemapOptions {
+    type Error = clap::Error;
+
+    fn try_from(args: RemapArgs) -> Result<Self, clap::Error> {
+        if args.report.as_deref() == Some(Path::new("-")) && args.output == Path::new("-") {
+            let text = "the archive and the report cannot both go to standard output";
+            return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        }
+        Ok(Self {
+            source: args.source,
+            mapping: args.mapping,
+            output: args.output,
+            profile: args.profile,
+            compression: args.compress,
+            remap_also: args.remap_also,
+            ignore_strays: args.ignore_strays,
+            keep_unmapped: args.keep_unmapped,
+            force: args.force,
+            report: args.report,
+        })
+    }
+}
+
 impl TryFrom<Cli> for Work {
     type Error = clap::Error;
 
     fn try_from(cli: Cli) -> Result<Self, clap::Error> {
         let args = match cli.command {
             Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.into())),
-            Some(Command::Verify(args)) => return Ok(Self::Verify(args.into())),
+            Some(Command::Verify(args)) => {
+                let ArchiveArgs { archive, common } = args.archive;
+                let threads = args.threads.map(usize::from);
+                return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
+            }
+            Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
             None => cli.restore,
         };
         let test = TestOptions {

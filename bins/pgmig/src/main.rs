@@ -8,7 +8,9 @@ mod cli;
 mod failure;
 mod inspect;
 mod mapping;
+mod new_archive;
 mod progress;
+mod remap;
 mod restore;
 mod terminal;
 mod test_connection;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             Work::TestConnections(options) => test_connection::run(options).await,
             Work::Inspect(options) => inspect::run(&options),
             Work::Verify(options) => verify::run(&options),
+            Work::Remap(options) => remap::run(&options),
         }
     });
     // Not waiting for the thread that may still read the archive.

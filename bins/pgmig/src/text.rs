@@ -7,6 +7,7 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{CellAlignment, Table};
 use pgmig_core::inspect::Inspection;
 use pgmig_core::mapping::Mapping;
+use pgmig_core::offline::RemapReport;
 use pgmig_core::plan::Plan;
 use pgmig_core::restore::Report;
 use pgmig_core::summary::ArchiveSummary;
@@ -28,6 +29,31 @@ pub(crate) fn table(heading: &[&str], numbers: &[usize], rows: impl IntoIterator
     }
     let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
     lines.join("\n") + "\n"
+}
+
+/// What a remap of an archive did.
+pub(crate) fn remap(report: &RemapReport) -> String {
+    let rows = report.tables.iter().map(|table| {
+        let left_out = if table.rows_left_out == 0 { String::new() } else { count(table.rows_left_out) };
+        let ids = if table.ids == 0 { String::new() } else { count(table.ids) };
+        vec![table.table.to_string(), count(table.rows - table.rows_left_out), left_out, ids]
+    });
+    let mut text = format!("\n{}\n", table(&["Table", "Rows", "Left out", "IDs"], &[1, 2, 3], rows));
+    let ids: u64 = report.tables.iter().map(|table| table.ids).sum();
+    let _ = writeln!(
+        text,
+        "{}, {}, {}",
+        instances(&report.mapping),
+        counted(ids, "ID"),
+        counted(report.large_objects, "large object")
+    );
+    for table in &report.loaded_via_partition_root {
+        let _ = writeln!(
+            text,
+            "the rows of {table} are now for the partitioned table: new IDs can move them to other partitions"
+        );
+    }
+    text
 }
 
 /// A number in groups of three.

@@ -52,6 +52,16 @@ impl<'a, R: Read> EntryData<'a, R> {
         self.decoder.position()
     }
 
+    /// As [`position`](Self::position), with what was read of other files of a directory before.
+    pub(crate) fn total_position(&self) -> u64 {
+        self.decoder.body().map_or(0, |body| body.input().total_position())
+    }
+
+    /// Completes an error that was noticed in the data.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        self.decoder.locate(error).in_entry(self.entry)
+    }
+
     pub(crate) fn encoding(&self) -> Encoding {
         self.decoder.encoding()
     }
@@ -169,6 +179,11 @@ impl<'a, R: Read> LargeObject<'a, R> {
 
     pub(crate) fn position(&self) -> u64 {
         self.decoder.position()
+    }
+
+    /// As for [`EntryData::total_position`].
+    pub(crate) fn total_position(&self) -> u64 {
+        self.decoder.body().map_or(0, |body| body.input().total_position())
     }
 
     /// The content from an input that keeps the stored bytes.

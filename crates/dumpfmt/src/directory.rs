@@ -41,6 +41,11 @@ impl<R: Read> Directory<R> {
         Ok(Self { folder, open, next: 0 })
     }
 
+    /// The same folder, from the first entry on.
+    pub(crate) fn again(&self) -> Self {
+        Self { folder: self.folder.clone(), open: self.open, next: 0 }
+    }
+
     /// The table of contents, and its length.
     pub(crate) fn open_contents(&self) -> Result<(Input<R>, u64)> {
         let File { reader, length, name, encoding } = self.find(CONTENTS.as_bytes())?;

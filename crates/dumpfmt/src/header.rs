@@ -30,6 +30,8 @@ pub struct Header {
     /// How the data of every entry is compressed. In a directory this is what
     /// pg_dump was told; each file's name says what it is.
     pub compression: Compression,
+    /// The level of the compression, which archives before version 1.15 record; -1 is zlib's default one.
+    pub compression_level: Option<i64>,
     /// When the dump was begun.
     pub created: LocalTime,
     /// The database that was dumped, in the encoding of the database.
@@ -130,6 +132,7 @@ impl Header {
             int_size: INT_SIZE,
             offset_size: OFFSET_SIZE,
             compression: Compression::None,
+            compression_level: None,
             created,
             database: Some(database.as_ref().into()),
             server_version: None,
@@ -149,7 +152,7 @@ impl Header {
         let int_size = read_size(input, "a number")?;
         let offset_size = if version >= Version::OFFSET_SIZE { read_size(input, "a position")? } else { int_size };
         expect_format(input, format)?;
-        let compression = read_compression(input, version, int_size)?;
+        let (compression, compression_level) = read_compression(input, version, int_size)?;
         let created = read_time(input, int_size)?;
         let mut text = || -> Result<Option<Box<[u8]>>> {
             let mut out = Vec::new();
@@ -165,6 +168,7 @@ impl Header {
             int_size,
             offset_size,
             compression,
+            compression_level,
             created,
             database,
             server_version,
@@ -214,17 +218,22 @@ fn expect_format<R: Read>(input: &mut Input<R>, format: Format) -> Result<()> {
     }
 }
 
-fn read_compression<R: Read>(input: &mut Input<R>, version: Version, int_size: u8) -> Result<Compression> {
+fn read_compression<R: Read>(
+    input: &mut Input<R>,
+    version: Version,
+    int_size: u8,
+) -> Result<(Compression, Option<i64>)> {
     if version < Version::COMPRESSION_ALGORITHM {
         // A level. Any but 0 means gzip; -1 is its default level.
-        return Ok(if input.int(int_size, PLACE)? == 0 { Compression::None } else { Compression::Gzip });
+        let level = input.int(int_size, PLACE)?;
+        return Ok((if level == 0 { Compression::None } else { Compression::Gzip }, Some(level)));
     }
     let offset = input.position();
     match input.byte(PLACE)? {
-        0 => Ok(Compression::None),
-        1 => Ok(Compression::Gzip),
-        2 => Ok(Compression::Lz4),
-        3 => Ok(Compression::Zstd),
+        0 => Ok((Compression::None, None)),
+        1 => Ok((Compression::Gzip, None)),
+        2 => Ok((Compression::Lz4, None)),
+        3 => Ok((Compression::Zstd, None)),
         other => {
             let text = format!("the archive is compressed with algorithm {other}, which is not known here");
             Err(Error::new(ErrorKind::Unsupported(text), offset))

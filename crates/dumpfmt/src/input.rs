@@ -25,6 +25,10 @@ pub(crate) struct Input<R> {
 }
 
 impl<R> Input<R> {
+    pub(crate) fn inner(&self) -> &R {
+        self.inner.get_ref()
+    }
+
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
@@ -86,6 +90,11 @@ impl<R: Read> Input<R> {
         Ok(self.inner.buffer())
     }
 
+    /// What is buffered already.
+    pub(crate) fn buffer(&self) -> &[u8] {
+        self.inner.buffer()
+    }
+
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.inner.consume(bytes);
         self.position += bytes as u64;
@@ -104,6 +113,19 @@ impl<R: Read> Input<R> {
     pub(crate) fn byte(&mut self, place: &str) -> Result<u8> {
         let offset = self.position;
         self.next_byte()?.ok_or_else(|| Error::truncated(place, offset))
+    }
+
+    /// The next few bytes, as many as `out` takes.
+    pub(crate) fn exact(&mut self, out: &mut [u8], place: &str) -> Result<()> {
+        if let Some(bytes) = self.inner.buffer().get(..out.len()) {
+            out.copy_from_slice(bytes);
+            self.consume(out.len());
+            return Ok(());
+        }
+        for byte in out {
+            *byte = self.byte(place)?;
+        }
+        Ok(())
     }
 
     /// Passes over `count` bytes by reading them.
@@ -140,9 +162,7 @@ impl<R: Read> Input<R> {
         let mut bytes = [0; MAX_INT_BYTES];
         // The header's check keeps `size` below.
         let bytes = &mut bytes[..=usize::from(size)];
-        for byte in bytes.iter_mut() {
-            *byte = self.byte(place)?;
-        }
+        self.exact(bytes, place)?;
         decode_int(bytes, offset)
     }
 

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Seek};
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::block::{Block, Content, OpenBlock, skip_by_reading};
 use crate::directory::Directory;
@@ -28,7 +29,7 @@ use crate::toc::{DataState, Toc};
 pub struct ArchiveReader<R> {
     source: Source<R>,
     header: Header,
-    toc: Toc,
+    toc: Arc<Toc>,
     limits: Limits,
     /// Where the first block begins.
     data_start: u64,
@@ -92,6 +93,23 @@ impl ArchiveReader<File> {
     }
 }
 
+impl ArchiveReader<File> {
+    /// The file that is read; in a directory, the last one.
+    pub(crate) fn file(&self) -> &File {
+        self.source.input.inner()
+    }
+
+    /// The same directory, for another thread.
+    pub(crate) fn another_source(&self) -> Result<Source<File>> {
+        let Layout::Directory(directory) = &self.source.layout else {
+            return Err(Error::usage("the archive is not in the directory format"));
+        };
+        let directory = directory.again();
+        let (input, _) = directory.open_contents()?;
+        Ok(Source { input, layout: Layout::Directory(directory) })
+    }
+}
+
 impl<R: Read> ArchiveReader<R> {
     /// Reads the header and the table of contents of an archive in the custom or
     /// tar format. For the directory format, see [`open`](ArchiveReader::open).
@@ -142,7 +160,7 @@ impl<R: Read> ArchiveReader<R> {
         Self {
             source,
             header,
-            toc,
+            toc: Arc::new(toc),
             limits,
             data_start,
             open: None,
@@ -151,6 +169,14 @@ impl<R: Read> ArchiveReader<R> {
             scanned_to: data_start,
             scanned_groups: 0,
         }
+    }
+
+    pub(crate) fn shared_toc(&self) -> Arc<Toc> {
+        Arc::clone(&self.toc)
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What the archive says of itself.
@@ -182,6 +208,15 @@ impl<R: Read> ArchiveReader<R> {
         if let Some(mut open) = self.open.take() {
             self.skip_rest(&mut open, skip_by_reading)?;
         }
+        match self.next_head()? {
+            Some((open, offset)) => self.present(open, offset).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Reads the head of the next block in the sequence, of which it returns the position too; `None` at
+    /// the end of an archive that is complete.
+    fn next_head(&mut self) -> Result<Option<(OpenBlock<R>, u64)>> {
         let groups = self.sequence.as_ref().map_or(0, |passed| passed.groups);
         let Some((open, offset)) = self.read_block_head(groups)? else {
             self.expect_complete(self.source.input.position())?;
@@ -194,7 +229,7 @@ impl<R: Read> ArchiveReader<R> {
                 return Err(self.name_entry(Error::corrupt(text, offset), open.dump_id));
             }
         }
-        self.present(open, offset).map(Some)
+        Ok(Some((open, offset)))
     }
 
     /// Reads the head of the next block, of which it returns the position too;
@@ -274,6 +309,13 @@ impl<R: Read + Seek> ArchiveReader<R> {
             None => self.scan_for(dump_id)?,
         };
         self.present(open, offset).map(Some)
+    }
+
+    /// Passes over the next block in the sequence without reading its data: its dump ID, where it begins and where it ends.
+    pub(crate) fn pass_block(&mut self) -> Result<Option<(i32, u64, u64)>> {
+        let Some((mut open, begin)) = self.next_head()? else { return Ok(None) };
+        self.skip_rest(&mut open, |input, bytes| input.seek_to(input.position().saturating_add(bytes)))?;
+        Ok(Some((open.dump_id, begin, self.source.input.position())))
     }
 
     /// Goes back to the first block, so that [`next_block`](Self::next_block)

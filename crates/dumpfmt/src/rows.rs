@@ -4,9 +4,13 @@
 //! rows with a newline, `\N` alone is NULL, a backslash escapes, and `\.` alone
 //! on a line ends the data.
 
+mod index;
+
 use std::borrow::Cow;
+use std::fmt;
 use std::io::{self, Read};
 
+use index::{Found, Index};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -16,21 +20,30 @@ const BUFFER_BYTES: usize = 256 << 10;
 /// What is read at first: many tables are small, and there may be thousands.
 const FIRST_BUFFER_BYTES: usize = 16 << 10;
 
+/// In how much of that the ends of fields are looked for at once: a part that stays in the
+/// processor's caches, and a limit to the memory that it takes.
+const INDEX_BYTES: usize = 64 << 10;
+/// The line after the last row.
+const END: &[u8] = b"\\.";
+
 /// A source of bytes that knows its position in the archive.
 pub(crate) trait Position {
     fn position(&self) -> u64;
 }
 
-/// The rows of a table, read one by one or in batches. Memory is 256 KiB, or up
+/// The rows of a table, read one by one or in batches. One by one, their fields are found in one pass over many rows,
+/// so that to look at all of them costs little. Memory is 256 KiB and up to 1 MiB for that, or up
 /// to twice the longest row where that is more, but never above
 /// [`Limits::row_bytes`](crate::Limits::row_bytes) and 256 KiB.
 #[derive(Debug)]
 pub struct Rows<D> {
     data: D,
     buffer: Vec<u8>,
-    /// `buffer[start..end]` is read and not yet given out.
+    /// `buffer[start..end]` is read and not yet given out, but for the rows that `index` gave out.
     start: usize,
     end: usize,
+    /// Some of the rows that begin at `start`, or none.
+    index: Index,
     ended: bool,
     limit: u64,
     entry: String,
@@ -40,7 +53,17 @@ pub struct Rows<D> {
 #[expect(private_bounds, reason = "callers get `Rows` from `EntryData` alone")]
 impl<D: Read + Position> Rows<D> {
     pub(crate) fn new(data: D, limit: u64, entry: String, copy_text: bool) -> Self {
-        Self { data, buffer: Vec::new(), start: 0, end: 0, ended: false, limit, entry, copy_text }
+        Self {
+            data,
+            buffer: Vec::new(),
+            start: 0,
+            end: 0,
+            index: Index::default(),
+            ended: false,
+            limit,
+            entry,
+            copy_text,
+        }
     }
 
     /// The next row; `None` after the last one.
@@ -49,22 +72,68 @@ impl<D: Read + Position> Rows<D> {
     ///
     /// When the archive is cut short or damaged, when the data does not end with
     /// `\.`, or when it is not COPY text.
+    #[inline]
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
+        let row = match self.index.next_row() {
+            Some(row) if !self.is_end(row) => row,
+            found => match self.more_rows(found.is_some())? {
+                Some(row) => row,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(self.row(row)))
+    }
+
+    #[inline]
+    fn is_end(&self, row: Found) -> bool {
+        row.end - row.start == END.len() && self.row(row).raw() == END
+    }
+
+    #[inline]
+    fn row(&self, found: Found) -> Row<'_> {
+        let text = &self.buffer[self.start..self.start + found.end];
+        Row { text, start: found.start as u32, ends: self.index.ends(found) }
+    }
+
+    /// Goes on where the index has no more rows, or only the line `\.`.
+    fn more_rows(&mut self, end: bool) -> Result<Option<Found>> {
+        self.leave_index();
+        if end {
+            self.expect_end()?;
+        }
+        if self.ended {
+            return Ok(None);
+        }
+        if let Some(long) = self.find_rows()? {
+            return Ok(Some(long));
+        }
+        match self.index.next_row() {
+            Some(row) if self.is_end(row) => self.more_rows(true),
+            row => Ok(row),
+        }
+    }
+
+    /// Fills the index with rows that begin at `start`, reading more when there is no whole one. Returns
+    /// the next row when that is too long for the index.
+    fn find_rows(&mut self) -> Result<Option<Found>> {
         loop {
-            if self.ended {
+            let ready = &self.buffer[self.start..self.end];
+            let (window, beyond) = ready.split_at(ready.len().min(INDEX_BYTES));
+            self.index.scan(window);
+            if !self.index.is_empty() {
                 return Ok(None);
             }
-            if let Some(length) = memchr(b'\n', &self.buffer[self.start..self.end]) {
-                let row = self.start..self.start + length;
-                self.start = row.end + 1;
-                if &self.buffer[row.clone()] == b"\\." {
-                    self.expect_end()?;
-                    return Ok(None);
-                }
-                return Ok(Some(Row { raw: &self.buffer[row] }));
+            if let Some(length) = memchr(b'\n', beyond) {
+                return Ok(Some(self.index.long_row(window.len() + length)));
             }
             self.fill()?;
         }
+    }
+
+    /// Makes `start` the begin of what was not given out.
+    fn leave_index(&mut self) {
+        self.start += self.index.given_out();
+        self.index.clear();
     }
 
     /// As many whole rows as are in memory, at least one; `None` after the last
@@ -74,6 +143,7 @@ impl<D: Read + Position> Rows<D> {
     ///
     /// As for [`next_row`](Self::next_row).
     pub fn next_batch(&mut self) -> Result<Option<RowBatch<'_>>> {
+        self.leave_index();
         loop {
             if self.ended {
                 return Ok(None);
@@ -245,62 +315,100 @@ impl<'a> RowBatch<'a> {
             let end = memchr(b'\n', rest)?;
             let raw = &rest[..end];
             rest = &rest[end + 1..];
-            Some(Row { raw })
+            Some(Row::new(raw))
         })
     }
 }
 
 /// One row of COPY text, without its newline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub struct Row<'a> {
-    raw: &'a [u8],
+    /// Some text that ends with the row.
+    text: &'a [u8],
+    /// Where in `text` the row begins.
+    start: u32,
+    /// Where in `text` the fields end, the last with the row. Empty when that has not been looked for.
+    ends: &'a [u32],
 }
 
 impl<'a> Row<'a> {
     /// A row from its bytes, which hold no newline.
     pub fn new(raw: &'a [u8]) -> Self {
-        Self { raw }
+        Self { text: raw, start: 0, ends: &[] }
     }
 
     /// The bytes as they are in the archive.
     pub fn raw(&self) -> &'a [u8] {
-        self.raw
+        &self.text[self.start as usize..]
     }
 
     /// The fields from the first to the last. A row of a table without columns
     /// looks like one empty field.
+    #[inline]
     pub fn fields(&self) -> Fields<'a> {
-        Fields { rest: Some(self.raw) }
+        let rest = if self.ends.is_empty() { Some(self.raw()) } else { None };
+        Fields { text: self.text, start: self.start, ends: self.ends.iter(), rest }
     }
 
-    /// The field at `index`, counted from 0.
+    /// The field at `index`, counted from 0. In a row that [`Rows::next_row`] gave this takes no search,
+    /// however many fields are before it, unless the row is longer than 64 KiB.
+    #[inline]
     pub fn field(&self, index: usize) -> Option<Field<'a>> {
-        self.fields().nth(index)
+        if self.ends.is_empty() {
+            return self.fields().nth(index);
+        }
+        let end = *self.ends.get(index)? as usize;
+        let start = if index == 0 { self.start as usize } else { self.ends[index - 1] as usize + 1 };
+        Some(Field { raw: &self.text[start..end] })
     }
 }
+
+impl fmt::Debug for Row<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Row").field(&self.raw().escape_ascii().to_string()).finish()
+    }
+}
+
+impl PartialEq for Row<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw() == other.raw()
+    }
+}
+
+impl Eq for Row<'_> {}
 
 /// The fields of a row; see [`Row::fields`].
 #[derive(Debug, Clone)]
 pub struct Fields<'a> {
+    text: &'a [u8],
+    start: u32,
+    ends: std::slice::Iter<'a, u32>,
+    /// What is left of a row whose ends are not known.
     rest: Option<&'a [u8]>,
 }
 
 impl<'a> Iterator for Fields<'a> {
     type Item = Field<'a>;
 
+    #[inline]
     fn next(&mut self) -> Option<Field<'a>> {
-        let rest = self.rest?;
-        let raw = match memchr(b'\t', rest) {
-            Some(tab) => {
-                self.rest = Some(&rest[tab + 1..]);
-                &rest[..tab]
-            }
-            None => {
-                self.rest = None;
-                rest
-            }
-        };
-        Some(Field { raw })
+        if let Some(&end) = self.ends.next() {
+            let raw = &self.text[self.start as usize..end as usize];
+            self.start = end + 1;
+            return Some(Field { raw });
+        }
+        let (field, rest) = first_field(self.rest?);
+        self.rest = rest;
+        Some(field)
+    }
+}
+
+/// The first field of a row, and what follows it. Takes no reference to the [`Fields`], which therefore
+/// need not be in memory.
+fn first_field(row: &[u8]) -> (Field<'_>, Option<&[u8]>) {
+    match memchr(b'\t', row) {
+        Some(tab) => (Field { raw: &row[..tab] }, Some(&row[tab + 1..])),
+        None => (Field { raw: row }, None),
     }
 }
 
@@ -503,7 +611,44 @@ mod tests {
         assert!(rows.next_row().unwrap().is_none());
     }
 
+    #[test]
+    fn rows_that_are_too_long_for_the_index_are_given_out_among_others() {
+        let long = [vec![b'x'; INDEX_BYTES], b"\t\ty".to_vec()].concat();
+        let data = [&b"a\tb\n"[..], &long, b"\n\n", &long, b"\nc\n\\.\n\n\n"].concat();
+        let expected = [b"a\tb".to_vec(), long.clone(), vec![], long.clone(), b"c".to_vec()];
+        assert_eq!(one_by_one(&data).unwrap(), expected);
+        let mut rows = rows(&data);
+        rows.next_row().unwrap();
+        let row = rows.next_row().unwrap().unwrap();
+        assert_eq!(row.fields().map(|field| field.raw().len()).collect::<Vec<_>>(), [INDEX_BYTES, 0, 1]);
+        assert_eq!(row.field(2), Some(Field::new(b"y")));
+    }
+
+    #[test]
+    fn batches_go_on_where_single_rows_ended() {
+        let mut rows = rows(b"a\nb\tc\nd\n\\.\n\n\n");
+        assert_eq!(rows.next_row().unwrap().unwrap().raw(), b"a");
+        assert_eq!(rows.next_batch().unwrap().unwrap().raw(), b"b\tc\nd\n");
+        assert!(rows.next_row().unwrap().is_none());
+    }
+
     proptest! {
+        #[test]
+        fn fields_are_those_between_tabs(lines in prop::collection::vec("[ab]{0,9}(\t[ab]{0,40}){0,80}", 0..40)) {
+            let data = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).chain(*b"\\.\n\n\n");
+            let data: Vec<u8> = data.collect();
+            let mut rows = rows(&data);
+            for line in &lines {
+                let row = rows.next_row().unwrap().unwrap();
+                let expected: Vec<_> = line.split('\t').map(|field| Field::new(field.as_bytes())).collect();
+                prop_assert_eq!(row.fields().collect::<Vec<_>>(), expected.clone());
+                for index in 0..=expected.len() {
+                    prop_assert_eq!(row.field(index), expected.get(index).copied());
+                }
+            }
+            prop_assert!(rows.next_row().unwrap().is_none());
+        }
+
         #[test]
         fn what_is_escaped_decodes_to_itself(value: Vec<u8>) {
             let mut raw = Vec::new();

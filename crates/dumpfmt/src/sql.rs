@@ -27,6 +27,11 @@ impl<'a> Tokens<'a> {
         Self { rest: sql }
     }
 
+    /// What was not taken yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     /// Takes `symbol` when it is next.
     pub(crate) fn symbol(&mut self, symbol: u8) -> Option<()> {
         self.take(|token| (*token == Token::Symbol(symbol)).then_some(()))

@@ -30,6 +30,53 @@ impl CopyStatement {
         tokens.keywords("FROM stdin")?;
         Some(Self { schema, table, columns })
     }
+
+    /// The statement as pg_dump writes it, every name in quotes.
+    pub fn to_sql(&self) -> Vec<u8> {
+        let mut sql = b"COPY ".to_vec();
+        put_qualified_name(self.schema.as_deref(), &self.table, &mut sql);
+        sql.push(b' ');
+        if !self.columns.is_empty() {
+            sql.push(b'(');
+            for (index, column) in self.columns.iter().enumerate() {
+                if index > 0 {
+                    sql.extend_from_slice(b", ");
+                }
+                put_name(column, &mut sql);
+            }
+            sql.extend_from_slice(b") ");
+        }
+        sql.extend_from_slice(b"FROM stdin;\n");
+        sql
+    }
+
+    /// This statement and the definition for an entry whose rows another table is to take, as
+    /// `pg_dump --load-via-partition-root` writes them.
+    pub fn via_partition_root(&self, schema: &[u8], root: &[u8]) -> (Vec<u8>, Vec<u8>) {
+        let copy = Self { schema: Some(schema.into()), table: root.into(), columns: self.columns.clone() };
+        let mut definition = b"-- load via partition root ".to_vec();
+        put_qualified_name(Some(schema), root, &mut definition);
+        (copy.to_sql(), definition)
+    }
+}
+
+fn put_qualified_name(schema: Option<&[u8]>, name: &[u8], out: &mut Vec<u8>) {
+    if let Some(schema) = schema {
+        put_name(schema, out);
+        out.push(b'.');
+    }
+    put_name(name, out);
+}
+
+fn put_name(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    for &byte in name {
+        if byte == b'"' {
+            out.push(b'"');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
 }
 
 /// The state of a sequence, from a `SEQUENCE SET` entry.
@@ -188,6 +235,24 @@ impl ColumnType {
     }
 }
 
+impl ColumnType {
+    /// The type's own name, and whether it is of arrays: `uuid` and true for `uuid[]`, `character varying` and
+    /// false for `character varying(36)`. A name that is quoted is without its quotes.
+    pub fn base(&self) -> (&[u8], bool) {
+        let mut name = &self.0[..];
+        let mut array = false;
+        while let Some(element) = name.strip_suffix(b"[]") {
+            (name, array) = (element, true);
+        }
+        // A quoted name may have a parenthesis in it; it was read as one token.
+        let name = match name.strip_prefix(b"\"") {
+            Some(quoted) => &quoted[..memchr::memrchr(b'"', quoted).unwrap_or(quoted.len())],
+            None => &name[..memchr::memchr(b'(', name).unwrap_or(name.len())],
+        };
+        (name, array)
+    }
+}
+
 impl std::fmt::Display for ColumnType {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&String::from_utf8_lossy(&self.0))
@@ -205,6 +270,56 @@ fn skip_list_item(tokens: &mut Tokens<'_>) -> Option<bool> {
             Token::Symbol(b',') if depth == 0 => return Some(true),
             _ => {}
         }
+    }
+}
+
+/// What a table is partitioned by, from a `TABLE` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionKey {
+    /// Every name in the key: columns, and what occurs in its expressions.
+    pub names: Vec<Vec<u8>>,
+}
+
+impl PartitionKey {
+    /// Reads `PARTITION BY ... (...)` of an entry; `None` when the entry is another one, or a table that is
+    /// not partitioned.
+    pub fn of(entry: &TocEntry) -> Option<Self> {
+        let mut tokens = Tokens::new(entry.definition()?);
+        tokens.keyword("CREATE")?;
+        let _unlogged = tokens.keyword("UNLOGGED");
+        tokens.keyword("TABLE")?;
+        tokens.qualified_name()?;
+        tokens.symbol(b'(')?;
+        while skip_list_item(&mut tokens)? {}
+        tokens.keywords("PARTITION BY")?;
+        let names = tokens.filter_map(|token| match token {
+            Token::Word(name) => Some(name.to_vec()),
+            Token::Quoted(name) => Some(name.into_owned()),
+            _ => None,
+        });
+        Some(Self { names: names.collect() })
+    }
+}
+
+/// A domain and the type that it is over, from a `DOMAIN` entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Domain {
+    /// The schema.
+    pub schema: Option<Vec<u8>>,
+    /// The domain.
+    pub name: Vec<u8>,
+    /// The type that it is over, perhaps another domain.
+    pub base: ColumnType,
+}
+
+impl Domain {
+    /// Reads `CREATE DOMAIN ... AS ...` of an entry; `None` when the entry is another one.
+    pub fn of(entry: &TocEntry) -> Option<Self> {
+        let mut tokens = Tokens::new(entry.definition()?);
+        tokens.keywords("CREATE DOMAIN")?;
+        let (schema, name) = tokens.qualified_name()?;
+        tokens.keyword("AS")?;
+        Some(Self { schema, name, base: ColumnType::take(&mut tokens) })
     }
 }
 
@@ -263,5 +378,47 @@ mod tests {
         assert_eq!(column_type("public.short_name COLLATE pg_catalog.\"C\""), "short_name");
         assert_eq!(column_type("\"Mixed Case\".\"T\"[]"), "\"T\"[]");
         assert_eq!(column_type("double precision"), "double precision");
+    }
+
+    #[test]
+    fn the_base_of_a_type_is_without_its_modifiers() {
+        let base = |text: &str| {
+            let column = ColumnType::new(text.as_bytes());
+            let (name, array) = column.base();
+            (String::from_utf8(name.to_vec()).unwrap(), array)
+        };
+        assert_eq!(base("character varying(36)"), ("character varying".into(), false));
+        assert_eq!(base("character varying(36)[]"), ("character varying".into(), true));
+        assert_eq!(base("public.\"Tenant (id)\""), ("Tenant (id)".into(), false));
+        assert_eq!(base("uuid[][]"), ("uuid".into(), true));
+    }
+
+    #[test]
+    fn partition_keys_and_domains_are_read() {
+        let of = |sql: &str| TocEntry::builder(1, "x", "x").definition(sql).build().unwrap();
+        let key = PartitionKey::of(&of(
+            "CREATE TABLE public.m (\n    a text DEFAULT 'x)'::text,\n    b integer\n)\nPARTITION BY LIST (lower(a), \"B c\");\n",
+        ));
+        assert_eq!(key.unwrap().names, [&b"LIST"[..], b"lower", b"a", b"B c"]);
+        assert_eq!(PartitionKey::of(&of("CREATE TABLE public.m (\n    a text\n);\n")), None);
+        let domain =
+            Domain::of(&of("CREATE DOMAIN public.tid AS character varying(36)\n\tCONSTRAINT c CHECK (true);\n"))
+                .unwrap();
+        assert_eq!((domain.name, domain.base.to_string()), (b"tid".to_vec(), "character varying(36)".into()));
+    }
+
+    #[test]
+    fn a_copy_statement_is_read_as_it_was_written() {
+        let copy = CopyStatement {
+            schema: Some(b"a\"b".to_vec()),
+            table: b"T".to_vec(),
+            columns: vec![b"x".to_vec(), b"y z".to_vec()],
+        };
+        for columns in [copy.columns.clone(), vec![]] {
+            let copy = CopyStatement { columns, ..copy.clone() };
+            let sql = copy.to_sql();
+            let entry = TocEntry::builder(1, "TABLE DATA", "T").copy_statement(Some(&sql)).build().unwrap();
+            assert_eq!(CopyStatement::of(&entry), Some(copy));
+        }
     }
 }

@@ -252,9 +252,18 @@ fn expect_zeros<R: Read>(input: &mut Input<R>) -> Result<()> {
     }
 }
 
-fn fill<R: Read>(input: &mut Input<R>, out: &mut [u8]) -> Result<()> {
-    for byte in out {
-        *byte = input.byte(PLACE)?;
+fn fill<R: Read>(input: &mut Input<R>, mut out: &mut [u8]) -> Result<()> {
+    while !out.is_empty() {
+        let offset = input.position();
+        let available = input.peek()?;
+        if available.is_empty() {
+            return Err(Error::truncated(PLACE, offset));
+        }
+        let step = available.len().min(out.len());
+        let (filled, rest) = out.split_at_mut(step);
+        filled.copy_from_slice(&available[..step]);
+        input.consume(step);
+        out = rest;
     }
     Ok(())
 }

@@ -2,6 +2,8 @@
 
 mod builder;
 mod fields;
+mod index;
+mod store;
 mod write;
 
 use std::collections::HashSet;
@@ -10,9 +12,12 @@ use std::io::Read;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
-use crate::input::{Input, TextBudget};
+use crate::input::{Input, MAX_INT_BYTES, TextBudget};
 use crate::limits::Limits;
 use crate::version::Version;
+
+use index::DumpIds;
+use store::{Store, Stored};
 
 pub use builder::TocEntryBuilder;
 pub(crate) use fields::{PositionFields, position_field};
@@ -22,8 +27,7 @@ pub(crate) use write::{Location, POSITION_BYTES, put_position};
 #[derive(Debug, Clone)]
 pub struct Toc {
     entries: Vec<TocEntry>,
-    /// Places in `entries`, in the order of dump IDs.
-    by_dump_id: Vec<u32>,
+    by_dump_id: DumpIds,
 }
 
 impl Toc {
@@ -34,8 +38,12 @@ impl Toc {
 
     /// The entry with this dump ID.
     pub fn get(&self, dump_id: i32) -> Option<&TocEntry> {
-        let found = self.by_dump_id.binary_search_by_key(&dump_id, |&index| self.entries[index as usize].dump_id);
-        found.ok().map(|place| &self.entries[self.by_dump_id[place] as usize])
+        self.by_dump_id.place(&self.entries, dump_id).map(|place| &self.entries[place])
+    }
+
+    /// The place of the entry with this dump ID among [`entries`](Self::entries).
+    pub(crate) fn index_of(&self, dump_id: i32) -> Option<u32> {
+        self.by_dump_id.place(&self.entries, dump_id).map(|place| place as u32)
     }
 
     /// The entries of one type, such as `TABLE DATA` or `SEQUENCE SET`.
@@ -59,7 +67,8 @@ impl Toc {
             let kind = ErrorKind::LimitExceeded { what, limit: limits.toc_entries, field: "toc_entries" };
             return Err(Error::new(kind, offset));
         }
-        let mut entries = Vec::new();
+        let mut entries: Vec<TocEntry> = Vec::new();
+        let mut closed = 0;
         let mut scratch = Scratch::default();
         for index in 0..count {
             let offset = input.position();
@@ -68,6 +77,10 @@ impl Toc {
                 .and_then(|()| TocEntry::read(input, header, budget, &mut scratch))
                 .map_err(|e| e.in_entry(format_args!("entry {} of {count} of the table of contents", index + 1)))?;
             entries.push(entry);
+            if scratch.store.is_full() || index + 1 == count {
+                scratch.store.close(entries[closed..].iter_mut().map(|entry| &mut entry.stored));
+                closed = entries.len();
+            }
         }
         let toc = Self::of(entries).map_err(|entry| {
             let text = format!("dump ID {} occurs twice in the table of contents that ends here", entry.dump_id);
@@ -82,12 +95,9 @@ impl Toc {
     /// The entries and their index; as an error, an entry with the dump ID of another one. There are less
     /// than 2^32.
     fn of(entries: Vec<TocEntry>) -> Result<Self, Box<TocEntry>> {
-        let mut by_dump_id: Vec<u32> = (0..entries.len() as u32).collect();
-        let dump_id = |index: u32| entries[index as usize].dump_id;
-        by_dump_id.sort_unstable_by_key(|&index| dump_id(index));
-        match by_dump_id.windows(2).find(|pair| dump_id(pair[0]) == dump_id(pair[1])) {
-            Some(pair) => Err(Box::new(entries[pair[1] as usize].clone())),
-            None => Ok(Self { entries, by_dump_id }),
+        match DumpIds::of(&entries) {
+            Ok(by_dump_id) => Ok(Self { entries, by_dump_id }),
+            Err(place) => Err(Box::new(entries[place].clone())),
         }
     }
 
@@ -140,6 +150,7 @@ impl Toc {
             let mut budget = TextBudget::new(expected.text_bytes());
             let mut entry = TocEntry::read(input, header, &mut budget, &mut scratch)
                 .map_err(|e| again(e, DIFFERS).in_entry(expected))?;
+            scratch.store.close(std::iter::once(&mut entry.stored));
             let same_state = expected.has_position_field() == entry.has_position_field();
             entry.data = expected.data;
             if !same_state || entry != *expected {
@@ -173,13 +184,11 @@ pub struct TocEntry {
     relkind: Option<u8>,
     with_oids: bool,
     data: DataState,
-    /// Dump IDs; OIDs, as if they were signed, when `dependencies_are_oids`.
-    dependencies: Box<[i32]>,
+    /// All texts, one after the other in the order of [`Text`], and the dependencies: dump IDs, or OIDs, as if
+    /// they were signed, when `dependencies_are_oids`.
+    stored: Stored,
     dependencies_are_oids: bool,
-    /// All texts, one after the other in the order of [`Text`]; one allocation
-    /// for each entry keeps a million of them affordable.
-    text: Box<[u8]>,
-    /// Where each text ends in `text`.
+    /// Where each text ends.
     ends: [u32; Text::COUNT],
     /// A bit for each text that is there (not NULL).
     present: u16,
@@ -217,7 +226,7 @@ impl Text {
 
 /// What an entry takes beside its texts: itself, its place in `by_dump_id`, and
 /// what an allocator adds.
-const ENTRY_BYTES: u64 = size_of::<TocEntry>() as u64 + 4 + 16;
+const ENTRY_BYTES: u64 = size_of::<TocEntry>() as u64 + 4 * 4 + 16;
 
 /// The part of a restore that an entry belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -348,14 +357,14 @@ impl TocEntry {
     /// may name objects that the dump leaves out. None before version 1.8; see
     /// [`dependency_oids`](Self::dependency_oids).
     pub fn dependencies(&self) -> &[i32] {
-        if self.dependencies_are_oids { &[] } else { &self.dependencies }
+        if self.dependencies_are_oids { &[] } else { self.stored.dependencies() }
     }
 
     /// The OIDs of the objects that this one depends on, in the source database;
     /// from version 1.5 up to 1.7. pg_restore makes nothing of them, and neither
     /// does this crate: in those versions the order of the entries is right.
     pub fn dependency_oids(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        let oids: &[i32] = if self.dependencies_are_oids { &self.dependencies } else { &[] };
+        let oids: &[i32] = if self.dependencies_are_oids { self.stored.dependencies() } else { &[] };
         oids.iter().map(|&oid| oid as u32)
     }
 
@@ -386,16 +395,17 @@ impl TocEntry {
     }
 
     /// The most bytes of text that pg_dump writes for this entry.
-    fn text_bytes(&self) -> u64 {
+    pub(crate) fn text_bytes(&self) -> u64 {
         const DECIMAL: usize = "4294967295".len();
-        let others = "false".len() + (2 + self.dependencies.len()) * DECIMAL + size_of_val(&*self.dependencies);
-        (self.text.len() + others) as u64
+        let dependencies = self.stored.dependencies();
+        let others = "false".len() + (2 + dependencies.len()) * DECIMAL + size_of_val(dependencies);
+        (self.stored.text().len() + others) as u64
     }
 
     fn text(&self, which: Text) -> Option<&[u8]> {
         let index = which as usize;
         let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
-        (self.present & (1 << index) != 0).then(|| &self.text[start..self.ends[index] as usize])
+        (self.present & (1 << index) != 0).then(|| &self.stored.text()[start..self.ends[index] as usize])
     }
 
     fn read<R: Read>(
@@ -406,9 +416,8 @@ impl TocEntry {
     ) -> Result<Self> {
         let (size, version) = (header.int_size, header.version);
         let since = |first: Version| version >= first;
-        let Scratch { texts, decimal, dependencies } = scratch;
-        texts.clear();
-        dependencies.clear();
+        let Scratch { store, decimal } = scratch;
+        let mut texts = Texts { store, ends: [0; Text::COUNT], present: 0 };
 
         let offset = input.position();
         let dump_id = i32::try_from(input.int(size, PLACE)?)
@@ -444,7 +453,7 @@ impl TocEntry {
         let with_oids = since(Version::WITH_OIDS) && input.text(size, decimal, budget, PLACE)? && decimal == b"true";
         let dependencies_are_oids = !since(Version::DUMP_ID_DEPENDENCIES);
         if since(Version::DEPENDENCIES) {
-            read_dependencies(input, size, dependencies_are_oids, budget, decimal, dependencies)?;
+            read_dependencies(input, size, dependencies_are_oids, budget, decimal, &mut texts.store.dependencies)?;
         }
         let data = match header.format {
             Format::Custom => {
@@ -464,23 +473,21 @@ impl TocEntry {
                 }
             }
         };
-        let mut entry = Self {
+        let section = section.unwrap_or_else(|| Section::of_type(texts.get(Text::Description)));
+        Ok(Self {
             dump_id,
             had_dumper,
             table_oid,
             oid,
-            section: Section::None,
+            section,
             relkind,
             with_oids,
             data,
-            dependencies: dependencies.as_slice().into(),
             dependencies_are_oids,
-            text: texts.bytes.as_slice().into(),
             ends: texts.ends,
             present: texts.present,
-        };
-        entry.section = section.unwrap_or_else(|| Section::of_type(entry.description()));
-        Ok(entry)
+            stored: texts.store.end_entry(),
+        })
     }
 }
 
@@ -501,31 +508,24 @@ const PLACE: &str = "within its table of contents";
 /// What is needed while an entry is read, and again for the next one.
 #[derive(Default)]
 struct Scratch {
-    texts: Texts,
+    store: Store,
     decimal: Vec<u8>,
-    dependencies: Vec<i32>,
 }
 
 /// The texts of an entry while it is read.
-#[derive(Default)]
-struct Texts {
-    bytes: Vec<u8>,
+struct Texts<'a> {
+    store: &'a mut Store,
     ends: [u32; Text::COUNT],
     present: u16,
 }
 
-impl Texts {
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.present = 0;
-    }
-
+impl Texts<'_> {
     fn read<R: Read>(&mut self, which: Text, input: &mut Input<R>, size: u8, budget: &mut TextBudget) -> Result<()> {
         let offset = input.position();
-        if input.text(size, &mut self.bytes, budget, PLACE)? {
+        if input.text(size, &mut self.store.texts, budget, PLACE)? {
             self.present |= 1 << which as usize;
         }
-        self.ends[which as usize] = u32::try_from(self.bytes.len())
+        self.ends[which as usize] = u32::try_from(self.store.text().len())
             .map_err(|_| Error::corrupt("the texts of one entry exceed 4 GiB", offset))?;
         Ok(())
     }
@@ -533,7 +533,13 @@ impl Texts {
     /// Marks a text that this version does not have as NULL.
     fn skip(&mut self, which: Text) {
         // Cannot fail to fit: the text before it did.
-        self.ends[which as usize] = self.bytes.len() as u32;
+        self.ends[which as usize] = self.store.text().len() as u32;
+    }
+
+    /// A text other than the first.
+    fn get(&self, which: Text) -> &[u8] {
+        let index = which as usize;
+        &self.store.text()[self.ends[index - 1] as usize..self.ends[index] as usize]
     }
 
     /// Whether a text other than the first is empty or NULL.
@@ -598,23 +604,26 @@ fn read_dependencies<R: Read>(
     }
 }
 
-fn parse_decimal<N: std::str::FromStr>(text: &[u8]) -> Option<N> {
+fn parse_decimal<N: std::str::FromStr + TryFrom<u32>>(text: &[u8]) -> Option<N> {
+    // Nearly always it is nothing but digits, and not so many that they overflow.
+    if matches!(text.len(), 1..=9) && text.iter().all(u8::is_ascii_digit) {
+        return text.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0')).try_into().ok();
+    }
     std::str::from_utf8(text).ok()?.trim().parse().ok()
 }
 
 fn read_data_state<R: Read>(input: &mut Input<R>, offset_size: u8) -> Result<DataState> {
     let offset = input.position();
-    let flag = input.byte(PLACE)?;
-    let mut position = 0_u64;
-    for index in 0..u32::from(offset_size) {
-        let byte = input.byte(PLACE)?;
-        if byte != 0 && index >= 8 {
-            return Err(Error::corrupt("a position lies beyond any file", offset));
-        }
-        if index < 8 {
-            position |= u64::from(byte) << (8 * index);
-        }
+    let mut bytes = [0; MAX_INT_BYTES];
+    // The header's check keeps `offset_size` below.
+    let bytes = &mut bytes[..=usize::from(offset_size)];
+    input.exact(bytes, PLACE)?;
+    let (&flag, position) = bytes.split_first().unwrap_or((&0, &[]));
+    let (low, high) = position.split_at(position.len().min(8));
+    if high.iter().any(|&byte| byte != 0) {
+        return Err(Error::corrupt("a position lies beyond any file", offset));
     }
+    let position = low.iter().rev().fold(0, |sum, &byte| sum << 8 | u64::from(byte));
     match flag {
         1 => Ok(DataState::PositionNotSet),
         2 => Ok(DataState::Position(position)),

@@ -1,11 +1,11 @@
 //! What is rewritten holds the same data, or what was asked for instead.
 
-mod common;
+mod data;
 
 use std::io::{Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use common::{Data, compressions, large_data, versions};
+use data::{Data, compressions, large_data, versions};
 use dumpfmt::{ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
 use proptest::prelude::*;
 

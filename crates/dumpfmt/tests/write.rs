@@ -1,13 +1,13 @@
 //! What is written is read again as it was.
 
-mod common;
+mod data;
 
 use std::io::{Cursor, Write};
 
-use common::{Data, compressions, header, large_data, versions};
+use data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc, TocEntry,
-    WriteOptions,
+    Version, WriteOptions,
 };
 use proptest::prelude::*;
 
@@ -110,6 +110,30 @@ fn the_end_of_rows_is_written_once() {
     let data = Data { tables: vec![b"a\n".to_vec(), b"\\.\n\n\n".to_vec(), b"b\n\\.\n".to_vec()], ..Data::default() };
     let archive = data.piped(&WriteOptions::default());
     assert_eq!(Data::read(&archive).unwrap().tables, [b"a\n".to_vec(), vec![], b"b\n".to_vec()]);
+}
+
+#[test]
+fn entries_of_large_objects_share_one_list_in_a_directory_of_before_1_16() {
+    let blobs = |dump_id| TocEntry::builder(dump_id, "BLOBS", "BLOBS").section(Section::Data).has_data(true).build();
+    let options = |version| WriteOptions::default().version(version);
+    let folder = tempfile::tempdir().unwrap();
+    for (version, lists) in [(Version::COMPRESSION_ALGORITHM, vec![3]), (Version::RELKIND, vec![1, 2])] {
+        let toc = Toc::new(vec![blobs(1).unwrap(), blobs(2).unwrap()]).unwrap();
+        let path = folder.path().join(version.to_string());
+        let mut archive = ArchiveWriter::to_directory(&path, &header(), toc, &options(version)).unwrap();
+        for (dump_id, oids) in [(1, vec![7]), (2, vec![8, 9])] {
+            let mut objects = archive.large_objects(dump_id).unwrap();
+            for oid in oids {
+                objects.object(oid).unwrap().finish().unwrap();
+            }
+            objects.finish().unwrap();
+        }
+        archive.finish().unwrap();
+        let verified = ArchiveReader::open(&path).unwrap().verify(|_| {}).unwrap();
+        let found: Vec<_> = verified.iter().filter_map(|entry| entry.large_objects).collect();
+        assert_eq!(found, lists, "{version}");
+        assert_eq!(path.join("blobs.toc").exists(), lists.len() == 1);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use dumpfmt::{
-    ArchiveReader, ColumnType, CopyStatement, ErrorKind, Header, SequenceValue, TableDefinition, Toc, TocEntry,
+    ArchiveReader, ColumnType, CopyStatement, Domain, ErrorKind, Header, SequenceValue, TableDefinition, Toc, TocEntry,
 };
 use serde::Serialize;
 
@@ -32,6 +32,8 @@ pub struct Contents {
     pub defined_tables: Vec<TableName>,
     /// The types of the columns that those definitions list.
     pub column_types: HashMap<ColumnName, ColumnType>,
+    /// The domains, by name without a schema, as [`ColumnType`] has it, and the types that they are over.
+    pub domains: HashMap<Vec<u8>, ColumnType>,
     /// The tables that have rows in the archive, in its order.
     pub tables: Vec<ArchiveTable>,
     /// The foreign keys of the source.
@@ -40,8 +42,8 @@ pub struct Contents {
     pub partitions: Vec<(TableName, TableName)>,
     /// The values of the source's sequences.
     pub sequences: Vec<SequenceState>,
-    /// Whether there are large objects.
-    pub has_large_objects: bool,
+    /// The entries that have large objects.
+    pub large_object_entries: Vec<i32>,
 }
 
 /// The rows of one table.
@@ -118,6 +120,9 @@ pub enum ArchiveError {
         /// What is wrong, and where.
         source: dumpfmt::Error,
     },
+    /// A new archive could not be written.
+    #[error("cannot write the new archive: {0}")]
+    Write(#[source] dumpfmt::Error),
     /// An entry whose data is not rows of COPY text.
     #[error("cannot restore {entry} of `{}`: {why}", path.display())]
     NotRestorable {
@@ -145,6 +150,12 @@ impl ArchiveError {
             ),
             Self::Read { source, .. } => Some(next_step(source).into()),
             Self::NotRestorable { .. } => Some("dump again with plain `pg_dump -Fc`".into()),
+            Self::Write(e) => match e.kind() {
+                ErrorKind::Write(_) => {
+                    Some("make room, or write to another place; then run the same command again".into())
+                }
+                _ => e.hint().map(Into::into),
+            },
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make the file readable for the user that runs this".into())
             }
@@ -261,18 +272,38 @@ impl Archive {
 }
 
 impl Contents {
-    fn of(toc: &Toc) -> Result<Self, (String, &'static str)> {
+    /// A text of the archive.
+    pub(crate) fn text(&self, bytes: &[u8]) -> String {
+        encoding::decode(self.encoding.as_deref(), bytes)
+    }
+
+    /// The table that an entry is about.
+    pub(crate) fn table_of(&self, entry: &TocEntry) -> TableName {
+        TableName::new(self.text(entry.namespace().unwrap_or_default()), self.text(entry.tag()))
+    }
+
+    /// The tables that a partition is a partition of, the nearest first.
+    pub(crate) fn ancestors_of<'a>(&'a self, table: &'a TableName) -> Vec<&'a TableName> {
+        let parent =
+            |table: &TableName| self.partitions.iter().find(|(child, _)| child == table).map(|(_, parent)| parent);
+        // A damaged archive may have a circle; no real partition is that deep.
+        std::iter::successors(parent(table), |&above| parent(above)).take(64).collect()
+    }
+
+    /// What is in the archive with this table of contents; as an error, the entry that cannot be restored, and why.
+    pub(crate) fn of(toc: &Toc) -> Result<Self, (String, &'static str)> {
         let encoding = toc.encoding();
         let text = |bytes: &[u8]| encoding::decode(encoding.as_deref(), bytes);
         let table = |schema: Option<&[u8]>, table: &[u8]| TableName::new(text(schema.unwrap_or_default()), text(table));
         let mut contents = Self {
             defined_tables: Vec::new(),
             column_types: HashMap::new(),
+            domains: HashMap::new(),
             tables: Vec::new(),
             foreign_keys: Vec::new(),
             partitions: Vec::new(),
             sequences: Vec::new(),
-            has_large_objects: toc.of_type("BLOBS").any(TocEntry::has_data),
+            large_object_entries: toc.of_type("BLOBS").filter(|e| e.has_data()).map(TocEntry::dump_id).collect(),
             encoding: encoding.clone(),
         };
         for entry in toc.entries() {
@@ -293,6 +324,9 @@ impl Contents {
                     let columns = TableDefinition::of(entry).into_iter().flat_map(|definition| definition.columns);
                     contents.column_types.extend(columns.map(|(column, kind)| (name.column(text(&column)), kind)));
                     contents.defined_tables.push(name);
+                }
+                b"DOMAIN" => {
+                    contents.domains.extend(Domain::of(entry).map(|domain| (domain.name, domain.base)));
                 }
                 b"SEQUENCE SET" => {
                     let value = SequenceValue::of(entry)

@@ -100,6 +100,21 @@ pub enum ColumnKind {
     Other,
 }
 
+impl ColumnKind {
+    /// The kind of a type, or of an array of it, by the name that `pg_type` or `format_type` has for it. Domains are
+    /// resolved before.
+    pub(crate) fn of_type(name: &[u8], array: bool) -> Self {
+        match (name, array) {
+            (b"uuid" | b"text" | b"varchar" | b"character varying", true) => Self::Array,
+            (b"uuid" | b"text" | b"varchar" | b"character varying", false) => Self::Scalar,
+            (b"json" | b"jsonb", false) => Self::Json,
+            (b"oid" | b"lo", false) => Self::LargeObject,
+            (b"bpchar" | b"character" | b"name" | b"citext" | b"bytea" | b"xml", false) => Self::OtherText,
+            _ => Self::Other,
+        }
+    }
+}
+
 /// A constraint of the target.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -394,17 +409,9 @@ fn constraint(row: &Row) -> Result<Constraint, tokio_postgres::Error> {
 }
 
 fn column(row: &Row) -> Result<Column, tokio_postgres::Error> {
-    let is_id = |name: &str| matches!(name, "uuid" | "text" | "varchar");
     let type_name: String = row.try_get("typname")?;
     let element: Option<String> = row.try_get("element")?;
-    let kind = match (type_name.as_str(), element.as_deref()) {
-        (_, Some(element)) if is_id(element) => ColumnKind::Array,
-        (name, _) if is_id(name) => ColumnKind::Scalar,
-        ("json" | "jsonb", _) => ColumnKind::Json,
-        ("oid" | "lo", _) => ColumnKind::LargeObject,
-        ("bpchar" | "name" | "citext" | "bytea" | "xml", _) => ColumnKind::OtherText,
-        _ => ColumnKind::Other,
-    };
+    let kind = ColumnKind::of_type(element.as_deref().unwrap_or(&type_name).as_bytes(), element.is_some());
     Ok(Column {
         number: row.try_get("attnum")?,
         name: row.try_get("attname")?,

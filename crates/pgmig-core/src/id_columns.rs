@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
-use crate::archive::Contents;
+use crate::archive::{ArchiveTable, Contents};
 use crate::catalog::{Catalog, ColumnKind};
 use crate::error::{Fault, Faults};
 use crate::json_path::JsonPath;
@@ -43,8 +43,7 @@ pub enum IdForm {
 
 /// A table's columns and what is known of their types.
 ///
-/// Without a target only the archive is known, whose COPY statements have no
-/// types; the form is then found by looking at the values.
+/// Without a target they are what the definitions in the archive say, and unknown in a dump of the data alone.
 #[derive(Debug)]
 pub(crate) struct Schema<'a> {
     tables: BTreeMap<&'a TableName, Vec<(&'a str, Option<ColumnKind>)>>,
@@ -55,12 +54,13 @@ pub(crate) struct Schema<'a> {
 }
 
 impl<'a> Schema<'a> {
+    /// The tables that the archive has rows of, with the types of its definitions; a dump of the data alone has none.
     pub(crate) fn of_archive(contents: &'a Contents) -> Self {
-        let tables = contents
-            .tables
-            .iter()
-            .map(|table| (&table.table, table.columns.iter().map(|column| (column.as_str(), None)).collect()))
-            .collect();
+        let columns = |table: &'a ArchiveTable| {
+            let columns = table.columns.iter();
+            columns.map(|column| (column.as_str(), archive_kind(contents, &table.table.column(column)))).collect()
+        };
+        let tables = contents.tables.iter().map(|table| (&table.table, columns(table))).collect();
         Self { tables, references: archive_references(contents), ancestors: archive_ancestors(contents) }
     }
 
@@ -109,14 +109,24 @@ impl<'a> Schema<'a> {
 }
 
 fn archive_ancestors(contents: &Contents) -> HashMap<TableName, Vec<TableName>> {
-    let parents: HashMap<&TableName, &TableName> =
-        contents.partitions.iter().map(|(child, parent)| (child, parent)).collect();
-    let ancestors = |child| {
-        let above = std::iter::successors(parents.get(child), |parent| parents.get(*parent));
-        // A damaged archive may have a circle; no real partition is that deep.
-        above.take(64).map(|&parent| parent.clone()).collect()
-    };
-    parents.keys().map(|&child| (child.clone(), ancestors(child))).collect()
+    let partitions = contents.partitions.iter().map(|(partition, _)| partition);
+    partitions.map(|table| (table.clone(), contents.ancestors_of(table).into_iter().cloned().collect())).collect()
+}
+
+/// What the type of a column means for IDs, by the definition in the archive; `None` when there is none.
+fn archive_kind(contents: &Contents, column: &ColumnName) -> Option<ColumnKind> {
+    let mut of_array = false;
+    let mut column_type = contents.column_types.get(column)?;
+    // Domains over domains; a damaged archive may have a circle.
+    for _ in 0..64 {
+        let (name, array) = column_type.base();
+        of_array |= array;
+        match contents.domains.get(name) {
+            Some(base) => column_type = base,
+            None => break,
+        }
+    }
+    Some(ColumnKind::of_type(column_type.base().0, of_array))
 }
 
 fn target_ancestors(catalog: &Catalog) -> impl Iterator<Item = (TableName, Vec<TableName>)> {

@@ -10,6 +10,7 @@
 //! | [`resource_controller`] | the instances that are provisioned in the target installation |
 //! | [`connection`], [`target`], [`catalog`] | the target's server, and what is in its database |
 //! | [`plan`], [`restore`] | what will be done, and doing it |
+//! | [`offline`] | remapping an archive into another one, without any database |
 //! | [`inspect`] | what is in an archive, without any database |
 //!
 //! # Looking into an archive
@@ -75,6 +76,7 @@ pub mod instance_id;
 pub mod json_path;
 pub mod mapping;
 pub mod names;
+pub mod offline;
 pub mod plan;
 pub mod profile;
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 
-use dumpfmt::{Block, LargeObjects, Row};
+use dumpfmt::{Block, LargeObjects, Row, RowWriter};
 use serde::Serialize;
 
 use crate::archive::{Archive, ArchiveTable};
@@ -65,6 +65,8 @@ pub enum StrayPlace {
     Column(ColumnName),
     /// In the content of large objects.
     LargeObjects,
+    /// In the definition of an object, such as a view or a default value; only where a new archive is made of one.
+    Definition(String),
 }
 
 impl std::fmt::Display for StrayPlace {
@@ -72,6 +74,7 @@ impl std::fmt::Display for StrayPlace {
         match self {
             Self::Column(column) => column.fmt(f),
             Self::LargeObjects => f.write_str("large objects"),
+            Self::Definition(entry) => f.write_str(entry),
         }
     }
 }
@@ -101,7 +104,12 @@ pub(crate) fn survey(
     Ok(survey)
 }
 
-type Strays = BTreeMap<StrayPlace, (u64, String)>;
+pub(crate) type Strays = BTreeMap<StrayPlace, (u64, String)>;
+
+/// Adds some strays; `example` is one of them.
+pub(crate) fn add(strays: &mut Strays, place: StrayPlace, count: u64, example: impl FnOnce() -> String) {
+    strays.entry(place).or_insert_with(|| (0, example())).0 += count;
+}
 
 fn read_all(
     archive: &mut Archive,
@@ -127,7 +135,7 @@ fn read_all(
                     let mut scan = TableScan::new(table, id_columns, ids);
                     let mut rows = data.rows();
                     while let Some(batch) = rows.next_batch()? {
-                        if let Err(e) = scan.batch(batch, &mut survey.tables[index], strays) {
+                        if let Err(e) = scan.batch(batch, &mut survey.tables[index], strays, None) {
                             return Ok(Err(row_fault(table, &e)));
                         }
                         progress(rows.position());
@@ -157,24 +165,31 @@ pub(crate) fn places_of<'a>(table: &ArchiveTable, id_columns: &'a [IdColumn]) ->
     of_table.filter_map(|id| Some((place(&id.column.column)?, id))).collect()
 }
 
-struct TableScan<'a> {
+/// Looks at the rows of one table, and writes them with their IDs replaced where that is wanted.
+pub(crate) struct TableScan<'a> {
     table: &'a ArchiveTable,
     ids: &'a IdMap,
     remapper: Option<RowRemapper<'a>>,
 }
 
 impl<'a> TableScan<'a> {
-    fn new(table: &'a ArchiveTable, id_columns: &'a [IdColumn], ids: &'a IdMap) -> Self {
+    pub(crate) fn new(table: &'a ArchiveTable, id_columns: &'a [IdColumn], ids: &'a IdMap) -> Self {
         let places = places_of(table, id_columns);
         let remapper = (!places.is_empty()).then(|| RowRemapper::new(ids, places));
         Self { table, ids, remapper }
     }
 
-    fn batch(
+    pub(crate) fn has_id_columns(&self) -> bool {
+        self.remapper.is_some()
+    }
+
+    /// Adds what is found in `batch` to `survey` and `strays`; what becomes of the rows goes to `out`.
+    pub(crate) fn batch(
         &mut self,
         batch: dumpfmt::RowBatch<'_>,
         survey: &mut TableSurvey,
         strays: &mut Strays,
+        mut out: Option<&mut RowWriter<'_>>,
     ) -> Result<(), RowError> {
         survey.bytes += batch.raw().len() as u64;
         // Most tables hold no ID at all, and most text no stray: one search over
@@ -182,21 +197,33 @@ impl<'a> TableScan<'a> {
         let search = self.ids.may_occur_in(batch.raw());
         if self.remapper.is_none() && !search {
             survey.rows += batch.count();
+            if let Some(out) = out {
+                out.batch(batch);
+            }
             return Ok(());
         }
         for row in batch.rows() {
-            self.row(row, search, survey, strays)?;
+            let is_kept = self.row(row, search, survey, strays)?;
+            if let Some(out) = &mut out
+                && is_kept
+            {
+                match &self.remapper {
+                    Some(remapper) => out.raw(|bytes| remapper.put(row, bytes)),
+                    None => out.row(row),
+                }
+            }
         }
         Ok(())
     }
 
+    /// Whether the row is kept.
     fn row(
         &mut self,
         row: Row<'_>,
         search: bool,
         survey: &mut TableSurvey,
         strays: &mut Strays,
-    ) -> Result<(), RowError> {
+    ) -> Result<bool, RowError> {
         survey.rows += 1;
         let mut spans: &[_] = &[];
         if let Some(remapper) = &mut self.remapper {
@@ -221,14 +248,33 @@ impl<'a> TableScan<'a> {
             if left_out {
                 survey.left_out += 1;
                 survey.left_out_shared += u64::from(restored);
-                return Ok(());
+                return Ok(false);
             }
             spans = remapper.spans();
         }
         if search {
             add_strays(self.table, self.ids, row, spans, strays);
         }
-        Ok(())
+        Ok(true)
+    }
+}
+
+impl TableSurvey {
+    /// Adds what was found in other rows of the same table.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let Self { rows, bytes, left_out, left_out_shared, ids, rows_by_tenant, rows_without_tenant, unknown } = other;
+        self.rows += rows;
+        self.bytes += bytes;
+        self.left_out += left_out;
+        self.left_out_shared += left_out_shared;
+        self.ids += ids;
+        self.rows_without_tenant += rows_without_tenant;
+        for (id, rows) in rows_by_tenant {
+            *self.rows_by_tenant.entry(id).or_default() += rows;
+        }
+        for (place, (count, example)) in unknown {
+            self.unknown.entry(place).or_insert((0, example)).0 += count;
+        }
     }
 }
 
@@ -249,13 +295,12 @@ fn add_strays(table: &ArchiveTable, ids: &IdMap, row: Row<'_>, spans: &[Span], s
             continue;
         }
         let column = table.columns.get(place).map_or("?", String::as_str);
-        let stray = strays.entry(StrayPlace::Column(table.table.column(column)));
-        stray.or_insert_with(|| (0, excerpt(raw, &found.range))).0 += 1;
+        add(strays, StrayPlace::Column(table.table.column(column)), 1, || excerpt(raw, &found.range));
     }
 }
 
 /// The ID with up to 40 bytes of its field on either side, fit for a terminal.
-fn excerpt(raw: &[u8], range: &std::ops::Range<usize>) -> String {
+pub(crate) fn excerpt(raw: &[u8], range: &std::ops::Range<usize>) -> String {
     const AROUND: usize = 40;
     let field_start = memchr::memrchr(b'\t', &raw[..range.start]).map_or(0, |tab| tab + 1);
     let field_end = memchr::memchr(b'\t', &raw[range.end..]).map_or(raw.len(), |tab| range.end + tab);
@@ -273,30 +318,79 @@ fn survey_large_objects<R: Read>(
     survey: &mut Survey,
     strays: &mut Strays,
 ) -> dumpfmt::Result<()> {
-    /// At least the longest spelling of an ID, so that none hides between two pieces.
-    const OVERLAP: usize = 1024;
     let mut buffer = vec![0; 64 << 10];
+    let mut search = ContentSearch::new(ids);
     while let Some(mut object) = objects.next_object()? {
         survey.large_objects += 1;
         survey.large_object_oids.push(object.oid());
-        let (mut kept, mut found) = (0, false);
         loop {
-            let read = object.read(&mut buffer[kept..]).map_err(|e| dumpfmt::Error::from_io(e, 0))?;
+            let read = object.read(&mut buffer).map_err(|e| dumpfmt::Error::from_io(e, 0))?;
             if read == 0 {
                 break;
             }
             survey.large_object_bytes += read as u64;
-            let filled = kept + read;
-            if !found && let Some(first) = ids.occurrences(&buffer[..filled]).next() {
-                found = true;
-                let example = || (0, format!("{}: {}", object.oid(), excerpt(&buffer[..filled], &first.range)));
-                strays.entry(StrayPlace::LargeObjects).or_insert_with(example).0 += 1;
-            }
-            kept = filled.min(OVERLAP);
-            buffer.copy_within(filled - kept..filled, 0);
+            search.take(object.oid(), &buffer[..read], strays);
         }
+        search.end();
     }
     Ok(())
+}
+
+/// Looks for IDs in the content of large objects, which comes in pieces.
+pub(crate) struct ContentSearch<'a> {
+    ids: &'a IdMap,
+    /// The end of the pieces before.
+    kept: Vec<u8>,
+    /// An object counts once.
+    found: bool,
+}
+
+impl<'a> ContentSearch<'a> {
+    pub(crate) fn new(ids: &'a IdMap) -> Self {
+        Self { ids, kept: Vec::new(), found: false }
+    }
+
+    /// Takes the next piece of the object `oid`.
+    pub(crate) fn take(&mut self, oid: u32, piece: &[u8], strays: &mut Strays) {
+        /// At least the longest spelling of an ID, so that none hides between two pieces.
+        const OVERLAP: usize = 1024;
+        if self.found {
+            return;
+        }
+        self.kept.extend_from_slice(piece);
+        if let Some(first) = self.ids.occurrences(&self.kept).next() {
+            self.found = true;
+            add(strays, StrayPlace::LargeObjects, 1, || format!("{oid}: {}", excerpt(&self.kept, &first.range)));
+        }
+        self.kept.drain(..self.kept.len().saturating_sub(OVERLAP));
+    }
+
+    /// The object is at its end.
+    pub(crate) fn end(&mut self) {
+        self.kept.clear();
+        self.found = false;
+    }
+}
+
+/// Refuses strays, and says what can be done about them.
+pub(crate) fn refuse_strays(strays: &[Stray]) -> Result<(), Faults> {
+    if strays.is_empty() {
+        return Ok(());
+    }
+    let fault = |stray: &Stray| {
+        let (count, example) = (stray.count, &stray.example);
+        Fault::new(match stray.place {
+            StrayPlace::Column(_) => format!("{}, {count} rows, such as: {example}", stray.place),
+            StrayPlace::LargeObjects => format!("{}, {count} objects, such as: {example}", stray.place),
+            StrayPlace::Definition(_) => format!("the definition of {}: {example}", stray.place),
+        })
+    };
+    let columns = strays.iter().filter(|stray| matches!(stray.place, StrayPlace::Column(_)));
+    let remap: Vec<_> = columns.map(|stray| format!("--remap-also '{}'", stray.place)).collect();
+    let remap = if remap.is_empty() { String::new() } else { format!("replace them with {}, or ", remap.join(" ")) };
+    let hint = format!("{remap}leave them as they are with --ignore-strays");
+    let context = "source IDs are in places that the profile does not name";
+    Err(Faults::new(context, strays.iter().map(fault).collect()).with_hint(hint))
 }
 
 fn drain(data: &mut impl Read) -> dumpfmt::Result<()> {

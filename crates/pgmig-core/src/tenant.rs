@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::io::{Read, Seek};
 
-use dumpfmt::{Block, Field};
+use dumpfmt::{Block, Field, Row};
 use serde::Serialize;
 
-use crate::archive::{Archive, ArchiveTable};
+use crate::archive::{Archive, ArchiveTable, Contents};
 use crate::encoding;
 use crate::error::{Error, Fault, Faults};
 use crate::instance_id::InstanceId;
@@ -77,28 +77,96 @@ impl Tenant {
 /// profile names, or cannot be read.
 pub fn in_archive(archive: &mut Archive, profile: &Profile) -> Result<Vec<Tenant>, Error> {
     let contents = archive.contents().clone();
-    let rules = &profile.tenants;
-    let mut candidates = contents.tables.iter().filter(|table| rules.table.matches(&table.table));
-    let Some(table) = candidates.next() else {
-        let message = format!(
-            "the archive has no rows of a table `{}`, which the profile `{}` says lists the tenants",
-            rules.table, profile.name
-        );
-        return Err(Faults::one("cannot find the tenants of the archive", message)
-            .with_hint("check that this is a dump of the product's store, or give another profile with `--profile`")
-            .into());
-    };
-    if let Some(other) = candidates.next() {
-        let message =
-            format!("both `{}` and `{}` are in the archive; name the schema in the profile", table.table, other.table);
-        return Err(Faults::one("cannot find the tenants of the archive", message).into());
-    }
-    let columns = TenantColumns::of(table, rules)?;
-    let read = read_rows(archive.reader(), table, &columns, rules, contents.encoding.as_deref());
-    match read {
-        Ok(Ok(tenants)) => Ok(tenants),
+    let (table, mut list) = TenantList::of(&contents, profile)?;
+    match read_rows(archive.reader(), table, &mut list) {
+        Ok(Ok(())) => Ok(list.into_tenants()),
         Ok(Err(faults)) => Err(faults.into()),
         Err(source) => Err(archive.read_error(source).into()),
+    }
+}
+
+fn read_rows<R: Read + Seek>(
+    reader: &mut dumpfmt::ArchiveReader<R>,
+    table: &ArchiveTable,
+    list: &mut TenantList<'_>,
+) -> dumpfmt::Result<Result<(), Faults>> {
+    let Some(Block::Data(data)) = reader.block(table.dump_id)? else { return Ok(Ok(())) };
+    let mut rows = data.rows();
+    while let Some(row) = rows.next_row()? {
+        if let Err(faults) = list.add(row) {
+            return Ok(Err(faults));
+        }
+    }
+    Ok(Ok(()))
+}
+
+/// The tenants, while the rows of their table are read.
+pub(crate) struct TenantList<'a> {
+    table: &'a ArchiveTable,
+    rules: &'a TenantTable,
+    encoding: Option<&'a str>,
+    columns: TenantColumns,
+    tenants: Vec<Tenant>,
+    seen: HashSet<InstanceId>,
+}
+
+impl<'a> TenantList<'a> {
+    /// The table that lists the tenants, and an empty list.
+    pub(crate) fn of(contents: &'a Contents, profile: &'a Profile) -> Result<(&'a ArchiveTable, Self), Faults> {
+        let rules = &profile.tenants;
+        let mut candidates = contents.tables.iter().filter(|table| rules.table.matches(&table.table));
+        let Some(table) = candidates.next() else {
+            let message = format!(
+                "the archive has no rows of a table `{}`, which the profile `{}` says lists the tenants",
+                rules.table, profile.name
+            );
+            return Err(Faults::one("cannot find the tenants of the archive", message).with_hint(
+                "check that this is a dump of the product's store, or give another profile with `--profile`",
+            ));
+        };
+        if let Some(other) = candidates.next() {
+            let message = format!(
+                "both `{}` and `{}` are in the archive; name the schema in the profile",
+                table.table, other.table
+            );
+            return Err(Faults::one("cannot find the tenants of the archive", message));
+        }
+        let columns = TenantColumns::of(table, rules)?;
+        let encoding = contents.encoding.as_deref();
+        Ok((table, Self { table, rules, encoding, columns, tenants: Vec::new(), seen: HashSet::new() }))
+    }
+
+    /// Adds the tenant of a row.
+    pub(crate) fn add(&mut self, row: Row<'_>) -> Result<(), Faults> {
+        let fault = |what: String| {
+            Faults::one(format!("cannot read the tenants from `{}` of the archive", self.table.table), what)
+        };
+        let fields: Vec<Field<'_>> = row.fields().collect();
+        let text = |column: Option<usize>| {
+            let value = column.and_then(|column| fields.get(column)).and_then(Field::decode);
+            value.map(|bytes| encoding::decode(self.encoding, &bytes))
+        };
+        let row_number = self.tenants.len() + 1;
+        let id = text(Some(self.columns.id)).unwrap_or_default().parse::<InstanceId>();
+        let id = id.map_err(|e| fault(format!("row {row_number}: {e}")))?;
+        if self.tenants.len() == MOST_TENANTS {
+            return Err(fault(format!("it lists more than {MOST_TENANTS} tenants")));
+        }
+        if !self.seen.insert(id.clone()) {
+            return Err(fault(format!("row {row_number}: tenant `{id}` is listed twice")));
+        }
+        let deleted = text(self.columns.deleted).as_deref() == Some("t");
+        let (name, region) = (text(self.columns.name), text(self.columns.region));
+        self.tenants.push(Tenant::new(id, name, region, deleted, self.rules));
+        Ok(())
+    }
+
+    pub(crate) fn tenants(&self) -> &[Tenant] {
+        &self.tenants
+    }
+
+    pub(crate) fn into_tenants(self) -> Vec<Tenant> {
+        self.tenants
     }
 }
 
@@ -131,38 +199,4 @@ impl TenantColumns {
             _ => Err(Faults::new(format!("cannot read the tenants from `{}` of the archive", table.table), missing)),
         }
     }
-}
-
-fn read_rows<R: Read + Seek>(
-    reader: &mut dumpfmt::ArchiveReader<R>,
-    table: &ArchiveTable,
-    columns: &TenantColumns,
-    rules: &TenantTable,
-    encoding: Option<&str>,
-) -> dumpfmt::Result<Result<Vec<Tenant>, Faults>> {
-    let context = || format!("cannot read the tenants from `{}` of the archive", table.table);
-    let Some(Block::Data(data)) = reader.block(table.dump_id)? else { return Ok(Ok(Vec::new())) };
-    let (mut tenants, mut seen) = (Vec::new(), HashSet::new());
-    let mut rows = data.rows();
-    while let Some(row) = rows.next_row()? {
-        let fields: Vec<Field<'_>> = row.fields().collect();
-        let text = |column: Option<usize>| {
-            let value = column.and_then(|column| fields.get(column)).and_then(Field::decode);
-            value.map(|bytes| encoding::decode(encoding, &bytes))
-        };
-        let row_number = tenants.len() + 1;
-        let id = match text(Some(columns.id)).unwrap_or_default().parse::<InstanceId>() {
-            Ok(id) => id,
-            Err(e) => return Ok(Err(Faults::one(context(), format!("row {row_number}: {e}")))),
-        };
-        if !seen.insert(id.clone()) {
-            return Ok(Err(Faults::one(context(), format!("row {row_number}: tenant `{id}` is listed twice"))));
-        }
-        let deleted = text(columns.deleted).as_deref() == Some("t");
-        tenants.push(Tenant::new(id, text(columns.name), text(columns.region), deleted, rules));
-        if tenants.len() > MOST_TENANTS {
-            return Ok(Err(Faults::one(context(), format!("it lists more than {MOST_TENANTS} tenants"))));
-        }
-    }
-    Ok(Ok(tenants))
 }

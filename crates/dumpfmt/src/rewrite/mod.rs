@@ -148,7 +148,7 @@ impl<'a> Rewrite<'a> {
     ///
     /// When the source is cut short or damaged, when a function refuses a row, or when writing fails. What was
     /// written until then is no archive.
-    pub fn to_file<R: Read, W: Write + Seek + Send>(
+    pub fn to_file<R: Read, W: Write + Seek>(
         &self,
         source: &mut ArchiveReader<R>,
         file: W,
@@ -165,7 +165,7 @@ impl<'a> Rewrite<'a> {
     /// # Errors
     ///
     /// As for [`to_file`](Self::to_file).
-    pub fn to_pipe<R: Read, W: Write + Send>(
+    pub fn to_pipe<R: Read, W: Write>(
         &self,
         source: &mut ArchiveReader<R>,
         pipe: W,

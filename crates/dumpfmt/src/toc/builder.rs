@@ -1,6 +1,6 @@
 //! Making entries, for archives that are written.
 
-use super::{DataState, Section, Text, Toc, TocEntry};
+use super::{DataState, Section, Stored, Text, Toc, TocEntry};
 use crate::error::{Error, Result};
 
 /// A new entry of a table of contents, or a changed copy of one; see [`TocEntry::builder`] and
@@ -191,9 +191,8 @@ impl TocEntryBuilder {
             relkind: self.relkind,
             with_oids: self.with_oids,
             data: if self.has_data { DataState::PositionNotSet } else { DataState::NoData },
-            dependencies: self.dependencies.into_boxed_slice(),
+            stored: Stored::new(text, self.dependencies),
             dependencies_are_oids: false,
-            text: text.into_boxed_slice(),
             ends,
             present,
         })

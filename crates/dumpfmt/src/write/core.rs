@@ -255,7 +255,8 @@ impl<'env, S: Sink> Core<'env, S> {
     }
 
     fn write_until_piece(&mut self) -> Result<()> {
-        while let Some(event) = self.events.pop_front_if(|event| !matches!(event, Event::Piece)) {
+        while !matches!(self.events.front(), Some(Event::Piece)) {
+            let Some(event) = self.events.pop_front() else { break };
             let was_failed = std::mem::replace(&mut self.failed, true);
             self.write_event(&event)?;
             self.failed = was_failed;

@@ -1,6 +1,6 @@
 //! The directory format: a folder with a file for each body.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -18,6 +18,9 @@ use crate::version::Version;
 /// While it is written the folder is called `.NAME.partial`, beside its later place. It is removed when
 /// the writer is dropped before it is finished; one that a crash left behind has to be removed by hand,
 /// since it could be another run's that still goes on.
+///
+/// Before version 1.16 there is one list of large objects, whatever entry they belong to (pg_restore 16 and older look for
+/// no other). Of several `BLOBS` entries the first one then stands for all.
 #[derive(Debug)]
 pub struct DirectoryFormat {
     target: PathBuf,
@@ -47,7 +50,7 @@ impl DirectoryFormat {
             let exists = io::Error::new(io::ErrorKind::AlreadyExists, format!("`{}` exists already", folder.display()));
             return Err(Error::new(ErrorKind::Write(exists), 0));
         }
-        make_folder(&partial).map_err(|e| failed("cannot make the folder", &partial, e, 0))?;
+        make_folder(&partial).map_err(|e| failed("cannot make the folder", &partial, &e, 0))?;
         let mut directory = Self {
             target: folder.to_owned(),
             partial,
@@ -69,16 +72,24 @@ impl DirectoryFormat {
 
     fn write_contents(&mut self, header: &Header, toc: &Toc, options: &WriteOptions) -> Result<()> {
         let path = self.partial.join("toc.dat");
-        let write_failed = |e| failed("cannot write", &path, e, 0);
+        let write_failed = |e: io::Error| failed("cannot write", &path, &e, 0);
         let mut out = io::BufWriter::new(self.create_file("toc.dat")?);
         let mut bytes = Vec::new();
         header.put(options, Format::Directory, &mut bytes)?;
         let count = i32::try_from(toc.entries().len())
             .map_err(|_| Error::usage("the table of contents has over 2^31 entries"))?;
         put_int(count, &mut bytes);
+        let mut has_list = false;
         for entry in toc.entries() {
-            let file = if entry.has_data() { self.file_of(entry) } else { String::new() };
-            put_entry(entry, options, Location::File(&file), &mut bytes)?;
+            let shares_list = entry.has_data() && entry.is_large_objects() && !self.several_lists;
+            if shares_list && std::mem::replace(&mut has_list, true) {
+                // pg_restore would restore the whole list once more.
+                let without = entry.to_builder().has_data(false).build()?;
+                put_entry(&without, options, Location::File(""), &mut bytes)?;
+            } else {
+                let file = if entry.has_data() { self.file_of(entry) } else { String::new() };
+                put_entry(entry, options, Location::File(&file), &mut bytes)?;
+            }
             out.write_all(&bytes).map_err(write_failed)?;
             bytes.clear();
         }
@@ -96,12 +107,14 @@ impl DirectoryFormat {
     }
 
     fn create_file(&self, name: &str) -> Result<File> {
+        self.open_file(name, File::options().write(true).create_new(true))
+    }
+
+    fn open_file(&self, name: &str, options: &mut OpenOptions) -> Result<File> {
         let path = self.partial.join(name);
-        let mut options = File::options();
-        options.write(true).create_new(true);
         #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(&path).map_err(|e| failed("cannot make the file", &path, e, self.position))
+        std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
+        options.open(&path).map_err(|e| failed("cannot make the file", &path, &e, self.position))
     }
 
     fn begin_body(&mut self, name: &str) -> Result<()> {
@@ -117,7 +130,7 @@ fn make_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-fn failed(what: &str, path: &Path, error: io::Error, position: u64) -> Error {
+fn failed(what: &str, path: &Path, error: &io::Error, position: u64) -> Error {
     let error = io::Error::new(error.kind(), format!("{what} `{}`: {error}", path.display()));
     Error::new(ErrorKind::Write(error), position)
 }
@@ -132,7 +145,12 @@ impl private::Sink for DirectoryFormat {
     }
 
     fn begin_large_objects(&mut self, entry: &TocEntry) -> Result<()> {
-        self.list = Some(self.create_file(&self.file_of(entry))?);
+        let name = self.file_of(entry);
+        self.list = Some(if self.several_lists {
+            self.create_file(&name)?
+        } else {
+            self.open_file(&name, File::options().append(true).create(true))?
+        });
         Ok(())
     }
 
@@ -164,17 +182,17 @@ impl private::Sink for DirectoryFormat {
 
     fn finish(&mut self) -> Result<()> {
         let sync = |folder: &Path| File::open(folder).and_then(|folder| folder.sync_all());
-        sync(&self.partial).map_err(|e| failed("cannot sync the folder", &self.partial, e, self.position))?;
+        sync(&self.partial).map_err(|e| failed("cannot sync the folder", &self.partial, &e, self.position))?;
         // Only an empty folder could be replaced by this, and that loses nothing.
         fs::rename(&self.partial, &self.target)
-            .map_err(|e| failed("cannot rename the finished folder to", &self.target, e, self.position))?;
+            .map_err(|e| failed("cannot rename the finished folder to", &self.target, &e, self.position))?;
         self.published = true;
         let parent = self.target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        sync(parent).map_err(|e| failed("cannot sync the folder", parent, e, self.position))
+        sync(parent).map_err(|e| failed("cannot sync the folder", parent, &e, self.position))
     }
 
     fn write_error(&self, error: io::Error) -> Error {
-        failed("in the folder", &self.partial, error, self.position)
+        failed("in the folder", &self.partial, &error, self.position)
     }
 }
 

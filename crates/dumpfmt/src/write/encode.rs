@@ -107,6 +107,10 @@ impl PieceEncoder {
                 }
                 &self.scratch
             }
+            // A body of nothing, with the bytes that pg_dump writes: no checksum, and in the directory format no frame.
+            Codec::Lz4 if piece.is_empty() => in_chunks(self.container, EMPTY_LZ4),
+            #[cfg(feature = "zstd")]
+            Codec::Zstd(_) if piece.is_empty() => in_chunks(self.container, EMPTY_ZSTD),
             Codec::Lz4 => {
                 self.scratch.clear();
                 lz4_frame(piece, &mut self.scratch)?;
@@ -129,6 +133,19 @@ impl PieceEncoder {
             }
         }
         Ok(encoded)
+    }
+}
+
+/// A frame of LZ4 (linked blocks of 64 KiB) without a block.
+const EMPTY_LZ4: &[u8] = b"\x04\x22\x4d\x18\x40\x40\xc0\0\0\0\0";
+/// A frame of zstd (one segment of 0 bytes) with an empty block, the last one.
+#[cfg(feature = "zstd")]
+const EMPTY_ZSTD: &[u8] = b"\x28\xb5\x2f\xfd\x20\x00\x01\0\0";
+
+fn in_chunks(container: Container, frame: &'static [u8]) -> &'static [u8] {
+    match container {
+        Container::Chunks => frame,
+        Container::File => &[],
     }
 }
 
@@ -194,7 +211,9 @@ fn gzip_header(container: Container, level: Option<i32>) -> &'static [u8] {
         (Container::Chunks, Some(2..=5)) => &[0x78, 0x5e],
         (Container::Chunks, Some(7..=9)) => &[0x78, 0xda],
         (Container::Chunks, _) => &[0x78, 0x9c],
-        // No name, no time, made on Unix (RFC 1952).
+        // No name, no time, how hard was tried, made on Unix (RFC 1952).
+        (Container::File, Some(1)) => &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 4, 3],
+        (Container::File, Some(9)) => &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 3],
         (Container::File, _) => &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3],
     }
 }
@@ -221,7 +240,9 @@ fn checksum(container: Container, piece: &[u8]) -> u32 {
 fn deflate_piece(deflate: &mut Compress, piece: &[u8], last: bool, out: &mut Vec<u8>) -> std::io::Result<()> {
     deflate.reset();
     let flush = if last { FlushCompress::Finish } else { FlushCompress::Sync };
-    out.reserve(piece.len() / 4 + 64);
+    // Where zlib-rs ends a block depends on the room that it is given, so there is always enough: what cannot be
+    // compressed takes up to nine bits for each byte at level 1.
+    out.reserve(piece.len() + piece.len() / 8 + 64);
     loop {
         let done = deflate.total_in() as usize;
         let status = deflate.compress_vec(&piece[done..], out, flush).map_err(std::io::Error::other)?;
@@ -252,4 +273,32 @@ fn lz4_frame(piece: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     encoder.write_all(piece)?;
     encoder.try_finish()?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Digits, which do not compress well, and differ.
+    fn digits(seed: u64, length: usize) -> Vec<u8> {
+        let step = |state: &u64| Some(state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(seed | 1));
+        let numbers = std::iter::successors(Some(seed), step);
+        numbers.flat_map(|number| format!("{:08x}", number >> 32).into_bytes()).take(length).collect()
+    }
+
+    #[test]
+    fn a_piece_does_not_depend_on_what_was_compressed_before_it() {
+        for text in ["none", "gzip", "gzip:1", "gzip:9", "lz4"] {
+            let specification = text.parse().unwrap();
+            let encoder = || PieceEncoder::new(&specification, Container::Chunks).unwrap();
+            let (piece, place) = (digits(7, PIECE_BYTES), Place { first: false, last: false });
+            let alone = encoder().encode(&piece, place).unwrap();
+            let mut used = encoder();
+            used.encode(&digits(8, 1000), place).unwrap();
+            used.encode(&vec![0; PIECE_BYTES], place).unwrap();
+            assert!(used.encode(&piece, place).unwrap().bytes == alone.bytes, "{text}");
+            used.scratch.reserve(8 << 20);
+            assert!(used.encode(&piece, place).unwrap().bytes == alone.bytes, "{text}, with more room");
+        }
+    }
 }

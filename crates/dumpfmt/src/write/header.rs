@@ -64,6 +64,16 @@ impl WriteOptions {
         self
     }
 
+    /// Another compression. It raises a version that cannot have it to 1.15, the first one that can.
+    #[must_use]
+    pub fn compression(mut self, compression: CompressionSpecification) -> Self {
+        if matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd) {
+            self.version = self.version.max(Version::COMPRESSION_ALGORITHM);
+        }
+        self.compression = compression;
+        self
+    }
+
     /// How many threads compress, beside the one that writes; with 0 or 1 that one does it. The archive
     /// is the same with any number.
     #[must_use]
@@ -88,7 +98,9 @@ impl WriteOptions {
         if *version < Version::RELKIND
             && let Some(entry) = toc.of_type("BLOB METADATA").next()
         {
-            let text = format!("an archive of version {version} cannot hold an entry of this type");
+            let text = format!(
+                "an archive of version {version} cannot hold an entry of this type; `Transcoding` says what it has instead"
+            );
             return Err(Error::usage(text).in_entry(entry));
         }
         Ok(())

@@ -112,6 +112,18 @@ impl Mapping {
         Ok(Self { mapped, left_out, spare })
     }
 
+    /// Checks `entries` against the tenants of the archive alone: that the targets are provisioned is for the user to know.
+    ///
+    /// # Errors
+    ///
+    /// As for [`resolve`](Self::resolve).
+    pub fn without_target(tenants: &[Tenant], entries: &[MappingEntry]) -> Result<Self, Faults> {
+        let targets = entries.iter().map(|entry| entry.target.clone());
+        let provisioned: Vec<_> = targets.map(|id| ProvisionedInstance { id, name: None, internal: false }).collect();
+        Self::resolve(tenants, entries, &provisioned, "the mapping")
+            .map_err(|faults| faults.with_hint("correct the mapping and run the same command again"))
+    }
+
     /// Pairs the live tenants of the archive with the instances of the target
     /// that have the same names.
     ///

@@ -30,7 +30,7 @@ use crate::names::{ColumnName, TableName};
 use crate::profile::Profile;
 use crate::remap::{Fate, IdMap};
 use crate::summary::{ArchiveSummary, summarize};
-use crate::survey::{Stray, StrayPlace, Survey, survey};
+use crate::survey::{Stray, Survey, refuse_strays, survey};
 use crate::target::Target;
 use crate::tenant::{Tenant, TenantState};
 
@@ -230,23 +230,7 @@ impl Plan {
     ///
     /// When there are strays; they are all listed.
     pub fn expect_no_strays(&self) -> Result<(), Faults> {
-        if self.strays.is_empty() {
-            return Ok(());
-        }
-        let fault = |stray: &Stray| {
-            let unit = match stray.place {
-                StrayPlace::Column(_) => "rows",
-                StrayPlace::LargeObjects => "objects",
-            };
-            Fault::new(format!("{}, {} {unit}, such as: {}", stray.place, stray.count, stray.example))
-        };
-        let columns = self.strays.iter().filter(|stray| matches!(stray.place, StrayPlace::Column(_)));
-        let remap: Vec<_> = columns.map(|stray| format!("--remap-also '{}'", stray.place)).collect();
-        let remap =
-            if remap.is_empty() { String::new() } else { format!("replace them with {}, or ", remap.join(" ")) };
-        let hint = format!("{remap}leave them as they are with --ignore-strays");
-        let context = "source IDs are in places that the profile does not name";
-        Err(Faults::new(context, self.strays.iter().map(fault).collect()).with_hint(hint))
+        refuse_strays(&self.strays)
     }
 
     /// Refuses a target that holds tenants' data. A caller whose user said to

@@ -96,6 +96,13 @@ impl<'a> RowRemapper<'a> {
         if self.spans.iter().any(|span| self.leaves_out(span)) {
             return Ok(false);
         }
+        self.put(row, out);
+        out.push(b'\n');
+        Ok(true)
+    }
+
+    /// Appends the row that [`find`](Self::find) was called with last, its IDs replaced.
+    pub(crate) fn put(&self, row: Row<'_>, out: &mut Vec<u8>) {
         let raw = row.raw();
         let mut copied = 0;
         for span in &self.spans {
@@ -106,8 +113,6 @@ impl<'a> RowRemapper<'a> {
             }
         }
         out.extend_from_slice(&raw[copied..]);
-        out.push(b'\n');
-        Ok(true)
     }
 
     /// Whether the row that holds `span` is left out because of it.

@@ -1,92 +1,23 @@
-//! Proof that an archive is whole.
+//! Counting rows, and hashing them, without keeping any.
 
 use std::io::{self, Read};
 
 use memchr::{memchr_iter, memmem, memrchr};
+use sha2::{Digest, Sha256};
 
-use crate::block::{Block, EntryData};
 use crate::error::{Error, Result};
-use crate::reader::ArchiveReader;
 use crate::rows::{Position, Tail, data_after_end, no_end};
 
-/// What is decompressed at once.
-const BUFFER_BYTES: usize = 256 << 10;
-
-/// What [`ArchiveReader::verify`] found in one entry that has data.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct VerifiedEntry {
-    /// The entry.
-    pub dump_id: i32,
-    /// Rows of COPY text; `None` for INSERT statements and large objects.
-    pub rows: Option<u64>,
-    /// Large objects; `None` for the rows of a table.
-    pub large_objects: Option<u64>,
-    /// Bytes of the data when decompressed, without the `\.` that ends rows.
-    pub bytes: u64,
-}
-
-impl<R: Read> ArchiveReader<R> {
-    /// Decodes every block from here to the end of the archive and returns what
-    /// each held. Success means that the archive is complete: each entry that
-    /// must have data has it once, every compressed stream and all COPY text
-    /// ends as it should, and nothing follows the last block.
-    ///
-    /// Damage that leaves all of this intact cannot be seen: of the
-    /// compressions of pg_dump only gzip carries a checksum.
-    ///
-    /// Nothing is kept of what is decompressed, not even a row: the memory that
-    /// it takes does not depend on the data.
-    ///
-    /// `progress` is called with the position in the archive after each piece.
-    ///
-    /// # Errors
-    ///
-    /// At the first damage.
-    pub fn verify(&mut self, mut progress: impl FnMut(u64)) -> Result<Vec<VerifiedEntry>> {
-        let mut verified = Vec::new();
-        let mut buffer = vec![0; BUFFER_BYTES];
-        loop {
-            let position = self.position();
-            let Some(block) = self.next_block()? else { return Ok(verified) };
-            let mut entry =
-                VerifiedEntry { dump_id: block.entry().dump_id(), rows: None, large_objects: None, bytes: 0 };
-            match block {
-                Block::Data(mut data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
-                    let counted = count_rows(&mut data, &mut buffer, &mut progress);
-                    let RowCount { rows, bytes, .. } = counted.map_err(|e| e.in_entry(data.entry()))?;
-                    (entry.rows, entry.bytes) = (Some(rows), bytes);
-                }
-                Block::Data(data) => entry.bytes = drain_data(data, &mut progress)?,
-                Block::LargeObjects(mut objects) => {
-                    let mut count = 0;
-                    while let Some(mut object) = objects.next_object()? {
-                        entry.bytes += drain(&mut object, position)?;
-                        count += 1;
-                    }
-                    entry.large_objects = Some(count);
-                }
-            }
-            progress(self.position());
-            verified.push(entry);
-        }
-    }
-}
-
-fn drain_data<R: Read>(mut data: EntryData<'_, R>, progress: &mut impl FnMut(u64)) -> Result<u64> {
-    let position = data.position();
-    let bytes = drain(&mut data, position)?;
-    progress(data.position());
-    Ok(bytes)
-}
-
-fn drain(data: &mut impl Read, position: u64) -> Result<u64> {
-    io::copy(data, &mut io::sink()).map_err(|e| Error::from_io(e, position))
-}
-
-/// Reads COPY text to its end, by the rules of [`Rows`](crate::Rows).
-fn count_rows<D: Read + Position>(data: &mut D, buffer: &mut [u8], progress: &mut impl FnMut(u64)) -> Result<RowCount> {
+/// Reads COPY text to its end, by the rules of [`Rows`](crate::Rows). `digest` takes the rows, without their end.
+pub(crate) fn count_rows<D: Read + Position>(
+    data: &mut D,
+    buffer: &mut [u8],
+    mut digest: Option<&mut Sha256>,
+    progress: &mut impl FnMut(u64),
+) -> Result<RowCount> {
     let mut count = RowCount::default();
+    // A row's begin is hashed only when it is known not to be the end.
+    let mut hashed = 0;
     loop {
         let offset = data.position();
         let read = fill(data, buffer).map_err(|e| Error::from_io(e, data.position()))?;
@@ -96,8 +27,17 @@ fn count_rows<D: Read + Position>(data: &mut D, buffer: &mut [u8], progress: &mu
                 place => Err(Error::new(no_end(place == Place::BeginOfRow), offset)),
             };
         }
+        let before = count.bytes;
         if !count.take(&buffer[..read]) {
             return Err(Error::new(data_after_end(), data.position()));
+        }
+        if let Some(digest) = &mut digest {
+            // What looked like the end at the end of the piece before, when it was not.
+            let held = count.certain_bytes().min(before).saturating_sub(hashed) as usize;
+            digest.update(&b"\\."[..held.min(2)]);
+            let piece = count.certain_bytes().saturating_sub(before) as usize;
+            digest.update(&buffer[..piece.min(read)]);
+            hashed = count.certain_bytes();
         }
         progress(data.position());
     }
@@ -119,10 +59,10 @@ pub(crate) fn fill(data: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize>
 
 /// Counts the rows of COPY text that comes in pieces, none of which it keeps.
 #[derive(Debug, Default)]
-struct RowCount {
-    rows: u64,
+pub(crate) struct RowCount {
+    pub(crate) rows: u64,
     /// Before the line `\.`.
-    bytes: u64,
+    pub(crate) bytes: u64,
     place: Place,
 }
 
@@ -168,6 +108,15 @@ impl RowCount {
         }
     }
 
+    /// Bytes that belong to rows, whatever follows.
+    fn certain_bytes(&self) -> u64 {
+        match self.place {
+            Place::AfterBackslash => self.bytes - 1,
+            Place::AfterBackslashDot => self.bytes - 2,
+            _ => self.bytes,
+        }
+    }
+
     fn step(&mut self, byte: u8) {
         self.bytes += 1;
         self.place = match (&self.place, byte) {
@@ -209,19 +158,28 @@ mod tests {
         }
     }
 
-    fn by_count(data: &[u8], buffer: usize) -> Result<(u64, u64), String> {
+    /// Rows, bytes, digest.
+    type Counted = (u64, u64, [u8; 32]);
+
+    fn by_count(data: &[u8], buffer: usize) -> Result<Counted, String> {
         let mut data = Slowly(data, buffer);
-        let count = count_rows(&mut data, &mut vec![0; buffer], &mut |_| {}).map_err(|e| e.kind().to_string())?;
-        Ok((count.rows, count.bytes))
+        let mut digest = Sha256::new();
+        let count = count_rows(&mut data, &mut vec![0; buffer], Some(&mut digest), &mut |_| {});
+        let count = count.map_err(|e| e.kind().to_string())?;
+        Ok((count.rows, count.bytes, digest.finalize().into()))
     }
 
-    fn by_rows(data: &[u8], step: usize) -> Result<(u64, u64), String> {
+    fn by_rows(data: &[u8], step: usize) -> Result<Counted, String> {
         let mut rows = Rows::new(Slowly(data, step), 1 << 30, "TABLE DATA t".into(), true);
-        let mut sum = (0, 0);
+        let (mut count, mut bytes, mut digest) = (0, 0, Sha256::new());
         loop {
             match rows.next_row() {
-                Ok(Some(row)) => sum = (sum.0 + 1, sum.1 + row.raw().len() as u64 + 1),
-                Ok(None) => return Ok(sum),
+                Ok(Some(row)) => {
+                    (count, bytes) = (count + 1, bytes + row.raw().len() as u64 + 1);
+                    digest.update(row.raw());
+                    digest.update(b"\n");
+                }
+                Ok(None) => return Ok((count, bytes, digest.finalize().into())),
                 Err(e) => return Err(e.kind().to_string()),
             }
         }
@@ -231,7 +189,7 @@ mod tests {
     fn rows_are_counted_however_they_are_cut() {
         let whole = b"a\n\\\n\\.b\n\n\\.\n\n\n";
         for buffer in 1..=whole.len() {
-            assert_eq!(by_count(whole, buffer), Ok((4, 9)));
+            assert_eq!(by_count(whole, buffer), Ok((4, 9, Sha256::digest(b"a\n\\\n\\.b\n\n").into())));
             for length in 0..whole.len() - 2 {
                 assert!(by_count(&whole[..length], buffer).unwrap_err().contains("cut short"), "{length}");
             }

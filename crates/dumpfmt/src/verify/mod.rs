@@ -1,0 +1,226 @@
+//! Proof that an archive is whole.
+
+mod parallel;
+mod rows;
+mod tap;
+
+use std::fmt;
+use std::io::Read;
+
+use sha2::{Digest, Sha256};
+
+use crate::block::{Block, EntryData, LargeObjects};
+use crate::error::{Error, Result};
+use crate::header::Format;
+use crate::reader::ArchiveReader;
+use crate::toc::DataState;
+
+pub(crate) use rows::fill;
+use rows::{RowCount, count_rows};
+pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
+
+/// What is decompressed at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// What [`ArchiveReader::verify`] found in one entry that has data.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct VerifiedEntry {
+    /// The entry.
+    pub dump_id: i32,
+    /// Rows of COPY text; `None` for INSERT statements and large objects.
+    pub rows: Option<u64>,
+    /// Large objects; `None` for the rows of a table.
+    pub large_objects: Option<u64>,
+    /// Bytes of the data when decompressed, without the `\.` that ends rows.
+    pub bytes: u64,
+    /// A digest of these bytes, the same for every compression and format; `None` when none was asked for. For large
+    /// objects it is that of their list: for each one its OID, in four bytes with the highest first, and the digest of
+    /// its content.
+    pub sha256: Option<Sha256Digest>,
+}
+
+/// A SHA-256 digest. Prints as 64 hexadecimal digits, as `sha256sum` does.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Sha256Digest(pub [u8; 32]);
+
+impl fmt::Display for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(feature = "serde")]
+impl serde::Serialize for Sha256Digest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// How an archive is verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VerifyOptions {
+    /// Whether [`VerifiedEntry::sha256`] is computed. Default: yes. Where the processor has no instructions for it,
+    /// that takes longer than decompressing.
+    pub digests: bool,
+    /// How many threads decode, where the archive allows more than one; see
+    /// [`verify_in_parallel`](ArchiveReader::verify_in_parallel). Default: one for each processor.
+    pub threads: usize,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { digests: true, threads: std::thread::available_parallelism().map_or(1, usize::from) }
+    }
+}
+
+impl VerifyOptions {
+    /// With or without digests.
+    #[must_use]
+    pub fn digests(self, digests: bool) -> Self {
+        Self { digests, ..self }
+    }
+
+    /// With so many threads, at least one.
+    #[must_use]
+    pub fn threads(self, threads: usize) -> Self {
+        Self { threads: threads.max(1), ..self }
+    }
+}
+
+impl<R: Read> ArchiveReader<R> {
+    /// Decodes every block from here to the end of the archive and returns what
+    /// each held. Success means that the archive is complete: each entry that
+    /// must have data has it once, every compressed stream and all COPY text
+    /// ends as it should, recorded positions are right, and nothing follows the last block.
+    ///
+    /// Damage that leaves all of this intact cannot be seen: of the
+    /// compressions of pg_dump only gzip carries a checksum.
+    ///
+    /// Nothing is kept of what is decompressed, not even a row: the memory that
+    /// it takes does not depend on the data.
+    ///
+    /// `progress` is called with the position in the archive after each piece.
+    ///
+    /// # Errors
+    ///
+    /// At the first damage.
+    pub fn verify(&mut self, progress: impl FnMut(u64)) -> Result<Vec<VerifiedEntry>> {
+        self.verify_with(&VerifyOptions::default(), progress)
+    }
+
+    /// As [`verify`](Self::verify), with options; of these, `threads` is not used.
+    ///
+    /// # Errors
+    ///
+    /// As for [`verify`](Self::verify).
+    pub fn verify_with(
+        &mut self,
+        options: &VerifyOptions,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Vec<VerifiedEntry>> {
+        let mut verified = Vec::new();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let position = self.position();
+            let is_custom = self.header().format == Format::Custom;
+            let Some(block) = self.next_block()? else { return Ok(verified) };
+            if is_custom {
+                expect_recorded(&block, position)?;
+            }
+            verified.push(verify_block(block, options.digests, &mut buffer, &mut progress)?);
+            progress(self.position());
+        }
+    }
+}
+
+/// A position that is recorded wrongly misleads whoever jumps there, as `pg_restore -j` does.
+fn expect_recorded<R: Read>(block: &Block<'_, R>, position: u64) -> Result<()> {
+    match block.entry().data_state() {
+        DataState::Position(recorded) if recorded != position => {
+            let text = format!("the data is here, but the table of contents records byte {recorded}");
+            Err(Error::corrupt(text, position).in_entry(block.entry()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn verify_block<R: Read>(
+    block: Block<'_, R>,
+    digests: bool,
+    buffer: &mut [u8],
+    progress: &mut impl FnMut(u64),
+) -> Result<VerifiedEntry> {
+    let dump_id = block.entry().dump_id();
+    let mut digest = digests.then(Sha256::new);
+    let mut entry = VerifiedEntry { dump_id, rows: None, large_objects: None, bytes: 0, sha256: None };
+    match block {
+        Block::Data(mut data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
+            let before = data.total_position() - data.position();
+            let mut progress = |position| progress(before + position);
+            let counted = count_rows(&mut data, buffer, digest.as_mut(), &mut progress);
+            let RowCount { rows, bytes, .. } = counted.map_err(|e| data.locate(e))?;
+            (entry.rows, entry.bytes) = (Some(rows), bytes);
+        }
+        Block::Data(mut data) => {
+            let position = EntryData::total_position;
+            entry.bytes = drain(&mut data, buffer, digest.as_mut(), |data| progress(position(data)))?;
+        }
+        Block::LargeObjects(objects) => {
+            let (count, bytes) = verify_large_objects(objects, buffer, digest.as_mut(), progress)?;
+            (entry.large_objects, entry.bytes) = (Some(count), bytes);
+        }
+    }
+    entry.sha256 = digest.map(|digest| Sha256Digest(digest.finalize().into()));
+    Ok(entry)
+}
+
+/// How many there are, and their bytes.
+fn verify_large_objects<R: Read>(
+    mut objects: LargeObjects<'_, R>,
+    buffer: &mut [u8],
+    mut list: Option<&mut Sha256>,
+    progress: &mut impl FnMut(u64),
+) -> Result<(u64, u64)> {
+    let (mut count, mut bytes) = (0, 0);
+    while let Some(mut object) = objects.next_object()? {
+        let mut digest = list.is_some().then(Sha256::new);
+        bytes += drain(&mut object, buffer, digest.as_mut(), |object| progress(object.total_position()))?;
+        count += 1;
+        if let (Some(list), Some(digest)) = (&mut list, digest) {
+            list.update(object.oid().to_be_bytes());
+            list.update(digest.finalize());
+        }
+    }
+    Ok((count, bytes))
+}
+
+/// Reads to the end, and returns how many bytes there were.
+fn drain<D: Read>(
+    data: &mut D,
+    buffer: &mut [u8],
+    mut digest: Option<&mut Sha256>,
+    mut progress: impl FnMut(&D),
+) -> Result<u64> {
+    let mut bytes = 0;
+    loop {
+        // Errors of the archive's own readers tell their place themselves.
+        let read = fill(data, buffer).map_err(|e| Error::from_io(e, 0))?;
+        if read == 0 {
+            return Ok(bytes);
+        }
+        if let Some(digest) = &mut digest {
+            digest.update(&buffer[..read]);
+        }
+        bytes += read as u64;
+        progress(data);
+    }
+}

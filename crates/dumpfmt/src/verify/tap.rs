@@ -1,0 +1,208 @@
+//! Verifying an archive while it passes through to somewhere else.
+
+use std::io::{self, Read, Write};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread::{self, JoinHandle};
+
+use super::{VerifiedEntry, VerifyOptions};
+use crate::error::{Error, Result};
+use crate::limits::ReadOptions;
+use crate::reader::ArchiveReader;
+
+/// What is handed to the thread that verifies, at least; small writes are gathered.
+const PIECE_BYTES: usize = 64 << 10;
+/// How many pieces may wait for it.
+const WAITING: usize = 8;
+
+/// Takes the bytes of an archive, in order, and tells at the end whether it is whole.
+///
+/// A thread of its own decodes them; who writes waits for it when it is behind by more than half a MiB or so. Damage does
+/// not stop the writing: it is told by [`finish`](Self::finish). See [`VerifyingReader`] and [`VerifyingWriter`]
+/// for archives on their way.
+///
+/// ```
+/// # let bytes = dumpfmt::example::archive().into_inner();
+/// use std::io::Write;
+/// use dumpfmt::{Verifier, VerifyOptions};
+///
+/// let mut verifier = Verifier::new(VerifyOptions::default());
+/// for piece in bytes.chunks(100) {
+///     verifier.write_all(piece)?;
+/// }
+/// let entries = verifier.finish()?;
+/// assert_eq!(entries[0].rows, Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Verifier {
+    /// `None` when the thread has ended: it knows the result already.
+    pieces: Option<SyncSender<Vec<u8>>>,
+    gathered: Vec<u8>,
+    thread: JoinHandle<Result<Vec<VerifiedEntry>>>,
+}
+
+impl Verifier {
+    /// Begins with the first byte of an archive in the custom or tar format.
+    pub fn new(options: VerifyOptions) -> Self {
+        Self::with_options(options, ReadOptions::default())
+    }
+
+    /// As [`new`](Self::new), with options for reading.
+    pub fn with_options(options: VerifyOptions, read: ReadOptions) -> Self {
+        let (pieces, receiver) = mpsc::sync_channel(WAITING);
+        let thread = thread::spawn(move || {
+            let pieces = Pieces { receiver, piece: Vec::new(), given: 0 };
+            ArchiveReader::with_options(pieces, read)?.verify_with(&options, |_| {})
+        });
+        Self { pieces: Some(pieces), gathered: Vec::new(), thread }
+    }
+
+    /// Whether damage was found already; [`finish`](Self::finish) tells which.
+    pub fn has_failed(&self) -> bool {
+        // An archive that is whole is read up to its end, which is not there before `finish`.
+        self.thread.is_finished()
+    }
+
+    /// The archive ends here.
+    ///
+    /// # Errors
+    ///
+    /// When it is cut short, damaged, or none at all.
+    pub fn finish(mut self) -> Result<Vec<VerifiedEntry>> {
+        self.hand_over();
+        // The end of the input.
+        self.pieces = None;
+        match self.thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let piece = std::mem::take(&mut self.gathered);
+        if let Some(pieces) = &self.pieces
+            && !piece.is_empty()
+            && pieces.send(piece).is_err()
+        {
+            self.pieces = None;
+        }
+    }
+}
+
+impl Write for Verifier {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.pieces.is_some() {
+            self.gathered.extend_from_slice(bytes);
+            if self.gathered.len() >= PIECE_BYTES {
+                self.hand_over();
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What the thread reads.
+struct Pieces {
+    receiver: Receiver<Vec<u8>>,
+    piece: Vec<u8>,
+    given: usize,
+}
+
+impl Read for Pieces {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.given == self.piece.len() {
+            // Without a sender the archive has ended.
+            let Ok(piece) = self.receiver.recv() else { return Ok(0) };
+            (self.piece, self.given) = (piece, 0);
+        }
+        let step = out.len().min(self.piece.len() - self.given);
+        out[..step].copy_from_slice(&self.piece[self.given..self.given + step]);
+        self.given += step;
+        Ok(step)
+    }
+}
+
+/// Passes an archive on while it is read, and verifies it.
+///
+/// ```
+/// # let pipe = dumpfmt::example::archive();
+/// use dumpfmt::{VerifyOptions, VerifyingReader};
+///
+/// let mut pipe = VerifyingReader::new(pipe, VerifyOptions::default());
+/// let mut backup = Vec::new();
+/// std::io::copy(&mut pipe, &mut backup)?;
+/// // Only now the backup may be called one.
+/// let entries = pipe.finish()?;
+/// assert_eq!(entries[0].rows, Some(1));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct VerifyingReader<R> {
+    inner: R,
+    verifier: Verifier,
+    ended: bool,
+}
+
+impl<R: Read> VerifyingReader<R> {
+    /// Begins with the first byte of the archive in `inner`.
+    pub fn new(inner: R, options: VerifyOptions) -> Self {
+        Self { inner, verifier: Verifier::new(options), ended: false }
+    }
+
+    /// Whether the archive that was read is whole.
+    ///
+    /// # Errors
+    ///
+    /// When it is not, or was not read up to its end.
+    pub fn finish(self) -> Result<Vec<VerifiedEntry>> {
+        if !self.ended {
+            return Err(Error::usage("the archive was not read to its end, so nothing is known of it"));
+        }
+        self.verifier.finish()
+    }
+}
+
+impl<R: Read> Read for VerifyingReader<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(out)?;
+        self.ended = read == 0 && !out.is_empty();
+        self.verifier.write_all(&out[..read])?;
+        Ok(read)
+    }
+}
+
+/// Passes an archive on while it is written, and verifies it.
+#[derive(Debug)]
+pub struct VerifyingWriter<W> {
+    inner: W,
+    verifier: Verifier,
+}
+
+impl<W: Write> VerifyingWriter<W> {
+    /// Begins with the first byte of an archive.
+    pub fn new(inner: W, options: VerifyOptions) -> Self {
+        Self { inner, verifier: Verifier::new(options) }
+    }
+
+    /// What was written to, and whether the archive is whole that ends here.
+    pub fn finish(self) -> (W, Result<Vec<VerifiedEntry>>) {
+        (self.inner, self.verifier.finish())
+    }
+}
+
+impl<W: Write> Write for VerifyingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Of what `inner` takes, no more and no less.
+        let written = self.inner.write(bytes)?;
+        self.verifier.write_all(&bytes[..written])?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}

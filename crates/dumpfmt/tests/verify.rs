@@ -1,0 +1,158 @@
+//! Verifying: the same answer by one thread, by several, and on the way.
+
+mod data;
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+
+use data::{Data, compressions, large_data};
+use dumpfmt::{
+    ArchiveReader, DataState, ErrorKind, Rewrite, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader,
+    VerifyingWriter, WriteOptions,
+};
+
+fn in_file(archive: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(archive).unwrap();
+    file.rewind().unwrap();
+    file
+}
+
+fn by_one(archive: &[u8]) -> dumpfmt::Result<Vec<VerifiedEntry>> {
+    ArchiveReader::new(archive)?.verify(|_| {})
+}
+
+fn by_several(archive: &[u8]) -> dumpfmt::Result<Vec<VerifiedEntry>> {
+    ArchiveReader::new(in_file(archive))?.verify_in_parallel(&VerifyOptions::default().threads(3), |_| {})
+}
+
+fn on_the_way(archive: &[u8]) -> dumpfmt::Result<Vec<VerifiedEntry>> {
+    let mut reader = VerifyingReader::new(archive, VerifyOptions::default());
+    let mut copy = Vec::new();
+    reader.read_to_end(&mut copy).unwrap();
+    assert!(copy == archive, "the bytes are changed");
+    reader.finish()
+}
+
+#[test]
+fn rows_bytes_and_digests_do_not_depend_on_how_an_archive_is_stored_or_read() {
+    let data = large_data();
+    let mut expected = None;
+    for compression in compressions() {
+        let options = WriteOptions::new(compression).threads(2);
+        for archive in [data.piped(&options), data.seekable(&options)] {
+            let found = by_one(&archive).unwrap();
+            let expected = expected.get_or_insert_with(|| found.clone());
+            assert_eq!(found, *expected, "{compression}");
+            assert_eq!(by_several(&archive).unwrap(), *expected, "{compression}");
+            assert_eq!(on_the_way(&archive).unwrap(), *expected, "{compression}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("dump");
+        let archive = data.piped(&options);
+        Rewrite::new(options).to_directory(&mut ArchiveReader::new(&archive[..]).unwrap(), &path, |_| {}).unwrap();
+        let mut directory = ArchiveReader::open(&path).unwrap();
+        assert_eq!(Some(directory.verify(|_| {}).unwrap()), expected);
+        assert_eq!(directory.verify_in_parallel(&VerifyOptions::default(), |_| {}).ok(), expected);
+    }
+    let expected = expected.unwrap();
+    let rows: Vec<_> = expected.iter().map(|entry| entry.rows).collect();
+    assert_eq!(rows, [Some(90_000), Some(0), Some(1), Some(1), None]);
+    assert_eq!(expected[4].large_objects, Some(3));
+    // As `sha256sum` has it of nothing, and of one newline.
+    let digest = |index: usize| expected[index].sha256.unwrap().to_string();
+    assert_eq!(digest(1), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    assert_eq!(digest(2), "01ba4719c80b6fe911b091a7c05124b64eeece964e09c058ef8f9805daca546b");
+}
+
+#[test]
+fn digests_can_be_left_out() {
+    let archive = large_data().piped(&WriteOptions::default());
+    let options = VerifyOptions::default().digests(false);
+    for found in [
+        ArchiveReader::new(&archive[..]).unwrap().verify_with(&options, |_| {}).unwrap(),
+        ArchiveReader::new(in_file(&archive)).unwrap().verify_in_parallel(&options, |_| {}).unwrap(),
+    ] {
+        assert!(found.iter().all(|entry| entry.sha256.is_none()) && found[0].rows == Some(90_000));
+    }
+}
+
+#[test]
+fn every_cut_is_found_by_every_way() {
+    let data = Data { tables: vec![b"a\n".repeat(20), vec![], b"b\n".to_vec()], large_objects: vec![(5, vec![7; 40])] };
+    for compression in compressions() {
+        let options = WriteOptions::new(compression).threads(0);
+        for archive in [data.piped(&options), data.seekable(&options)] {
+            for length in 0..archive.len() {
+                let cut = &archive[..length];
+                let expected = by_one(cut).unwrap_err().to_string();
+                assert!(by_several(cut).is_err(), "{compression} {length}");
+                assert_eq!(on_the_way(cut).unwrap_err().to_string(), expected, "{compression} {length}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_damage_nearest_to_the_begin_is_told() {
+    let data = Data { tables: vec![b"a\n".repeat(500); 20], ..Data::default() };
+    let mut archive = data.seekable(&WriteOptions::default());
+    let reader = ArchiveReader::new(&archive[..]).unwrap();
+    let positions: Vec<_> = reader.toc().entries().iter().map(dumpfmt::TocEntry::data_state).collect();
+    drop(reader);
+    for state in &positions[8..] {
+        let DataState::Position(position) = state else { panic!("{state:?}") };
+        // Within the compressed bytes.
+        archive[*position as usize + 20] ^= 0x40;
+    }
+    let expected = by_one(&archive).unwrap_err().to_string();
+    assert!(expected.contains("public.t7 "), "{expected}");
+    for _ in 0..10 {
+        assert_eq!(by_several(&archive).unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn a_position_that_is_recorded_wrongly_is_damage() {
+    let data = Data { tables: vec![b"a\n".to_vec(), b"b\n".to_vec()], ..Data::default() };
+    let mut archive = data.seekable(&WriteOptions::default());
+    let reader = ArchiveReader::new(&archive[..]).unwrap();
+    let DataState::Position(position) = reader.toc().get(3).unwrap().data_state() else { panic!("no position") };
+    drop(reader);
+    let place = archive.windows(8).position(|bytes| bytes == position.to_le_bytes()).unwrap();
+    archive[place] ^= 1;
+    for verify in [by_one, by_several, on_the_way] {
+        let error = verify(&archive).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+        assert!(error.to_string().contains("records byte") && error.to_string().contains("public.t1"), "{error}");
+    }
+}
+
+#[test]
+fn damage_does_not_stop_what_passes_through() {
+    let mut archive = large_data().piped(&WriteOptions::default());
+    let middle = archive.len() / 2;
+    archive[middle] ^= 0xff;
+    let mut writer = VerifyingWriter::new(Vec::new(), VerifyOptions::default());
+    for piece in archive.chunks(1000) {
+        writer.write_all(piece).unwrap();
+    }
+    let (copy, result) = writer.finish();
+    assert!(copy == archive);
+    assert!(matches!(result.unwrap_err().kind(), ErrorKind::Corrupt(_) | ErrorKind::Truncated(_)));
+
+    let mut verifier = Verifier::new(VerifyOptions::default());
+    verifier.write_all(&[0; 100_000]).unwrap();
+    while !verifier.has_failed() {
+        verifier.write_all(&[0; 100_000]).unwrap();
+    }
+    assert!(matches!(verifier.finish().unwrap_err().kind(), ErrorKind::NotAnArchive(_)));
+}
+
+#[test]
+fn an_archive_that_was_not_read_to_its_end_is_not_known_to_be_whole() {
+    let archive = large_data().piped(&WriteOptions::default());
+    let mut reader = VerifyingReader::new(&archive[..], VerifyOptions::default());
+    reader.read_exact(&mut vec![0; archive.len()]).unwrap();
+    assert!(matches!(reader.finish().unwrap_err().kind(), ErrorKind::Usage(_)));
+}

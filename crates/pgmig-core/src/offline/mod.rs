@@ -1,0 +1,237 @@
+//! Remapping an archive into another one, without any database.
+//!
+//! The rules are those of a restore: the same mapping files and profiles, the same search for stray IDs. The
+//! result is an archive for stock pg_restore, or for a restore by this crate.
+
+mod contents;
+mod pass;
+
+use std::collections::BTreeMap;
+use std::io::Read;
+
+use dumpfmt::{ArchiveReader, Rewrite, RewriteReport, WriteOptions};
+use serde::Serialize;
+
+use self::contents::remapped_contents;
+use self::pass::Pass;
+use crate::archive::{Archive, ArchiveError, Contents};
+use crate::error::{Error, Fault, Faults};
+use crate::id_columns::{self, IdColumn, Schema};
+use crate::mapping::{Mapping, MappingFile};
+use crate::names::{ColumnName, TableName};
+use crate::plan::UnknownIds;
+use crate::profile::Profile;
+use crate::remap::{Fate, IdMap};
+use crate::survey::{Stray, refuse_strays};
+use crate::tenant::{self, Tenant};
+
+/// What is to be remapped, and how.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct OfflineRemap<'a> {
+    /// What must be known of the product.
+    pub profile: &'a Profile,
+    /// Source ID to target ID, for every live tenant of the archive.
+    pub mapping: &'a MappingFile,
+    /// Columns in which IDs are replaced anywhere in the text.
+    pub remap_also: Vec<ColumnName>,
+    /// Keeps the rows of deleted and internal tenants that the mapping does not name, as they are. Otherwise they
+    /// are left out, as in a restore.
+    pub keep_unmapped: bool,
+}
+
+/// What was remapped. The new archive is to be published only after [`expect_no_strays`](Self::expect_no_strays), or when
+/// the user said to ignore strays.
+#[derive(Debug, Serialize)]
+#[non_exhaustive]
+pub struct RemapReport {
+    /// The version of this structure's JSON form; 1.
+    pub version: u32,
+    /// The profile's name.
+    pub profile: String,
+    /// Which tenant became which.
+    pub mapping: Mapping,
+    /// Where IDs were replaced.
+    pub id_columns: Vec<IdColumn>,
+    /// The tables with rows, in the archive's order.
+    pub tables: Vec<RemappedTable>,
+    /// Large objects, which were copied.
+    pub large_objects: u64,
+    /// Partitions whose rows are now for the partitioned table, since new IDs move rows to other partitions.
+    pub loaded_via_partition_root: Vec<TableName>,
+    /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
+    pub unknown_ids: Vec<UnknownIds>,
+    /// Source IDs in places that the profile does not name.
+    pub strays: Vec<Stray>,
+}
+
+/// A table of the new archive.
+#[derive(Debug, Clone, Serialize)]
+#[non_exhaustive]
+pub struct RemappedTable {
+    /// The table.
+    pub table: TableName,
+    /// Rows in the source.
+    pub rows: u64,
+    /// Rows that were left out, since they name a tenant that is.
+    pub rows_left_out: u64,
+    /// IDs in ID columns.
+    pub ids: u64,
+    /// Rows by the tenant whose ID is the first in them.
+    pub rows_by_tenant: BTreeMap<String, u64>,
+}
+
+impl RemapReport {
+    /// Refuses strays, as a restore does.
+    ///
+    /// # Errors
+    ///
+    /// When there are strays; they are all listed.
+    pub fn expect_no_strays(&self) -> Result<(), Faults> {
+        refuse_strays(&self.strays)
+    }
+}
+
+/// Writes a new archive; the functions of [`Rewrite`] are such ones: `|rewrite, source| rewrite.to_pipe(source, out, |_| {})`.
+type WriteNew<'w, R, W> = dyn FnMut(&Rewrite<'_>, &mut ArchiveReader<R>) -> dumpfmt::Result<(W, RewriteReport)> + 'w;
+
+impl<'a> OfflineRemap<'a> {
+    /// A remap by this profile and mapping.
+    pub fn new(profile: &'a Profile, mapping: &'a MappingFile) -> Self {
+        Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false }
+    }
+
+    /// Remaps an archive in a file: its tenants are read first.
+    ///
+    /// # Errors
+    ///
+    /// When the archive is damaged, or the mapping or the profile does not fit it.
+    pub fn archive<W>(
+        &self,
+        archive: &mut Archive,
+        options: WriteOptions,
+        write: &mut WriteNew<'_, std::fs::File, W>,
+    ) -> Result<(W, RemapReport), Error> {
+        let tenants = tenant::in_archive(archive, self.profile)?;
+        let contents = archive.contents().clone();
+        archive.reader().rewind().map_err(|e| archive.read_error(e))?;
+        let result = self.remap(archive.reader(), &contents, Some(tenants), options, write);
+        result.map_err(|e| e.in_archive(|e| archive.read_error(e)))
+    }
+
+    /// Remaps an archive that can be read only once, from its begin. What the tenants are is known when their list was read,
+    /// so nothing can be left out on the way: where a restore would leave out rows this is an error unless
+    /// [`keep_unmapped`](Self::keep_unmapped) is set. `name` is that of the source, for messages.
+    ///
+    /// # Errors
+    ///
+    /// As for [`archive`](Self::archive).
+    pub fn stream<R: Read, W>(
+        &self,
+        source: &mut ArchiveReader<R>,
+        name: &std::path::Path,
+        options: WriteOptions,
+        write: &mut WriteNew<'_, R, W>,
+    ) -> Result<(W, RemapReport), Error> {
+        let read_error = |source| ArchiveError::Read { path: name.to_owned(), source };
+        let contents = Contents::of(source.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
+            path: name.to_owned(),
+            entry,
+            why,
+        })?;
+        self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(read_error))
+    }
+
+    fn remap<R: Read, W>(
+        &self,
+        source: &mut ArchiveReader<R>,
+        contents: &Contents,
+        tenants: Option<Vec<Tenant>>,
+        options: WriteOptions,
+        write: &mut WriteNew<'_, R, W>,
+    ) -> Result<(W, RemapReport), RemapError> {
+        let known = tenants.map(|tenants| self.resolve(&tenants)).transpose()?;
+        let ids = self.ids(known.as_ref());
+        let schema = Schema::of_archive(contents);
+        let id_columns = id_columns::find(&schema, self.profile, &self.remap_also)?;
+        let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids)?;
+
+        let pass = Pass::new(self, contents, &id_columns, &ids, known.is_none())?;
+        let mut rewrite = Rewrite::new(options);
+        rewrite.contents(toc);
+        pass.plan(&mut rewrite);
+        let written = write(&rewrite, source);
+        drop(rewrite);
+        let found = pass.finish();
+        let (out, _) = written.map_err(|e| pass::told(e, &found))?;
+
+        let mapping = match known {
+            Some(mapping) => mapping,
+            None => self.resolve(&found.tenants)?,
+        };
+        let mut strays = definitions.strays;
+        strays.extend(found.strays);
+        let report = RemapReport {
+            version: 1,
+            profile: self.profile.name.clone(),
+            mapping,
+            tables: found.tables,
+            large_objects: found.large_objects,
+            loaded_via_partition_root: definitions.loaded_via_root,
+            unknown_ids: found.unknown_ids,
+            strays,
+            id_columns,
+        };
+        Ok((out, report))
+    }
+
+    fn resolve(&self, tenants: &[Tenant]) -> Result<Mapping, Faults> {
+        let mapping = Mapping::without_target(tenants, self.mapping.entries())?;
+        if self.keep_unmapped {
+            let taken = |tenant: &&Tenant| mapping.mapped.iter().any(|pair| pair.target.id == tenant.id);
+            let fault = |tenant: &Tenant| {
+                let (id, name) = (&tenant.id, tenant.display_name());
+                Fault::new(format!("`{id}` is a target, but also the ID of {name}, which is kept as it is"))
+            };
+            let faults: Vec<_> = mapping.left_out.iter().filter(taken).map(fault).collect();
+            if !faults.is_empty() {
+                return Err(Faults::new("two tenants would get the same ID", faults).with_hint("map the other one too"));
+            }
+        }
+        Ok(mapping)
+    }
+
+    /// What becomes of each ID, as far as it is known before the list of tenants is read.
+    fn ids(&self, mapping: Option<&Mapping>) -> IdMap {
+        let entries = self.mapping.entries().iter();
+        let mapped = entries.map(|entry| (entry.source.clone(), Fate::Becomes(entry.target.clone())));
+        let fate = if self.keep_unmapped { Fate::Stays } else { Fate::LeftOut };
+        let unmapped = mapping.into_iter().flat_map(|mapping| &mapping.left_out);
+        IdMap::new(mapped.chain(unmapped.map(|tenant| (tenant.id.clone(), fate.clone()))).collect())
+    }
+}
+
+/// An error of the archive's reader or writer has no name of a file yet.
+enum RemapError {
+    Archive(dumpfmt::Error),
+    Other(Error),
+}
+
+impl RemapError {
+    fn in_archive(self, name: impl FnOnce(dumpfmt::Error) -> ArchiveError) -> Error {
+        match self {
+            Self::Archive(e) => match e.kind() {
+                // The name of the source would mislead.
+                dumpfmt::ErrorKind::Write(_) | dumpfmt::ErrorKind::Usage(_) => ArchiveError::Write(e).into(),
+                _ => name(e).into(),
+            },
+            Self::Other(e) => e,
+        }
+    }
+}
+
+impl<E: Into<Error>> From<E> for RemapError {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
