@@ -303,7 +303,7 @@ pub(crate) struct ConvertOptions {
 /// What is to be made of it.
 #[derive(Debug)]
 pub(crate) enum NewFormat {
-    Sql(SqlArgs),
+    Sql(Box<SqlArgs>),
     Archive {
         /// In the directory format, otherwise in the custom format.
         folder: bool,
@@ -474,7 +474,7 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
             Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
                 return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
             }
-            Format::Sql => NewFormat::Sql(args.sql),
+            Format::Sql => NewFormat::Sql(Box::new(args.sql)),
             _ if args.sql != SqlArgs::default() => {
                 return refuse("what to choose of the contents, and how to write SQL, are options for `--format sql`");
             }
