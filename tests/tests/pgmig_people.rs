@@ -183,7 +183,7 @@ fn what_is_no_archive_is_not_called_incomplete() {
         ("store.tar", "it is a dump in the tar format"),
         ("empty", "the input is empty"),
         ("/etc/passwd", "not a pg_dump archive"),
-        ("folder", "directory format"),
+        ("folder", "without the file `toc.dat`"),
         ("none", "check the path"),
         ("store.tar/x", "check the path"),
     ] {

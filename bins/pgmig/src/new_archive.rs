@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use dumpfmt::{ArchiveReader, Rewrite, RewriteReport};
 use indicatif::ProgressBar;
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
+use crate::terminal::{json_text, print_json, step};
 
 /// Where a new archive goes.
 pub(crate) enum NewArchive {
@@ -152,6 +154,28 @@ impl NewFile {
         drop(unfinished);
         File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).with_context(name)?;
         Ok(())
+    }
+}
+
+/// Gives a complete archive its name.
+pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
+    if let NewArchive::File(file) = new {
+        file.publish()?;
+        step(format_args!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Writes a report to a file, or to standard output for `-`.
+pub(crate) fn write_report(path: Option<&Path>, report: &impl Serialize) -> Result<(), Failure> {
+    match path {
+        None => Ok(()),
+        Some(path) if path == Path::new("-") => Ok(print_json(report)?),
+        Some(path) => {
+            let mut file = NewFile::begin(path, true)?;
+            file.file().write_all(json_text(report)?.as_bytes())?;
+            file.publish()
+        }
     }
 }
 

@@ -1,8 +1,5 @@
 //! `pgmig remap`: one archive of another, with new instance IDs and without any database.
 
-use std::io::Write;
-use std::path::Path;
-
 use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
 use pgmig_core::mapping::MappingFile;
@@ -10,9 +7,9 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewFile};
+use crate::new_archive::{self, NewArchive, write_report};
 use crate::source::{self, is_stream, name};
-use crate::terminal::{harmless, json_text, print_json, step, tell, warn};
+use crate::terminal::{harmless, step, tell, warn};
 use crate::{inspect, progress, text};
 
 pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
@@ -30,7 +27,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     warn_of(&report);
     tell(harmless(&text::remap(&report)));
     let published = publish(options, new, &report);
-    write_report(options, &report)?;
+    write_report(options.report.as_deref(), &report)?;
     published
 }
 
@@ -118,26 +115,5 @@ fn publish(options: &RemapOptions, new: NewArchive, report: &RemapReport) -> Res
             Failure::new(strays.to_string(), format!("{what}; {hint}"))
         })?;
     }
-    match new {
-        NewArchive::File(file) => publish_file(file, &options.output),
-        NewArchive::StandardOutput(_) => Ok(()),
-    }
-}
-
-fn publish_file(file: NewFile, path: &Path) -> Result<(), Failure> {
-    file.publish()?;
-    step(format_args!("wrote {}", path.display()));
-    Ok(())
-}
-
-fn write_report(options: &RemapOptions, report: &RemapReport) -> Result<(), Failure> {
-    match options.report.as_deref() {
-        None => Ok(()),
-        Some(path) if path == Path::new("-") => Ok(print_json(report)?),
-        Some(path) => {
-            let mut file = NewFile::begin(path, true)?;
-            file.file().write_all(json_text(report)?.as_bytes())?;
-            file.publish()
-        }
-    }
+    new_archive::publish(new, &options.output)
 }
