@@ -1,12 +1,12 @@
 //! Repairing archives that are cut, damaged, or within a log.
 #![allow(missing_docs)]
 
-mod common;
+mod data;
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
-use common::Data;
+use data::{Data, header};
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Toc, TocEntry, WriteOptions,
@@ -44,14 +44,13 @@ fn contents_of(data: &Data) -> Toc {
 }
 
 fn piped(data: &Data, compression: CompressionSpecification) -> Vec<u8> {
-    let archive =
-        ArchiveWriter::to_pipe(Vec::new(), &common::header(), contents_of(data), &options(compression)).unwrap();
+    let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), contents_of(data), &options(compression)).unwrap();
     data.write(archive).unwrap().finish().unwrap()
 }
 
 fn seekable(data: &Data, compression: CompressionSpecification) -> Vec<u8> {
     let file = Cursor::new(Vec::new());
-    let archive = ArchiveWriter::to_file(file, &common::header(), contents_of(data), &options(compression)).unwrap();
+    let archive = ArchiveWriter::to_file(file, &header(), contents_of(data), &options(compression)).unwrap();
     data.write(archive).unwrap().finish().unwrap().into_inner()
 }
 
@@ -312,7 +311,7 @@ fn a_whole_archive_in_another_order_is_whole() {
     let data = small();
     let write_options = options(CompressionSpecification::GZIP);
     let mut archive =
-        dumpfmt::ArchiveWriter::to_pipe(Vec::new(), &common::header(), contents_of(&data), &write_options).unwrap();
+        dumpfmt::ArchiveWriter::to_pipe(Vec::new(), &header(), contents_of(&data), &write_options).unwrap();
     let mut objects = archive.large_objects(1000).unwrap();
     for (oid, _) in &data.large_objects {
         objects.object(*oid).unwrap().finish().unwrap();
@@ -456,7 +455,7 @@ fn foreign_keys_to_rows_that_are_lost_are_named() {
     let keys = [key(100, "t0", "t1"), key(101, "t1", "t0"), key(102, "t1", "t1"), key(103, "t0", "t0")];
     let toc = Toc::new(data.toc().entries().iter().cloned().chain(keys).collect()).unwrap();
     let write_options = options(CompressionSpecification::GZIP);
-    let archive = ArchiveWriter::to_pipe(Vec::new(), &common::header(), toc, &write_options).unwrap();
+    let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), toc, &write_options).unwrap();
     let archive = data.write(archive).unwrap().finish().unwrap();
     let plan = plan(&archive[..archive.len() - 1]).unwrap();
     assert_eq!(plan.lost().len(), 1);
