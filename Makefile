@@ -29,9 +29,10 @@ bench: build-tools ## measure; with the machine to itself, since the numbers are
 	$(CARGO) bench -p pgmig-benches --locked
 	$(CARGO) build --release --locked -p pgmig
 	$(CARGO) run --release --locked -p pgmig-benches --bin compare -- --scale $(SCALE)
-	# each by itself: built together, they would share the features of their dependencies
-	$(CARGO) build --release --locked -p pgmig-bench-peers
+	# by itself: built together, ours would share the features of its dependencies
+	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir target
 	$(CARGO) run --release --locked -p pgmig-benches --bin archive
+	$(CARGO) run --release --locked -p pgmig-benches --bin rewrite
 
 build-tools:
 	@scripts/build-tools.sh

@@ -1,7 +1,10 @@
 //! Compares dumpfmt with `pg_restore` and with other libraries on the same archives: whole
 //! processes, medians of alternating runs, printed as Markdown.
 //!
-//! `cargo build --release -p pgmig-bench-peers && cargo run --release -p pgmig-benches --bin archive`
+//! ```sh
+//! cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
+//! cargo run --release -p pgmig-benches --bin archive
+//! ```
 //!
 //! What a library does is a process of its own, `archive measure WORK FILE` for dumpfmt and `peers READER WORK
 //! FILE` for others, so that its CPU time and peak memory are those of that work alone.
@@ -63,7 +66,7 @@ fn main() -> Result<()> {
     let peers = own.with_file_name("peers");
     ensure!(
         peers.exists(),
-        "there is no `{}`: run `cargo build --release -p pgmig-bench-peers` first",
+        "there is no `{}`: run `cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target` first",
         peers.display()
     );
     progress("make the archives, unless they are there");

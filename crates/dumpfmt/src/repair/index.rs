@@ -655,8 +655,7 @@ mod tests {
         for verify in [true, false] {
             for length in 0..whole.len() {
                 let (_folder, path) = stored(&whole[..length]);
-                let mut options = IndexOptions::default();
-                options.verify = verify;
+                let options = IndexOptions { verify, ..IndexOptions::default() };
                 let error = index_in_place(&path, &options, |_| {}).unwrap_err();
                 assert!(matches!(error, IndexError::Archive(_)), "cut at {length}: {error}");
                 assert_eq!(fs::read(&path).unwrap(), whole[..length]);

@@ -1,6 +1,6 @@
 //! What can be kept of a damaged archive, and what cannot.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::fmt;
 use std::io::{Read, Seek};
 use std::ops::Range;
@@ -10,7 +10,8 @@ use super::scan::{Scan, scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
 use crate::limits::ReadOptions;
-use crate::toc::Toc;
+use crate::statement::{CopyStatement, ForeignKey};
+use crate::toc::{Toc, TocEntry};
 use crate::version::Version;
 
 /// How an archive is repaired.
@@ -33,7 +34,8 @@ pub struct RepairOptions {
 /// Made by reading the whole file once. It changes nothing; [`to_file`](Self::to_file) then copies what is whole
 /// into a new archive. An entry is whole when its block is there, can be decoded to its end, and, for rows, has the
 /// line `\.` that ends them. What is lost is left out of the table of contents, and nothing else is:
-/// the definitions and all that belongs behind the data stay.
+/// the definitions and all that belongs behind the data stay. So pg_restore restores the new archive without an error,
+/// but for foreign keys that refer to rows which are lost ([`doubtful_foreign_keys`](Self::doubtful_foreign_keys)).
 ///
 /// ```
 /// use dumpfmt::{ArchiveReader, repair::RepairPlan, WriteOptions};
@@ -181,8 +183,8 @@ impl RepairPlan {
             Some(LostEntry { dump_id: entry.dump_id(), entry: entry.to_string(), loss })
         });
         let lost: Vec<_> = lost.collect();
-        let left_out: HashMap<i32, ()> = lost.iter().map(|entry| (entry.dump_id, ())).collect();
-        let kept = source_toc.entries().iter().filter(|entry| !left_out.contains_key(&entry.dump_id()));
+        let left_out: HashSet<i32> = lost.iter().map(|entry| entry.dump_id).collect();
+        let kept = source_toc.entries().iter().filter(|entry| !left_out.contains(&entry.dump_id()));
         let toc = Toc::new(kept.cloned().collect())?;
         let options = options.clone();
         Ok(Self { header, source_toc, toc, options, start, end, trailing, recovered, lost, damage, lost_objects })
@@ -234,6 +236,30 @@ impl RepairPlan {
     /// entries were found: what is behind an archive that is cut looks like a part of it.
     pub fn trailing(&self) -> Option<Range<u64>> {
         (self.trailing > 0).then(|| self.end..self.end + self.trailing)
+    }
+
+    /// The foreign keys that a restore may have to refuse: rows that refer to a table are kept, and rows of that
+    /// table are lost. pg_restore goes on after such an error, unless told to exit; or leave them out of its list (`-L`).
+    /// Told from the names of tables: those that refer to a partition are found under the name of the partition alone.
+    pub fn doubtful_foreign_keys(&self) -> impl Iterator<Item = (&TocEntry, ForeignKey)> {
+        let lost = self.lost.iter().map(|entry| entry.dump_id);
+        let partial = self.recovered.iter().filter(|entry| entry.missing.is_some()).map(|entry| entry.dump_id);
+        let table = |dump_id| {
+            let entry = self.source_toc.get(dump_id)?;
+            let table = CopyStatement::of(entry).map_or_else(|| entry.tag().to_vec(), |copy| copy.table);
+            Some((entry.namespace().unwrap_or_default().to_vec(), table))
+        };
+        let wholly_lost: HashSet<_> = lost.filter_map(table).collect();
+        let incomplete: HashSet<_> = wholly_lost.iter().cloned().chain(partial.filter_map(table)).collect();
+        self.toc.of_type("FK CONSTRAINT").filter_map(move |entry| {
+            let key = ForeignKey::of(entry)?;
+            let in_schema = |schema: &Option<Vec<u8>>| {
+                schema.clone().unwrap_or_else(|| entry.namespace().unwrap_or_default().to_vec())
+            };
+            let referenced = (in_schema(&key.referenced_schema), key.referenced_table.clone());
+            let referencing = (in_schema(&key.schema), key.table.clone());
+            (incomplete.contains(&referenced) && !wholly_lost.contains(&referencing)).then_some((entry, key))
+        })
     }
 
     /// Refuses what cannot be written as an archive of today.

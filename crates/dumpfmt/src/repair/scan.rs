@@ -59,7 +59,7 @@ pub(crate) fn scan<R: Read + Seek>(
         options,
         length,
         ranks: with_data().zip(0..).map(|(entry, rank)| (entry.dump_id(), rank)).collect(),
-        recorded: recorded_positions(toc),
+        recorded: recorded_positions(toc, length),
         found: Vec::new(),
         seen: HashSet::new(),
         out_of_turn: Vec::new(),
@@ -118,7 +118,7 @@ pub(crate) fn scan<R: Read + Seek>(
         lost_objects.sort_unstable();
     }
     // Of an archive that is cut nobody can tell where it ends.
-    let trailing = if seen.len() == ranks.len() { length - end } else { 0 };
+    let trailing = if seen.len() == ranks.len() { length.saturating_sub(end) } else { 0 };
     Ok(Scan { recovered, losses, damage, end, trailing, lost_objects })
 }
 
@@ -186,8 +186,22 @@ struct Turn {
 struct Whole {
     entry: RecoveredEntry,
     oids: HashSet<u32>,
-    /// Not everything that looks like a block can be read like this one.
+    /// Its end can be told from what it holds, not only by a number that is 0.
     is_strong: bool,
+}
+
+impl Whole {
+    /// A block whose end is not certain.
+    fn unproven(self) -> Broken {
+        let Self { entry, oids, .. } = self;
+        let why = "it may have ended early: what follows it is no block of data";
+        let loss = Loss { kind: LossKind::Damaged, position: entry.end, why: why.into() };
+        let part = match entry.large_objects {
+            Some(count) => Part::LargeObjects { count, oids },
+            None => Part::Nothing,
+        };
+        Broken { position: entry.position, loss, part }
+    }
 }
 
 impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
@@ -241,10 +255,14 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
         let is_in_turn = self.is_in_turn(position, dump_id, turn);
         let next = Turn { rank: if is_in_turn { rank + 1 } else { turn.rank + 1 }, exact: turn.exact || is_in_turn };
         match self.read_whole(position, dump_id)? {
-            Ok(whole) => {
+            Ok(whole) if self.is_proven(&whole)? => {
                 let end = whole.entry.end;
                 self.take(whole, is_in_turn);
                 Ok(Some((end, next)))
+            }
+            Ok(whole) => {
+                self.note(dump_id, whole.unproven());
+                Ok(None)
             }
             Err(broken) => {
                 self.note(dump_id, broken);
@@ -272,6 +290,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     self.take(whole, is_in_turn);
                     return Ok(Some((position, end, Turn { rank, exact: is_in_turn })));
                 }
+                Ok(whole) if is_in_turn => self.note(dump_id, whole.unproven()),
                 Ok(_) => {}
                 Err(broken) if is_in_turn => self.note(dump_id, broken),
                 Err(_) => {}
@@ -354,11 +373,12 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
             || if turn.exact { rank == turn.rank } else { rank >= turn.rank }
     }
 
-    /// Whether a block that was searched for is one.
+    /// Whether what was read as a block is one, and ends where it seems to.
     fn is_proven(&mut self, whole: &Whole) -> Result<bool> {
-        Ok(whole.is_strong
-            || self.recorded.binary_search(&(whole.entry.position, whole.entry.dump_id)).is_ok()
-            || self.is_plausible_end(whole.entry.end)?)
+        let has_all_objects = whole.entry.large_objects.is_some()
+            && !self.objects.is_empty()
+            && self.objects.iter().all(|oid| whole.oids.contains(oid) || self.objects_found.contains(oid));
+        Ok(whole.is_strong || has_all_objects || self.is_plausible_end(whole.entry.end)?)
     }
 
     /// Whether what is here can follow a block.
@@ -380,7 +400,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
         let mut whole = RecoveredEntry::new(dump_id, position, position);
         let (mut oids, mut fits) = (HashSet::new(), true);
         let (expected, progress) = (&self.objects, &mut *self.progress);
-        let mut part = Part::Nothing;
+        let (mut part, mut inserts) = (Part::Nothing, LastBytes::default());
         let read = self.blocks.read(position, Rest::Read, |block| match block {
             Block::Data(data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
                 part = Part::Rows;
@@ -399,7 +419,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 Ok(())
             }
             Block::Data(mut data) => {
-                let drained = io::copy(&mut data, &mut io::sink());
+                let drained = io::copy(&mut data, &mut inserts);
                 whole.bytes = drained.map_err(|e| Error::from_io(e, position))?;
                 Ok(())
             }
@@ -425,8 +445,14 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
         match read {
             Ok(((), end)) => {
                 whole.end = end;
-                let is_compressed = self.blocks.is_compressed();
-                let is_strong = (whole.rows.is_some() && fits) || (is_compressed && whole.bytes > 0);
+                let is_compressed = self.blocks.is_compressed() && whole.bytes > 0;
+                let is_strong = match (whole.rows, whole.large_objects) {
+                    (Some(_), _) => fits,
+                    // The end of the list is one number.
+                    (None, Some(_)) => false,
+                    // pg_dump ends INSERT statements with empty lines.
+                    (None, None) => is_compressed || inserts.0 == *b"\n\n",
+                };
                 Ok(Ok(Whole { entry: whole, oids, is_strong }))
             }
             Err(e) if is_fatal(&e) => Err(e),
@@ -467,6 +493,23 @@ fn rows_before_cut<R: Read + Seek>(
     Ok(whole_rows(blocks, position)?.map(|rows| (rows, end)))
 }
 
+/// The last two bytes of what is written.
+#[derive(Default)]
+struct LastBytes([u8; 2]);
+
+impl io::Write for LastBytes {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in &bytes[bytes.len().saturating_sub(2)..] {
+            self.0 = [self.0[1], byte];
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Counts the whole rows of a block that is cut; `None` when there are none, or what is there is damaged as well.
 fn whole_rows<R: Read + Seek>(mut blocks: Blocks<'_, R>, position: u64) -> Result<Option<u64>> {
     let mut count = 0;
@@ -490,13 +533,14 @@ fn is_fatal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Io(_) | ErrorKind::Unsupported(_) | ErrorKind::Usage(_))
 }
 
-fn recorded_positions(toc: &Toc) -> Vec<(u64, i32)> {
+/// The positions in the file that the table of contents records.
+fn recorded_positions(toc: &Toc, length: u64) -> Vec<(u64, i32)> {
     let mut positions: Vec<_> = toc
         .entries()
         .iter()
         .filter(|entry| entry.has_data())
         .filter_map(|entry| match entry.data_state() {
-            DataState::Position(position) => Some((position, entry.dump_id())),
+            DataState::Position(position) if position < length => Some((position, entry.dump_id())),
             _ => None,
         })
         .collect();

@@ -66,3 +66,26 @@ pub(crate) fn position_field(header: &Header, position: u64) -> Result<Vec<u8>> 
     field.resize(1 + usize::from(size), 0);
     Ok(field)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::LocalTime;
+
+    #[test]
+    fn a_position_takes_as_many_bytes_as_the_header_says() {
+        let mut header = Header::new("store", LocalTime::new(2026, 11, 20, 3, 0, 0));
+        assert_eq!(position_field(&header, 0x1234).unwrap(), [2, 0x34, 0x12, 0, 0, 0, 0, 0, 0]);
+        header.offset_size = 2;
+        assert_eq!(position_field(&header, 0x1234).unwrap(), [2, 0x34, 0x12]);
+        assert!(position_field(&header, 0x1_0000).unwrap_err().to_string().contains("2 bytes for a position"));
+        header.offset_size = 12;
+        assert_eq!(position_field(&header, u64::MAX).unwrap().len(), 13);
+        assert_eq!(widths(&header), (13, 0));
+        // A number with its sign, and one more that means nothing.
+        (header.version, header.int_size) = (Version::NAMESPACE, 4);
+        assert_eq!(position_field(&header, 0x1234).unwrap(), [0, 0x34, 0x12, 0, 0]);
+        assert_eq!(widths(&header), (5, 5));
+        assert!(position_field(&header, 1 << 32).is_err());
+    }
+}
