@@ -409,6 +409,10 @@ fn what_was_done_is_told_and_reported() {
     assert_eq!(table("public.tenant")["rows"], 6);
     assert_eq!(report["mapping"]["left_out"].as_array().unwrap().len(), 2);
     assert_eq!(report["large_objects"], 6);
+    // A report that cannot be written is no reason to find out at the end.
+    let _ = Run::of(command(&job, &SOURCE.archive, "more.dump").args(["--report", "missing/report.json"]))
+        .failed(&["missing/report.json", "folder that you can write to"]);
+    assert_eq!(left(&job), ["mapping.yaml", "new.dump", "profile.yaml", "report.json"]);
     // On standard output it is the one document there, of a failure too.
     let _ =
         Run::of(command(&job, &SOURCE.archive, "new.dump").args(["--report", "-"])).failed(&["exists already"]).json();

@@ -115,7 +115,7 @@ impl NewFile {
     pub(crate) fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let text = format!("cannot write the archive to `{}`: it is a folder", path.display());
+                let text = format!("cannot write to `{}`: it is a folder", path.display());
                 return Err(Failure::new(text, "name a file in it"));
             }
             Ok(_) if !force => {
@@ -125,7 +125,7 @@ impl NewFile {
             _ => {}
         }
         let file = tempfile::Builder::new().prefix(".pgmig-partial-").tempfile_in(folder_of(path)).map_err(|e| {
-            let text = format!("cannot write the archive to `{}`: {e}", path.display());
+            let text = format!("cannot write to `{}`: {e}", path.display());
             Failure::new(text, "name a file in a folder that you can write to")
         })?;
         begun(file.path());
@@ -139,7 +139,7 @@ impl NewFile {
     /// Brings the file to the disk and gives it its name.
     pub(crate) fn publish(self) -> Result<(), Failure> {
         let Self { file, path, force } = self;
-        let name = || format!("cannot finish the archive `{}`", path.display());
+        let name = || format!("cannot finish `{}`", path.display());
         file.as_file().sync_all().with_context(name)?;
         let mut unfinished = unfinished();
         if unfinished.abandoned {
@@ -166,15 +166,31 @@ pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes a report to a file, or to standard output for `-`.
-pub(crate) fn write_report(path: Option<&Path>, report: &impl Serialize) -> Result<(), Failure> {
-    match path {
-        None => Ok(()),
-        Some(path) if path == Path::new("-") => Ok(print_json(report)?),
-        Some(path) => {
-            let mut file = NewFile::begin(path, true)?;
-            file.file().write_all(json_text(report)?.as_bytes())?;
-            file.publish()
+/// Where a report goes. Tried before the work that it is about begins.
+pub(crate) enum NewReport {
+    None,
+    File(NewFile),
+    StandardOutput,
+}
+
+impl NewReport {
+    /// Begins a report in a file, or on standard output for `-`. A file that is there is replaced.
+    pub(crate) fn begin(path: Option<&Path>) -> Result<Self, Failure> {
+        Ok(match path {
+            None => Self::None,
+            Some(path) if path == Path::new("-") => Self::StandardOutput,
+            Some(path) => Self::File(NewFile::begin(path, true)?),
+        })
+    }
+
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Self::None => Ok(()),
+            Self::StandardOutput => Ok(print_json(report)?),
+            Self::File(mut file) => {
+                file.file().write_all(json_text(report)?.as_bytes()).context("cannot write the report")?;
+                file.publish()
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
-use crate::new_archive::{self, NewArchive, write_report};
+use crate::new_archive::{self, NewArchive, NewReport};
 use crate::source::{self, is_stream, name};
 use crate::terminal::{harmless, step, tell, warn};
 use crate::{inspect, progress, text};
@@ -16,6 +16,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let profile = inspect::profile(options.profile.as_deref())?;
     let mapping = MappingFile::load(&options.mapping)?;
     let new = NewArchive::begin(&options.output, options.force)?;
+    let report_file = NewReport::begin(options.report.as_deref())?;
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
     remap.keep_unmapped = options.keep_unmapped;
@@ -27,7 +28,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     warn_of(&report);
     tell(harmless(&text::remap(&report)));
     let published = publish(options, new, &report);
-    write_report(options.report.as_deref(), &report)?;
+    report_file.write(&report)?;
     published
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::cli::{Repair, RepairCommand};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, publish, write_report};
+use crate::new_archive::{NewArchive, NewReport, publish};
 use crate::terminal::{step, warn};
 use crate::{progress, text};
 
@@ -73,6 +73,7 @@ fn repair(command: &RepairCommand) -> Result<(), Failure> {
         return Ok(());
     };
     let source = &command.source;
+    let report_file = NewReport::begin(report.as_deref())?;
     step(format_args!("look for what is whole in {}", source.display()));
     let mut file = File::open(source).map_err(|e| ArchiveError::Open { path: source.clone(), source: e })?;
     let bar = progress::bytes(file.metadata()?.len());
@@ -92,7 +93,7 @@ fn repair(command: &RepairCommand) -> Result<(), Failure> {
         text::counted(told.large_objects, "large object")
     );
     if !told.whole && !accept_loss {
-        write_report(report.as_deref(), &told)?;
+        report_file.write(&told)?;
         return Err(Failure::new(
             format!("the archive `{}` is not whole; {what} could be kept", source.display()),
             "no archive was written; take the dump again if you can, or keep what is whole with --accept-loss",
@@ -117,7 +118,7 @@ fn repair(command: &RepairCommand) -> Result<(), Failure> {
     bar.finish_and_clear();
     publish(written.map_err(|e| ArchiveError::of_copy(source, e))?, output)?;
     step(format_args!("kept {what}"));
-    write_report(report.as_deref(), &told)
+    report_file.write(&told)
 }
 
 fn tell_of_surroundings(plan: &RepairPlan) {
