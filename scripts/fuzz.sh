@@ -56,7 +56,7 @@ tools=$target/fuzz-tools
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target/fuzz
 # Memory that was freed is watched too, but not so much of it that the limit is met.
-export ASAN_OPTIONS=quarantine_size_mb=16
+export ASAN_OPTIONS=detect_odr_violation=0:quarantine_size_mb=16:detect_leaks=0
 "$tools/bin/cargo-fuzz" build --fuzz-dir "$fuzz"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 for name in "${targets[@]}"; do
