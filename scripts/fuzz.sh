@@ -68,7 +68,8 @@ for name in "${targets[@]}"; do
   mkdir -p "$target/fuzz-corpus/$name" "$target/fuzz-artifacts/$name"
   seeds=("$fuzz/seeds/archives")
   case $name in rows | write) seeds=("$fuzz/seeds/$name") ;; esac
-  longest=16384
+  # as the longest seed, a tar
+  longest=20480
   echo "fuzz: $name, $seconds seconds"
   "$program" "${LIMITS[@]}" -max_total_time="$seconds" -max_len=$longest -print_final_stats=1 -verbosity=0 \
     -dict="$fuzz/dictionary" -artifact_prefix="$target/fuzz-artifacts/$name/" "$target/fuzz-corpus/$name" "${seeds[@]}" \
