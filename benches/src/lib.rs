@@ -13,6 +13,7 @@ mod process;
 mod rows;
 mod store;
 mod table;
+pub mod work;
 
 pub use contents::contents;
 pub use process::{Usage, measure, measure_output};

@@ -38,7 +38,8 @@ pub enum Store {
 }
 
 impl Store {
-    fn encoding(self) -> &'static str {
+    /// PostgreSQL's name of its encoding.
+    pub fn encoding(self) -> &'static str {
         match self {
             Self::Utf8 | Self::Utf8Plain => "UTF8",
             Self::Latin1 => "LATIN1",
@@ -98,7 +99,7 @@ impl Source {
         let (server, database) = (self.server, unique("updated"));
         server.create_database(&database, encoding.encoding());
         server.tools().restore(server, &database, &self.archive, &[]);
-        server.psql(&database, &updates(mapping));
+        server.psql(&database, &updates(mapping, Others::Deleted));
         let data = Fingerprint::of(server, &database).data();
         server.drop_database(&database);
         data.without("rows public.schema_info")
@@ -210,6 +211,11 @@ pub fn write_mapping(file: &Path, mapping: &[(&str, &str)]) {
     std::fs::write(file, text).expect("the folder is writable");
 }
 
+/// The database of the awkward store on the shared server of a version; only copies of it may be changed.
+pub fn source_database(major: u32, store: Store) -> String {
+    source(Server::shared(major), store)
+}
+
 fn source(server: &'static Server, store: Store) -> String {
     template(server, &format!("awkward source {store:?}"), |database| {
         server.create_database(database, store.encoding());
@@ -238,7 +244,18 @@ fn fill_target(server: &Server, database: &str, store: Store, old_rows: OldRows)
     server.psql(database, &format!("update schema_info set version = '{TARGET_SCHEMA_VERSION}'"));
 }
 
-fn updates(mapping: &[(&str, &str)]) -> String {
+/// What becomes of the rows of tenants that a mapping does not name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Others {
+    /// They are deleted.
+    Deleted,
+    /// They stay.
+    Kept,
+}
+
+/// What people run by hand after `pg_restore`: an UPDATE for each pair of the mapping and each column.
+/// Afterwards all large objects belong to one role and nobody else may read them: that is not what is compared.
+pub fn updates(mapping: &[(&str, &str)], others: Others) -> String {
     // In two steps, by IDs that occur nowhere: `a` may become `b` and `b` become `a`.
     let step = |pair: &dyn Fn(&(&str, &str)) -> String| {
         let pairs: Vec<_> = mapping.iter().map(pair).collect();
@@ -249,17 +266,26 @@ fn updates(mapping: &[(&str, &str)]) -> String {
         )
     };
     let kept: Vec<_> = mapping.iter().map(|(source, _)| format!("'{source}'")).collect();
+    let delete = match others {
+        Others::Deleted => delete_rows(&format!("not in ({})", kept.join(", "))),
+        Others::Kept => String::new(),
+    };
     format!(
-        "set client_min_messages = warning; alter table assistant disable trigger always_audit; {} {} {}
-         refresh materialized view tenant_summary; refresh materialized view busy_tenants; {}",
-        delete_rows(&format!("not in ({})", kept.join(", "))),
+        "set client_min_messages = warning; alter table assistant disable trigger always_audit; {delete} {} {} {}",
         step(&|(source, _)| format!("('{source}', md5('{source}'))")),
         step(&|(source, target)| format!("(md5('{source}'), '{target}')")),
-        // who may read a large object is not what is compared
-        "do $$ declare o oid; begin for o in select oid from pg_largeobject_metadata loop
-           execute format('alter large object %s owner to store', o);
-         end loop; end $$; update pg_largeobject_metadata set lomacl = null"
+        settle()
     )
+}
+
+/// The part of [`updates`] that changes no row, to compare a database in which nothing was left to update.
+pub fn settle() -> String {
+    "set client_min_messages = warning; alter table assistant disable trigger always_audit;
+     refresh materialized view tenant_summary; refresh materialized view busy_tenants;
+     do $$ declare o oid; begin for o in select oid from pg_largeobject_metadata loop
+       execute format('alter large object %s owner to store', o);
+     end loop; end $$; update pg_largeobject_metadata set lomacl = null"
+        .into()
 }
 
 fn forget_internal() -> String {
@@ -309,7 +335,8 @@ pub fn copy_of(server: &Server, database: &str) -> String {
     copy
 }
 
-fn unique(what: &str) -> String {
+/// A name that no other database has.
+pub fn unique(what: &str) -> String {
     static NUMBER: AtomicU32 = AtomicU32::new(0);
     // Always as long, so that sessions take as many bytes whatever the database.
     format!("{what} {:05}", NUMBER.fetch_add(1, Relaxed))

@@ -25,6 +25,7 @@ pub mod pgmig;
 mod postgres;
 mod proxy;
 pub mod resource_controller;
+mod restored;
 mod tls;
 mod tools;
 
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
+pub use restored::Restored;
 pub use tools::{Compression, DumpOptions, PgTools, cache};
 
 // The examples of the README are compiled, like those of the documentation.

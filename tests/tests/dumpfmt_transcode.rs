@@ -2,10 +2,11 @@
 
 mod archive_copy;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use archive_copy::{Container, as_sql, assert_same_text, listed, open, write_archive};
-use dumpfmt::{CompressionSpecification, TranscodeNote, Transcoding, Version, WriteOptions};
+use archive_copy::{Container, as_sql, assert_same_text, listed, open};
+use dumpfmt::{CompressionSpecification, Rewrite, TranscodeNote, Transcoding, Version, WriteOptions};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
 use tempfile::TempDir;
 
@@ -60,14 +61,21 @@ fn transcode(
     compression: &str,
     container: Container,
 ) -> (TempDir, PathBuf, Vec<TranscodeNote>) {
-    let source = open(dump);
+    let mut source = open(dump);
     let transcoding = Transcoding::plan(source.toc(), source.header(), target).unwrap();
     let notes = transcoding.notes().to_vec();
     let compression: CompressionSpecification = compression.parse().unwrap();
     let options = WriteOptions::new(compression).version(target);
     let folder = tempfile::tempdir().unwrap();
     let archive = folder.path().join("transcoded");
-    write_archive(dump, source.header(), transcoding.into_toc(), &options, container, &archive).unwrap();
+    let mut rewrite = Rewrite::new(options);
+    rewrite.contents(transcoding.into_toc());
+    let file = |path: &Path| File::create_new(path).unwrap();
+    match container {
+        Container::Seekable => drop(rewrite.to_file(&mut source, file(&archive), |_| {}).unwrap()),
+        Container::Piped => drop(rewrite.to_pipe(&mut source, file(&archive), |_| {}).unwrap()),
+        Container::Directory => drop(rewrite.to_directory(&mut source, &archive, |_| {}).unwrap()),
+    }
     (folder, archive, notes)
 }
 

@@ -5,11 +5,15 @@
 
 mod archive_copy;
 
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use archive_copy::{Container, as_sql, assert_same_text, listed, open, write_archive};
-use dumpfmt::{ArchiveReader, CompressionSpecification, Header, Toc, Version, WriteOptions};
+use archive_copy::{Container, as_sql, assert_same_text, listed, open};
+use dumpfmt::{
+    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, Error, Header, Sink, Toc, Version, WriteOptions,
+};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
 use tempfile::TempPath;
 
@@ -83,6 +87,60 @@ impl Source {
     fn readers(&self) -> impl Iterator<Item = PgTools> + use<> {
         (self.major..=18).map(PgTools::major)
     }
+}
+
+/// Writes the data of `source` as a new archive with these contents, under the same dump IDs.
+fn write_archive(
+    source: &Path,
+    header: &Header,
+    toc: Toc,
+    options: &WriteOptions,
+    container: Container,
+    target: &Path,
+) -> dumpfmt::Result<()> {
+    let file = |path: &Path| File::create_new(path).expect("the new archive can be made");
+    match container {
+        Container::Seekable => {
+            let archive = ArchiveWriter::to_file(file(target), header, toc, options)?;
+            copy_blocks(source, archive)?.finish().map(drop)
+        }
+        Container::Piped => {
+            let archive = ArchiveWriter::to_pipe(file(target), header, toc, options)?;
+            copy_blocks(source, archive)?.finish().map(drop)
+        }
+        Container::Directory => {
+            let archive = ArchiveWriter::to_directory(target, header, toc, options)?;
+            copy_blocks(source, archive)?.finish()
+        }
+    }
+}
+
+fn copy_blocks<S: Sink>(source: &Path, mut target: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
+    let mut source = open(source);
+    while let Some(block) = source.next_block()? {
+        let dump_id = block.entry().dump_id();
+        match block {
+            Block::Data(mut data) => {
+                let mut writer = target.data(dump_id)?;
+                copy(&mut data, &mut writer)?;
+                writer.finish()?;
+            }
+            Block::LargeObjects(mut objects) => {
+                let mut writer = target.large_objects(dump_id)?;
+                while let Some(mut object) = objects.next_object()? {
+                    let mut content = writer.object(object.oid())?;
+                    copy(&mut object, &mut content)?;
+                    content.finish()?;
+                }
+                writer.finish()?;
+            }
+        }
+    }
+    Ok(target)
+}
+
+fn copy(from: &mut impl Read, to: &mut impl Write) -> dumpfmt::Result<()> {
+    std::io::copy(from, to).map(drop).map_err(|e| Error::from_io(e, 0))
 }
 
 fn compressions(version: Version) -> Vec<CompressionSpecification> {

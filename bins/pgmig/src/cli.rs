@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use dumpfmt::CompressionSpecification;
+use dumpfmt::{Compression, CompressionSpecification, Version};
 use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
 use crate::failure::Told;
+use crate::sql_options::SqlArgs;
 
 /// What was typed. The first nine options are the original tool's.
 #[derive(Debug, Parser)]
@@ -38,7 +39,7 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Args)]
 struct RestoreArgs {
-    /// Backup file, as `pg_dump -Fc` writes it; `-` reads standard input
+    /// Backup: a file in the custom or tar format, a folder in the directory format; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     source: Option<PathBuf>,
     /// Configuration of the target's PostgreSQL server (postgres.yaml)
@@ -97,11 +98,58 @@ struct CommonArgs {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Tell what is in an archive: versions, tables, rows, tenants
-    Inspect(ArchiveArgs),
+    Inspect(InspectArgs),
     /// Decode every block of an archive; exit status 0 only for a complete one
     Verify(VerifyArgs),
     /// Make one archive of another, every service instance ID remapped, without any database
     Remap(RemapArgs),
+    /// Make one archive of another, in another format, compression or version; or SQL
+    Convert(Box<ConvertArgs>),
+}
+
+#[derive(Debug, Args)]
+struct ConvertArgs {
+    /// Archive: a file in the custom or tar format, a folder in the directory format; `-` reads standard input
+    #[arg(short, long, value_name = "FILE")]
+    source: PathBuf,
+    /// What to make, which must not exist yet; `-` writes to standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// What kind of output
+    #[arg(long, value_enum, default_value_t = Format::Custom)]
+    format: Format,
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4`, `zstd:19`; without it, that of the source
+    #[arg(long, value_name = "METHOD[:LEVEL]")]
+    compress: Option<CompressionSpecification>,
+    /// Version of the new archive: 1.14 for pg_restore 12 and later, 1.15 for 16 and later, 1.16 for 17 and later;
+    /// without it, that of the source
+    #[arg(long, value_name = "VERSION", value_parser = archive_version)]
+    archive_version: Option<Version>,
+    /// Replace the output file when it exists
+    #[arg(short, long)]
+    force: bool,
+    #[command(flatten)]
+    sql: SqlArgs,
+}
+
+/// What `convert` makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// One file, as `pg_dump -Fc` writes it
+    Custom,
+    /// A folder, as `pg_dump -Fd` writes it
+    Directory,
+    /// The text that `pg_restore -f` writes
+    Sql,
+}
+
+fn archive_version(text: &str) -> Result<Version, &'static str> {
+    match text {
+        "1.14" => Ok(Version::TABLE_ACCESS_METHOD),
+        "1.15" => Ok(Version::COMPRESSION_ALGORITHM),
+        "1.16" => Ok(Version::RELKIND),
+        _ => Err("there are 1.14, 1.15 and 1.16"),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -115,7 +163,7 @@ struct VerifyArgs {
 
 #[derive(Debug, Args)]
 struct RemapArgs {
-    /// Archive, as `pg_dump -Fc` writes it; `-` reads standard input
+    /// Archive: a file in the custom or tar format, a folder in the directory format; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     source: PathBuf,
     /// Mapping of service instances, source ID to target ID
@@ -133,6 +181,9 @@ struct RemapArgs {
     /// Replace IDs anywhere in the text of this column too; repeatable
     #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
     remap_also: Vec<ColumnName>,
+    /// Replace IDs in the definitions of objects too: views, default values, policies. Names are not changed
+    #[arg(long)]
+    remap_definitions: bool,
     /// Leave source IDs in places that the profile does not name as they are
     #[arg(long)]
     ignore_strays: bool,
@@ -149,8 +200,17 @@ struct RemapArgs {
 }
 
 #[derive(Debug, Args)]
+struct InspectArgs {
+    /// List the contents as `pg_restore -l` does, without reading the data
+    #[arg(long, conflicts_with_all = ["profile", "output"])]
+    list: bool,
+    #[command(flatten)]
+    archive: ArchiveArgs,
+}
+
+#[derive(Debug, Args)]
 struct ArchiveArgs {
-    /// Archive, as `pg_dump -Fc` writes it; `-` reads standard input
+    /// Archive: a file in the custom or tar format, a folder in the directory format; `-` reads standard input
     archive: PathBuf,
     #[command(flatten)]
     common: CommonArgs,
@@ -171,8 +231,31 @@ pub(crate) enum Work {
     Restore(Box<RestoreOptions>),
     TestConnections(TestOptions),
     Inspect(ArchiveOptions),
+    List(PathBuf),
     Verify(VerifyOptions),
     Remap(RemapOptions),
+    Convert(Box<ConvertOptions>),
+}
+
+/// An archive that is to be converted.
+#[derive(Debug)]
+pub(crate) struct ConvertOptions {
+    pub(crate) source: PathBuf,
+    pub(crate) output: PathBuf,
+    pub(crate) format: NewFormat,
+    pub(crate) force: bool,
+}
+
+/// What is to be made of it.
+#[derive(Debug)]
+pub(crate) enum NewFormat {
+    Sql(SqlArgs),
+    Archive {
+        /// In the directory format, otherwise in the custom format.
+        folder: bool,
+        compression: Option<CompressionSpecification>,
+        version: Option<Version>,
+    },
 }
 
 /// An archive to verify.
@@ -192,6 +275,7 @@ pub(crate) struct RemapOptions {
     pub(crate) profile: Option<PathBuf>,
     pub(crate) compression: Option<CompressionSpecification>,
     pub(crate) remap_also: Vec<ColumnName>,
+    pub(crate) remap_definitions: bool,
     pub(crate) ignore_strays: bool,
     pub(crate) keep_unmapped: bool,
     pub(crate) force: bool,
@@ -249,6 +333,7 @@ impl Work {
             Self::TestConnections(options) => options.output,
             Self::Inspect(options) => options.output,
             Self::Verify(options) => options.output,
+            Self::List(_) | Self::Convert(_) => OutputFormat::Text,
             Self::Remap(options) => match options.report.as_deref() {
                 Some(path) if path == Path::new("-") => OutputFormat::Json,
                 _ => OutputFormat::Text,
@@ -283,6 +368,7 @@ impl TryFrom<RemapArgs> for RemapOptions {
             profile: args.profile,
             compression: args.compress,
             remap_also: args.remap_also,
+            remap_definitions: args.remap_definitions,
             ignore_strays: args.ignore_strays,
             keep_unmapped: args.keep_unmapped,
             force: args.force,
@@ -291,18 +377,54 @@ impl TryFrom<RemapArgs> for RemapOptions {
     }
 }
 
+impl TryFrom<ConvertArgs> for ConvertOptions {
+    type Error = clap::Error;
+
+    fn try_from(args: ConvertArgs) -> Result<Self, clap::Error> {
+        let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        let modern = |compression: &CompressionSpecification| {
+            matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd)
+        };
+        let format = match args.format {
+            Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
+                return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
+            }
+            Format::Sql => NewFormat::Sql(args.sql),
+            _ if args.sql != SqlArgs::default() => {
+                return refuse("what to choose of the contents, and how to write SQL, are options for `--format sql`");
+            }
+            Format::Directory if args.output == Path::new("-") => {
+                return refuse("a folder cannot go to standard output; `--output` has to name it");
+            }
+            _ if args.archive_version == Some(Version::TABLE_ACCESS_METHOD)
+                && args.compress.is_some_and(|it| modern(&it)) =>
+            {
+                return refuse("archives of version 1.14 can be compressed with gzip alone");
+            }
+            format => NewFormat::Archive {
+                folder: format == Format::Directory,
+                compression: args.compress,
+                version: args.archive_version,
+            },
+        };
+        Ok(Self { source: args.source, output: args.output, format, force: args.force })
+    }
+}
+
 impl TryFrom<Cli> for Work {
     type Error = clap::Error;
 
     fn try_from(cli: Cli) -> Result<Self, clap::Error> {
         let args = match cli.command {
-            Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.into())),
+            Some(Command::Inspect(args)) if args.list => return Ok(Self::List(args.archive.archive)),
+            Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.archive.into())),
             Some(Command::Verify(args)) => {
                 let ArchiveArgs { archive, common } = args.archive;
                 let threads = args.threads.map(usize::from);
                 return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
             }
             Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
+            Some(Command::Convert(args)) => return (*args).try_into().map(|options| Self::Convert(Box::new(options))),
             None => cli.restore,
         };
         let test = TestOptions {

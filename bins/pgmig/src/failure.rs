@@ -3,7 +3,7 @@
 use std::io;
 use std::process::ExitCode;
 
-use dumpfmt::ErrorKind;
+use dumpfmt::{ErrorKind, SqlError};
 use pgmig_core::archive::ArchiveError;
 use pgmig_core::config_file::ConfigFileError;
 use pgmig_core::connection::ConnectError;
@@ -54,8 +54,9 @@ impl Failure {
     }
 
     /// The user pressed Ctrl-C, or the system asked us to end.
-    pub(crate) fn interrupted() -> Self {
-        let hint = "the target is as it was before; run the same command again when you are ready";
+    /// `state` says what that leaves.
+    pub(crate) fn interrupted(state: &str) -> Self {
+        let hint = format!("{state}; run the same command again when you are ready");
         Self { status: 130, ..Self::new("interrupted", hint) }
     }
 
@@ -122,6 +123,7 @@ fn hint_of(error: &anyhow::Error) -> Option<String> {
         error.downcast_ref::<pgmig_core::Error>().map(pgmig_core::Error::hint),
         error.downcast_ref::<ArchiveError>().map(ArchiveError::hint),
         error.downcast_ref::<dumpfmt::Error>().map(|e| e.hint().map(str::to_owned)),
+        error.downcast_ref::<SqlError>().map(|e| e.hint().map(str::to_owned)),
         error.downcast_ref::<ConfigFileError>().map(ConfigFileError::hint),
         error.downcast_ref::<ConnectError>().map(ConnectError::hint),
         error.downcast_ref::<Faults>().map(Faults::hint),

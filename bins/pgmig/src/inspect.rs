@@ -1,12 +1,15 @@
 //! `pgmig inspect`: what is in an archive.
 
+use std::io::Read;
 use std::path::Path;
 
+use dumpfmt::{ArchiveReader, SqlOptions};
 use pgmig_core::archive::Archive;
 use pgmig_core::profile::Profile;
 
 use crate::cli::{ArchiveOptions, OutputFormat};
 use crate::failure::Failure;
+use crate::source::{self, is_stream};
 use crate::{progress, terminal, text};
 
 pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
@@ -20,6 +23,17 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
         OutputFormat::Json => terminal::print_json(&inspection)?,
     }
     Ok(())
+}
+
+/// The listing of `pg_restore -l`. No data is read, not even of a pipe.
+pub(crate) fn list(path: &Path) -> Result<(), Failure> {
+    if is_stream(path) { print_list(&source::open_stream(path)?) } else { print_list(&Archive::open_reader(path)?.0) }
+}
+
+fn print_list<R: Read>(archive: &ArchiveReader<R>) -> Result<(), Failure> {
+    let mut text = Vec::new();
+    archive.listing(&SqlOptions::default())?.write_to(&mut text)?;
+    Ok(terminal::print_bytes(&text)?)
 }
 
 /// The user's profile, or the built-in one.

@@ -5,6 +5,7 @@
 
 mod ask;
 mod cli;
+mod convert;
 mod failure;
 mod inspect;
 mod mapping;
@@ -12,6 +13,8 @@ mod new_archive;
 mod progress;
 mod remap;
 mod restore;
+mod source;
+mod sql_options;
 mod terminal;
 mod test_connection;
 mod text;
@@ -19,7 +22,9 @@ mod verify;
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Work};
 use crate::failure::Failure;
@@ -40,8 +45,10 @@ fn main() -> ExitCode {
             Work::Restore(options) => restore::run(*options).await,
             Work::TestConnections(options) => test_connection::run(options).await,
             Work::Inspect(options) => inspect::run(&options),
+            Work::List(archive) => inspect::list(&archive),
             Work::Verify(options) => verify::run(&options),
-            Work::Remap(options) => remap::run(&options),
+            Work::Convert(options) => interruptible(move || convert::run(&options)).await,
+            Work::Remap(options) => interruptible(move || remap::run(&options)).await,
         }
     });
     // Not waiting for the thread that may still read the archive.
@@ -49,5 +56,21 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(told),
+    }
+}
+
+/// Runs work that makes files. Whoever interrupts it finds none of them half made.
+async fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let mut work = tokio::task::spawn_blocking(work);
+    loop {
+        tokio::select! {
+            result = &mut work => return result.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+        if new_archive::abandon() {
+            return Err(Failure::interrupted("no archive was written"));
+        }
     }
 }

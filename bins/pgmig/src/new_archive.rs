@@ -1,11 +1,15 @@
 //! The archive that is made: a file that gets its name when it is complete, or standard output.
 
+use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
+use dumpfmt::{ArchiveReader, Rewrite, RewriteReport};
+use indicatif::ProgressBar;
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
@@ -36,6 +40,65 @@ impl NewArchive {
     pub(crate) fn is_standard_output(&self) -> bool {
         matches!(self, Self::StandardOutput(_))
     }
+
+    /// Where bytes go that are no archive.
+    pub(crate) fn file(&mut self) -> &mut File {
+        match self {
+            Self::File(file) => file.file(),
+            Self::StandardOutput(file) => file,
+        }
+    }
+
+    /// Writes the archive that `rewrite` makes of `source`; `bar` shows the position in that.
+    pub(crate) fn write<R: Read>(
+        self,
+        rewrite: &Rewrite<'_>,
+        source: &mut ArchiveReader<R>,
+        bar: &ProgressBar,
+    ) -> dumpfmt::Result<(Self, RewriteReport)> {
+        let show = |position| bar.set_position(position);
+        match self {
+            Self::File(mut file) => {
+                let (_, report) = rewrite.to_file(source, file.file(), show)?;
+                Ok((Self::File(file), report))
+            }
+            Self::StandardOutput(out) => {
+                let (out, report) = rewrite.to_pipe(source, out, show)?;
+                Ok((Self::StandardOutput(out), report))
+            }
+        }
+    }
+}
+
+/// A folder for an archive in the directory format. It is made, and gets its name when it is complete, by the library.
+pub(crate) struct NewFolder(PathBuf);
+
+impl NewFolder {
+    /// Nothing may be there yet: nobody wants a folder replaced, with whatever is in it.
+    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
+        let Some(name) = path.file_name() else {
+            let text = format!("`{}` is no name for a new folder", path.display());
+            return Err(Failure::new(text, "give the name of a folder that is not there yet"));
+        };
+        if std::fs::symlink_metadata(path).is_ok() {
+            let text = format!("`{}` exists already", path.display());
+            return Err(Failure::new(text, "give another name, or remove it first: folders are not replaced"));
+        }
+        let mut partial = OsString::from(".");
+        partial.push(name);
+        partial.push(".partial");
+        begun(&path.with_file_name(partial));
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Says that it is complete.
+    pub(crate) fn published(self) {
+        unfinished().published = true;
+    }
 }
 
 /// A file without its name, in the folder where it will be. It is for its owner alone, and removed when it is dropped before
@@ -63,6 +126,7 @@ impl NewFile {
             let text = format!("cannot write the archive to `{}`: {e}", path.display());
             Failure::new(text, "name a file in a folder that you can write to")
         })?;
+        begun(file.path());
         Ok(Self { file, path: path.to_owned(), force })
     }
 
@@ -75,14 +139,57 @@ impl NewFile {
         let Self { file, path, force } = self;
         let name = || format!("cannot finish the archive `{}`", path.display());
         file.as_file().sync_all().with_context(name)?;
+        let mut unfinished = unfinished();
+        if unfinished.abandoned {
+            return Err(Failure::interrupted("no archive was written"));
+        }
         if force {
             file.persist(&path).map_err(|e| e.error).with_context(name)?;
         } else {
             file.persist_noclobber(&path).map_err(|e| e.error).with_context(name)?;
         }
+        unfinished.published = true;
+        drop(unfinished);
         File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).with_context(name)?;
         Ok(())
     }
+}
+
+/// What is there under names that nobody chose, for the one who interrupts us.
+static UNFINISHED: Mutex<Unfinished> = Mutex::new(Unfinished { paths: Vec::new(), published: false, abandoned: false });
+
+struct Unfinished {
+    paths: Vec<PathBuf>,
+    /// Something has got its name.
+    published: bool,
+    /// Nothing gets its name any more.
+    abandoned: bool,
+}
+
+fn unfinished() -> MutexGuard<'static, Unfinished> {
+    // None of its fields can be half written.
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Remembers a file or folder that has to be removed when we are interrupted.
+pub(crate) fn begun(path: &Path) {
+    unfinished().paths.push(path.to_owned());
+}
+
+/// Removes what is unfinished; from then on nothing is published. False when something has been already.
+pub(crate) fn abandon() -> bool {
+    let mut unfinished = unfinished();
+    if unfinished.published {
+        return false;
+    }
+    unfinished.abandoned = true;
+    for path in &unfinished.paths {
+        // Whoever still writes into a folder may make a file while we remove the others.
+        let _ = std::fs::remove_file(path);
+        let removed = |_| std::fs::remove_dir_all(path).is_ok();
+        (0..100).any(removed);
+    }
+    true
 }
 
 fn folder_of(path: &Path) -> &Path {

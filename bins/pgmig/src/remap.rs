@@ -11,6 +11,7 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewFile};
+use crate::source::{self, is_stream, name};
 use crate::terminal::{harmless, json_text, print_json, step, tell, warn};
 use crate::{inspect, progress, text};
 
@@ -21,29 +22,16 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
     remap.keep_unmapped = options.keep_unmapped;
+    remap.remap_definitions = options.remap_definitions;
 
     step(format_args!("remap {} into {}", name(&options.source), name(&options.output)));
     let (new, report) =
         if is_stream(&options.source) { stream(options, &remap, new)? } else { file(options, &remap, new)? };
-    if !report.unknown_ids.is_empty() {
-        for unknown in &report.unknown_ids {
-            let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
-            warn(format_args!("{column} has {values} that no tenant has, such as {}; they stay", unknown.example));
-        }
-    }
+    warn_of(&report);
     tell(harmless(&text::remap(&report)));
     let published = publish(options, new, &report);
     write_report(options, &report)?;
     published
-}
-
-/// Whether the archive can be read only once.
-fn is_stream(source: &Path) -> bool {
-    source == Path::new("-") || std::fs::metadata(source).is_ok_and(|it| !it.is_file() && !it.is_dir())
-}
-
-fn name(path: &Path) -> std::borrow::Cow<'_, str> {
-    if path == Path::new("-") { "a pipe".into() } else { path.to_string_lossy() }
 }
 
 fn file(
@@ -67,27 +55,25 @@ fn stream(
     new: NewArchive,
 ) -> Result<(NewArchive, RemapReport), Failure> {
     let bar = progress::unknown_bytes();
-    let input: Box<dyn std::io::Read> = if options.source == Path::new("-") {
-        Box::new(std::io::stdin().lock())
-    } else {
-        Box::new(std::fs::File::open(&options.source)?)
-    };
-    let mut source = ArchiveReader::new(input)?;
+    let mut source = source::open_stream(&options.source)?;
     let write_options = write_options(options, source.header());
     let mut new = Some(new);
-    let name = if options.source == Path::new("-") { Path::new("standard input") } else { &options.source };
+    let place = source::place(&options.source);
     let result =
-        remap.stream(&mut source, name, write_options, &mut |rewrite, source| write(rewrite, source, &mut new, &bar));
+        remap.stream(&mut source, place, write_options, &mut |rewrite, source| write(rewrite, source, &mut new, &bar));
     bar.finish_and_clear();
     Ok(result?)
 }
 
 fn write_options(options: &RemapOptions, header: &Header) -> WriteOptions {
     let like = WriteOptions::like(header);
-    match options.compression {
-        Some(compression) => like.compression(compression),
-        None => like,
+    let Some(compression) = options.compression else { return like };
+    let new = like.clone().compression(compression);
+    if new.archive_version() > like.archive_version() {
+        let version = new.archive_version();
+        warn(format_args!("with {compression} the new archive is of version {version}, for pg_restore 16 and later"));
     }
+    new
 }
 
 fn write<R: std::io::Read>(
@@ -96,19 +82,30 @@ fn write<R: std::io::Read>(
     new: &mut Option<NewArchive>,
     bar: &ProgressBar,
 ) -> dumpfmt::Result<(NewArchive, RewriteReport)> {
-    let show = |position| bar.set_position(position);
     // It is taken once: a remap writes one archive.
     match new.take() {
-        Some(NewArchive::File(mut file)) => {
-            let report = rewrite.to_file(source, file.file(), show)?.1;
-            Ok((NewArchive::File(file), report))
-        }
-        Some(NewArchive::StandardOutput(out)) => {
-            let (mut out, report) = rewrite.to_pipe(source, out, show)?;
-            out.flush().map_err(|e| dumpfmt::Error::from_io(e, 0))?;
-            Ok((NewArchive::StandardOutput(out), report))
-        }
+        Some(new) => new.write(rewrite, source, bar),
         None => Err(dumpfmt::Error::from_io(std::io::Error::other("the archive was written already"), 0)),
+    }
+}
+
+fn warn_of(report: &RemapReport) {
+    for unknown in &report.unknown_ids {
+        let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
+        warn(format_args!("{column} has {values} that no mapped tenant has, such as {}; they stay", unknown.example));
+    }
+    for key in &report.doubtful_foreign_keys {
+        let (table, referenced) = (&key.table, &key.referenced_table);
+        warn(format_args!(
+            "rows of {table} name no tenant, and rows of {referenced} that they may refer to ({}) are left out: pg_restore \
+             may refuse that foreign key; --keep-unmapped leaves nothing out",
+            key.columns.join(", ")
+        ));
+    }
+    let statistics = report.statistics_left_out.len() as u64;
+    if statistics > 0 {
+        let tables = text::counted(statistics, "table");
+        warn(format_args!("statistics of {tables} name source IDs and are left out; run ANALYZE after the restore"));
     }
 }
 

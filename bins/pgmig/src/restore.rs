@@ -160,7 +160,7 @@ async fn act(
         }
         // Once the server has been told to commit, only its answer says what became of it.
         if !committing.load(Ordering::Relaxed) {
-            break Err(Failure::interrupted());
+            break Err(Failure::interrupted("the target is as it was before"));
         }
         warn("the restore is being committed; wait for its end");
     };

@@ -44,6 +44,15 @@ pub(crate) fn print(text: &str) -> Result<(), OutputError> {
     out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
+/// Prints text in whatever encoding an archive has; a terminal gets it as UTF-8.
+pub(crate) fn print_bytes(text: &[u8]) -> Result<(), OutputError> {
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        return print(&String::from_utf8_lossy(text));
+    }
+    out.write_all(text).and_then(|()| out.flush()).map_err(OutputError)
+}
+
 /// Prints a JSON document to standard output, every value as it is.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();

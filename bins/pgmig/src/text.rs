@@ -47,6 +47,9 @@ pub(crate) fn remap(report: &RemapReport) -> String {
         counted(ids, "ID"),
         counted(report.large_objects, "large object")
     );
+    for definition in &report.definitions_remapped {
+        let _ = writeln!(text, "IDs were replaced in the definition of {definition}");
+    }
     for table in &report.loaded_via_partition_root {
         let _ = writeln!(
             text,

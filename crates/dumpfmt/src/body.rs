@@ -68,6 +68,29 @@ impl BodyState {
         Ok(!self.ended)
     }
 
+    /// Copies whole chunks that are in the buffer, as many as `out` takes, and returns how many bytes
+    /// that was. It leaves everything else, errors among it, to [`advance`](Self::advance).
+    fn take_chunks<R: Read>(&self, input: &mut Input<R>, out: &mut [u8]) -> usize {
+        let Framing::Chunks { int_size: 4, limit } = self.framing else { return 0 };
+        if self.ended || self.left > 0 {
+            return 0;
+        }
+        let (mut passed, mut filled) = (0, 0);
+        let buffer = input.buffer();
+        while let Some((&[0, ref length @ ..], rest)) = buffer[passed..].split_first_chunk::<5>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            if length == 0 || length as u64 > limit {
+                break;
+            }
+            let (Some(chunk), Some(space)) = (rest.get(..length), out.get_mut(filled..filled + length)) else { break };
+            space.copy_from_slice(chunk);
+            filled += length;
+            passed += 5 + length;
+        }
+        input.consume(passed);
+        filled
+    }
+
     /// Passes over the rest by `skip`, which takes a number of bytes.
     pub(crate) fn skip_rest<R: Read>(
         &mut self,
@@ -141,6 +164,7 @@ impl<R: Read> Read for Body<'_, R> {
         // Fills `out` over several chunks: uncompressed dumps have one for each row.
         let mut filled = 0;
         while filled < out.len() {
+            filled += self.state.take_chunks(self.input, &mut out[filled..]);
             let available = self.fill_buf()?;
             if available.is_empty() {
                 break;

@@ -90,6 +90,11 @@ impl<R: Read> Input<R> {
         Ok(self.inner.buffer())
     }
 
+    /// What is buffered already.
+    pub(crate) fn buffer(&self) -> &[u8] {
+        self.inner.buffer()
+    }
+
     pub(crate) fn consume(&mut self, bytes: usize) {
         self.inner.consume(bytes);
         self.position += bytes as u64;

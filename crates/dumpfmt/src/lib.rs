@@ -1,30 +1,22 @@
-//! Reads and verifies pg_dump archives in the custom, tar and directory formats
-//! (`pg_dump -Fc`, `-Ft`, `-Fd`), streaming and in bounded memory.
+//! Reads, verifies, writes and rewrites pg_dump archives, streaming and in bounded memory.
 //!
-//! Archives of versions 1.4 to 1.16 (up to pg_dump 18) are read, uncompressed
-//! or compressed with gzip, lz4 or zstd, from a file or from a pipe, or from a
-//! folder ([`ArchiveReader::open`] takes all of them). An archive
-//! that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is
-//! no different; nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has
-//! its table of contents a second time, behind the data.
+//! | to | there is |
+//! | --- | --- |
+//! | read an archive: its table of contents, rows, large objects | [`ArchiveReader`] |
+//! | list it as `pg_restore -l` does, and choose with its `-L` | [`ArchiveReader::listing`], [`ListFile`] |
+//! | have it as SQL, equal to `pg_restore -f -` | [`ArchiveReader::write_sql`] |
+//! | know that it is whole, from a file or on its way through a pipe | [`ArchiveReader::verify`], [`VerifyingReader`] |
+//! | make one of another: changed rows, other compression, other format | [`Rewrite`] |
+//! | make one for an older pg_restore | [`Transcoding`] |
+//! | write one | [`ArchiveWriter`] |
 //!
-//! Every error tells the byte of the archive, or of which file in its folder, and
-//! the entry.
+//! Archives of versions 1.4 to 1.16 (up to pg_dump 18) are read, in the custom, tar and directory
+//! formats (`pg_dump -Fc`, `-Ft`, `-Fd`), uncompressed or compressed with gzip, lz4 or zstd, from a file, a folder
+//! or a pipe. An archive that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is no different;
+//! nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has its table of contents a second time, behind
+//! the data. Archives of versions 1.14 to 1.16 are written, in the custom and directory formats.
 //!
-//! # Memory
-//!
-//! Three things decide how much is needed, besides some hundred KiB of buffers:
-//!
-//! - the table of contents, which is kept as a whole;
-//! - the longest row, for those who read [`Rows`]: up to twice its length.
-//!   [`verify`](ArchiveReader::verify) and [`EntryData`] as a [`Read`](std::io::Read)
-//!   do without;
-//! - the window of the compression: 32 KiB for gzip, some MiB for lz4, and
-//!   for zstd what the dump was made with: 8 MiB or less, and up to 128 MiB by
-//!   `pg_dump -Z zstd:long` or the levels above 19.
-//!
-//! Each has a limit that a damaged or hostile archive cannot exceed ([`Limits`]);
-//! how large the archive is, or becomes when decompressed, makes no difference.
+//! Every error tells the byte of the archive, or of which file in its folder, and the entry.
 //!
 //! # Listing the contents
 //!
@@ -59,20 +51,47 @@
 //! # Ok::<(), dumpfmt::Error>(())
 //! ```
 //!
-//! # Verifying
+//! # Changing one column
+//!
+//! What is not changed is copied as it is stored, without decompressing it.
 //!
 //! ```
-//! # let pipe = dumpfmt::example::archive();
-//! let mut archive = dumpfmt::ArchiveReader::new(pipe)?;
-//! let rows: u64 = archive.verify(|_position| {})?.iter().filter_map(|entry| entry.rows).sum();
-//! assert_eq!(rows, 1);
+//! # let file = dumpfmt::example::archive();
+//! # let out = Vec::new();
+//! use dumpfmt::{ArchiveReader, CopyStatement, Rewrite, WriteOptions};
+//!
+//! let mut source = ArchiveReader::new(file)?;
+//! let mut rewrite = Rewrite::new(WriteOptions::like(source.header()));
+//! for entry in source.toc().of_type("TABLE DATA").filter(|entry| entry.tag() == b"tenant") {
+//!     let columns = CopyStatement::of(entry).map_or(vec![], |copy| copy.columns);
+//!     let Some(name) = columns.iter().position(|column| column == b"name") else { continue };
+//!     rewrite.rows(entry.dump_id(), move |row, out| {
+//!         out.replace_field(row, name, Some(b"a new name"));
+//!         Ok(())
+//!     });
+//! }
+//! let (archive, report) = rewrite.to_pipe(&mut source, out, |_position| {})?;
+//! assert_eq!(report.entries[0].rows_written, Some(1));
+//! # assert_eq!(ArchiveReader::new(&archive[..])?.verify(|_| {})?.len(), 1);
 //! # Ok::<(), dumpfmt::Error>(())
 //! ```
 //!
-//! # As `pg_restore` shows it
+//! # Verifying what a pipe brings, while it is stored
 //!
-//! [`ArchiveReader::listing`] is `pg_restore -l`, [`ListFile`] its `-L`, and [`ArchiveReader::write_sql`]
-//! writes the archive as SQL with most of its options, equal to `pg_restore -f -` of the same version.
+//! ```
+//! # let pipe = dumpfmt::example::archive();
+//! # let mut backup = Vec::new();
+//! use dumpfmt::{VerifyOptions, VerifyingReader};
+//!
+//! let mut pipe = VerifyingReader::new(pipe, VerifyOptions::default());
+//! std::io::copy(&mut pipe, &mut backup)?;
+//! for entry in pipe.finish()? {
+//!     println!("dump ID {}: {:?} rows, SHA-256 {:?}", entry.dump_id, entry.rows, entry.sha256);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # As SQL
 //!
 //! ```
 //! # let pipe = dumpfmt::example::archive();
@@ -83,8 +102,29 @@
 //! # Ok::<(), dumpfmt::SqlError>(())
 //! ```
 //!
-//! The format is described in `src/bin/pg_dump/pg_backup_archiver.c` and
-//! `pg_backup_custom.c` of PostgreSQL.
+//! # Memory
+//!
+//! Three things decide how much is needed, besides some hundred KiB of buffers:
+//!
+//! - the table of contents, which is kept as a whole;
+//! - the longest row, for those who read [`Rows`] or rewrite: up to twice its length.
+//!   [`verify`](ArchiveReader::verify) and [`EntryData`] as a [`Read`](std::io::Read)
+//!   do without;
+//! - the window of the compression: 32 KiB for gzip, some MiB for lz4, and
+//!   for zstd what the dump was made with: 8 MiB or less, and up to 128 MiB by
+//!   `pg_dump -Z zstd:long` or the levels above 19.
+//!
+//! Each has a limit that a damaged or hostile archive cannot exceed ([`Limits`]);
+//! how large the archive is, or becomes when decompressed, makes no difference. Each thread that writes or verifies
+//! has one or two MiB more in hand.
+//!
+//! # Features
+//!
+//! - `zstd` (default): Zstandard, by the C library. Without it, data that needs it is a clear error.
+//! - `serde`: reports can be serialised.
+//!
+//! The format is described in `src/bin/pg_dump/pg_backup_archiver.c`, `pg_backup_custom.c`, `pg_backup_directory.c` and
+//! `pg_backup_tar.c` of PostgreSQL.
 
 mod block;
 mod body;
@@ -97,6 +137,7 @@ mod input;
 mod limits;
 mod listing;
 mod reader;
+pub mod repair;
 mod rewrite;
 mod rows;
 mod source;

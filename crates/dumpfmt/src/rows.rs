@@ -31,7 +31,8 @@ pub(crate) trait Position {
     fn position(&self) -> u64;
 }
 
-/// The rows of a table, read one by one or in batches. Memory is 256 KiB, or up
+/// The rows of a table, read one by one or in batches. One by one, their fields are found in one pass over many rows,
+/// so that to look at all of them costs little. Memory is 256 KiB and up to 1 MiB for that, or up
 /// to twice the longest row where that is more, but never above
 /// [`Limits::row_bytes`](crate::Limits::row_bytes) and 256 KiB.
 #[derive(Debug)]
@@ -610,7 +611,44 @@ mod tests {
         assert!(rows.next_row().unwrap().is_none());
     }
 
+    #[test]
+    fn rows_that_are_too_long_for_the_index_are_given_out_among_others() {
+        let long = [vec![b'x'; INDEX_BYTES], b"\t\ty".to_vec()].concat();
+        let data = [&b"a\tb\n"[..], &long, b"\n\n", &long, b"\nc\n\\.\n\n\n"].concat();
+        let expected = [b"a\tb".to_vec(), long.clone(), vec![], long.clone(), b"c".to_vec()];
+        assert_eq!(one_by_one(&data).unwrap(), expected);
+        let mut rows = rows(&data);
+        rows.next_row().unwrap();
+        let row = rows.next_row().unwrap().unwrap();
+        assert_eq!(row.fields().map(|field| field.raw().len()).collect::<Vec<_>>(), [INDEX_BYTES, 0, 1]);
+        assert_eq!(row.field(2), Some(Field::new(b"y")));
+    }
+
+    #[test]
+    fn batches_go_on_where_single_rows_ended() {
+        let mut rows = rows(b"a\nb\tc\nd\n\\.\n\n\n");
+        assert_eq!(rows.next_row().unwrap().unwrap().raw(), b"a");
+        assert_eq!(rows.next_batch().unwrap().unwrap().raw(), b"b\tc\nd\n");
+        assert!(rows.next_row().unwrap().is_none());
+    }
+
     proptest! {
+        #[test]
+        fn fields_are_those_between_tabs(lines in prop::collection::vec("[ab]{0,9}(\t[ab]{0,40}){0,80}", 0..40)) {
+            let data = lines.iter().flat_map(|line| [line.as_bytes(), b"\n"].concat()).chain(*b"\\.\n\n\n");
+            let data: Vec<u8> = data.collect();
+            let mut rows = rows(&data);
+            for line in &lines {
+                let row = rows.next_row().unwrap().unwrap();
+                let expected: Vec<_> = line.split('\t').map(|field| Field::new(field.as_bytes())).collect();
+                prop_assert_eq!(row.fields().collect::<Vec<_>>(), expected.clone());
+                for index in 0..=expected.len() {
+                    prop_assert_eq!(row.field(index), expected.get(index).copied());
+                }
+            }
+            prop_assert!(rows.next_row().unwrap().is_none());
+        }
+
         #[test]
         fn what_is_escaped_decodes_to_itself(value: Vec<u8>) {
             let mut raw = Vec::new();

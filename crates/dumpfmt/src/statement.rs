@@ -210,7 +210,7 @@ impl ColumnType {
                 Token::Word(word) if CLAUSES.iter().any(|clause| word.eq_ignore_ascii_case(clause.as_bytes())) => {
                     return Self(out);
                 }
-                Token::Symbol(b',' | b')') if depth == 0 => return Self(out),
+                Token::Symbol(b',' | b')' | b';') if depth == 0 => return Self(out),
                 Token::Symbol(b'.') => out.truncate(last_name),
                 Token::Symbol(symbol) => {
                     depth += i32::from(symbol == b'(') - i32::from(symbol == b')');

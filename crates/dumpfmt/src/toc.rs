@@ -1,6 +1,7 @@
 //! The table of contents: one entry for each object in the dump.
 
 mod builder;
+mod fields;
 mod index;
 mod store;
 mod write;
@@ -19,6 +20,7 @@ use index::DumpIds;
 use store::{Store, Stored};
 
 pub use builder::TocEntryBuilder;
+pub(crate) use fields::{PositionFields, position_field};
 pub(crate) use write::{Location, POSITION_BYTES, put_position};
 
 /// The table of contents of an archive, in the archive's own order.
@@ -121,6 +123,18 @@ impl Toc {
     /// then makes its standard output append (`SetOutput`, with `PG_BINARY_A`).
     /// pg_restore does not read so far.
     pub(crate) fn read_again<R: Read>(&self, input: &mut Input<R>, header: &Header) -> Result<()> {
+        self.read_repetition(input, header)?;
+        let offset = input.position();
+        match input.next_byte()? {
+            None => Ok(()),
+            Some(_) => {
+                Err(Error::corrupt("bytes follow the table of contents that is repeated behind the data", offset))
+            }
+        }
+    }
+
+    /// As [`read_again`](Self::read_again), whatever follows.
+    pub(crate) fn read_repetition<R: Read>(&self, input: &mut Input<R>, header: &Header) -> Result<()> {
         const NO_BLOCK: &str = "a block of data was expected here, but its type is 0";
         const DIFFERS: &str = "the table of contents is repeated behind the data, but this entry differs";
         let offset = input.position();
@@ -143,13 +157,7 @@ impl Toc {
                 return Err(Error::corrupt(DIFFERS, offset).in_entry(expected));
             }
         }
-        let offset = input.position();
-        match input.next_byte()? {
-            None => Ok(()),
-            Some(_) => {
-                Err(Error::corrupt("bytes follow the table of contents that is repeated behind the data", offset))
-            }
-        }
+        Ok(())
     }
 }
 

@@ -99,8 +99,8 @@ pub enum ArchiveError {
         /// Why.
         source: io::Error,
     },
-    /// The path is a folder: perhaps a dump in the directory format.
-    #[error("cannot open the archive `{}`: it is a folder", .0.display())]
+    /// The path is a folder, but no dump in the directory format.
+    #[error("cannot open the archive `{}`: it is a folder without the file `toc.dat` of a dump", .0.display())]
     Folder(PathBuf),
     /// Input that can be read only once could not be kept in a temporary file.
     #[error("cannot keep the archive from {from} in a temporary file in `{}`: {source}", folder.display())]
@@ -136,15 +136,22 @@ pub enum ArchiveError {
 }
 
 impl ArchiveError {
+    /// An error of making one archive of another; `source` is the name of the one that is read.
+    pub fn of_copy(source: &Path, error: dumpfmt::Error) -> Self {
+        match error.kind() {
+            // The name of the source would mislead.
+            ErrorKind::Write(_) | ErrorKind::Usage(_) => Self::Write(error),
+            _ => Self::Read { path: source.to_owned(), source: error },
+        }
+    }
+
     /// What to do next.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("check the path; a relative one starts at the current directory".into())
             }
-            Self::Folder(_) => {
-                Some("give the file that `pg_dump -Fc` wrote; dumps in the directory format are not read".into())
-            }
+            Self::Folder(_) => Some("give the file that `pg_dump -Fc` wrote, or the folder of `pg_dump -Fd`".into()),
             Self::Spool { .. } => Some(
                 "set TMPDIR to a folder with room for the whole archive, or save the archive to a file first".into(),
             ),
@@ -182,8 +189,8 @@ fn next_step(error: &dumpfmt::Error) -> &'static str {
 }
 
 impl Archive {
-    /// Opens the archive in the file at `path`. A pipe, or anything else that
-    /// can be read only once, is copied to an unnamed temporary file first.
+    /// Opens the archive at `path`: a file in the custom or tar format, or a folder in the directory format. A pipe, or
+    /// anything else that can be read only once, is copied to an unnamed temporary file first.
     ///
     /// `progress` is called with the bytes copied so far.
     ///
@@ -192,12 +199,32 @@ impl Archive {
     /// When it cannot be opened, or its header or table of contents cannot be read.
     pub fn open(path: &Path, progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
         let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(open_error)?;
-        let kind = file.metadata().map_err(open_error)?.file_type();
-        if kind.is_dir() {
-            return Err(ArchiveError::Folder(path.to_owned()));
+        let kind = std::fs::metadata(path).map_err(open_error)?.file_type();
+        if kind.is_file() || kind.is_dir() {
+            let (reader, bytes) = Self::open_reader(path)?;
+            Self::new(reader, bytes, path)
+        } else {
+            Self::spool(File::open(path).map_err(open_error)?, path, progress)
         }
-        if kind.is_file() { Self::from_file(file, path) } else { Self::spool(file, path, progress) }
+    }
+
+    /// Opens the file or folder at `path` without a look at what its tables are. Also tells its size in bytes.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_reader(path: &Path) -> Result<(ArchiveReader<File>, u64), ArchiveError> {
+        let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
+        let metadata = std::fs::metadata(path).map_err(open_error)?;
+        let bytes = if metadata.is_dir() { folder_bytes(path).map_err(open_error)? } else { metadata.len() };
+        let reader = match ArchiveReader::open(path) {
+            Ok(reader) => reader,
+            Err(e) if metadata.is_dir() && matches!(e.kind(), ErrorKind::MissingFile(_)) => {
+                return Err(ArchiveError::Folder(path.to_owned()));
+            }
+            Err(source) => return Err(ArchiveError::Read { path: path.to_owned(), source }),
+        };
+        Ok((reader, bytes))
     }
 
     /// Reads the archive from `input`, such as standard input, through an unnamed
@@ -225,13 +252,12 @@ impl Archive {
             progress(copied);
         }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        Self::from_file(file, name)
+        let reader = ArchiveReader::new(file).map_err(|source| ArchiveError::Read { path: name.to_owned(), source })?;
+        Self::new(reader, copied, name)
     }
 
-    fn from_file(file: File, path: &Path) -> Result<Self, ArchiveError> {
+    fn new(reader: ArchiveReader<File>, bytes: u64, path: &Path) -> Result<Self, ArchiveError> {
         let path = path.to_owned();
-        let bytes = file.metadata().map_err(|source| ArchiveError::Open { path: path.clone(), source })?.len();
-        let reader = ArchiveReader::new(file).map_err(|source| ArchiveError::Read { path: path.clone(), source })?;
         let contents = Contents::of(reader.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
             path: path.clone(),
             entry,
@@ -240,12 +266,12 @@ impl Archive {
         Ok(Self { path, bytes, reader, contents })
     }
 
-    /// The file.
+    /// The file or folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The size of the file in bytes.
+    /// The size of the file, or of all files in the folder, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -269,6 +295,10 @@ impl Archive {
     pub(crate) fn read_error(&self, source: dumpfmt::Error) -> ArchiveError {
         ArchiveError::Read { path: self.path.clone(), source }
     }
+}
+
+fn folder_bytes(folder: &Path) -> io::Result<u64> {
+    std::fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.len())).sum()
 }
 
 impl Contents {

@@ -109,8 +109,14 @@ impl<'a> Schema<'a> {
 }
 
 fn archive_ancestors(contents: &Contents) -> HashMap<TableName, Vec<TableName>> {
+    // A dump of the data alone tells of a partition only when its rows are for the table at the top.
+    let loaded = contents.tables.iter().filter(|table| table.copy_into != table.table);
+    let mut ancestors: HashMap<_, _> =
+        loaded.map(|table| (table.table.clone(), vec![table.copy_into.clone()])).collect();
     let partitions = contents.partitions.iter().map(|(partition, _)| partition);
-    partitions.map(|table| (table.clone(), contents.ancestors_of(table).into_iter().cloned().collect())).collect()
+    ancestors
+        .extend(partitions.map(|table| (table.clone(), contents.ancestors_of(table).into_iter().cloned().collect())));
+    ancestors
 }
 
 /// What the type of a column means for IDs, by the definition in the archive; `None` when there is none.
@@ -235,7 +241,9 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
         follow_references(schema, &is_excepted, &mut found);
     }
     if !faults.is_empty() {
-        return Err(Faults::new("cannot tell which columns hold instance IDs", faults));
+        let hint = "correct the profile or the option; a dump of the data alone tells neither types nor partitions: take a \
+                    whole one";
+        return Err(Faults::new("cannot tell which columns hold instance IDs", faults).with_hint(hint));
     }
     let is_list = |table: &TableName| {
         let mut tables = std::iter::once(table).chain(schema.ancestors_of(table));

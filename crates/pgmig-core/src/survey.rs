@@ -386,7 +386,10 @@ pub(crate) fn refuse_strays(strays: &[Stray]) -> Result<(), Faults> {
         })
     };
     let columns = strays.iter().filter(|stray| matches!(stray.place, StrayPlace::Column(_)));
-    let remap: Vec<_> = columns.map(|stray| format!("--remap-also '{}'", stray.place)).collect();
+    let mut remap: Vec<_> = columns.map(|stray| format!("--remap-also '{}'", stray.place)).collect();
+    if strays.iter().any(|stray| matches!(stray.place, StrayPlace::Definition(_))) {
+        remap.push("--remap-definitions".into());
+    }
     let remap = if remap.is_empty() { String::new() } else { format!("replace them with {}, or ", remap.join(" ")) };
     let hint = format!("{remap}leave them as they are with --ignore-strays");
     let context = "source IDs are in places that the profile does not name";

@@ -1,11 +1,11 @@
-//! What the tests of written archives share: copying an archive block by block, and what pg_restore says of it.
+//! What the tests of written archives share: above all what pg_restore says of one.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::BufReader;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use dumpfmt::{ArchiveReader, ArchiveWriter, Block, Error, Header, Sink, Toc, WriteOptions};
+use dumpfmt::ArchiveReader;
 use pgmig_tests::PgTools;
 
 /// What an archive is written into.
@@ -17,60 +17,6 @@ pub(crate) enum Container {
     Piped,
     /// A folder in the directory format.
     Directory,
-}
-
-/// Writes the data of `source` as a new archive with these contents, under the same dump IDs.
-pub(crate) fn write_archive(
-    source: &Path,
-    header: &Header,
-    toc: Toc,
-    options: &WriteOptions,
-    container: Container,
-    target: &Path,
-) -> dumpfmt::Result<()> {
-    let file = |path: &Path| File::create_new(path).expect("the new archive can be made");
-    match container {
-        Container::Seekable => {
-            let archive = ArchiveWriter::to_file(file(target), header, toc, options)?;
-            copy_blocks(source, archive)?.finish().map(drop)
-        }
-        Container::Piped => {
-            let archive = ArchiveWriter::to_pipe(file(target), header, toc, options)?;
-            copy_blocks(source, archive)?.finish().map(drop)
-        }
-        Container::Directory => {
-            let archive = ArchiveWriter::to_directory(target, header, toc, options)?;
-            copy_blocks(source, archive)?.finish()
-        }
-    }
-}
-
-fn copy_blocks<S: Sink>(source: &Path, mut target: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
-    let mut source = open(source);
-    while let Some(block) = source.next_block()? {
-        let dump_id = block.entry().dump_id();
-        match block {
-            Block::Data(mut data) => {
-                let mut writer = target.data(dump_id)?;
-                copy(&mut data, &mut writer)?;
-                writer.finish()?;
-            }
-            Block::LargeObjects(mut objects) => {
-                let mut writer = target.large_objects(dump_id)?;
-                while let Some(mut object) = objects.next_object()? {
-                    let mut content = writer.object(object.oid())?;
-                    copy(&mut object, &mut content)?;
-                    content.finish()?;
-                }
-                writer.finish()?;
-            }
-        }
-    }
-    Ok(target)
-}
-
-fn copy(from: &mut impl Read, to: &mut impl Write) -> dumpfmt::Result<()> {
-    std::io::copy(from, to).map(drop).map_err(|e| Error::from_io(e, 0))
 }
 
 /// Opens an archive in the custom format.

@@ -1,26 +1,29 @@
 //! Compares dumpfmt with `pg_restore` and with other libraries on the same archives: whole
 //! processes, medians of alternating runs, printed as Markdown.
 //!
-//! `cargo run --release -p pgmig-benches --bin archive`
+//! ```sh
+//! cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target
+//! cargo run --release -p pgmig-benches --bin archive
+//! ```
 //!
-//! What a library does is a process of its own, `archive measure READER WORK FILE`, so that its CPU
-//! time and peak memory are those of that work alone.
+//! What a library does is a process of its own, `archive measure WORK FILE` for dumpfmt and `peers READER WORK
+//! FILE` for others, so that its CPU time and peak memory are those of that work alone.
 
-mod readers;
-mod work;
+mod dumpfmt;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use pgmig_benches::work::Work;
 use pgmig_benches::{Sample, Table, contents, measure_output, rows};
 use pgmig_tests::{Compression, PgTools};
 
-use crate::work::{Reader, Work};
-
+/// The other libraries, by the names that `peers` has for them.
+const PEERS: [&str; 3] = ["libpgdump", "pgarchive", "pgdumpx"];
 const MAJOR: u32 = 18;
 const COMPRESSIONS: [Compression; 4] = [Compression::None, Compression::Gzip, Compression::Lz4, Compression::Zstd];
 
@@ -43,21 +46,33 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Measure {
-    /// Do one work with one library, and say what it amounted to
+    /// Do one work with dumpfmt, and say what it amounted to
     #[command(hide = true)]
-    Measure { reader: Reader, work: Work, file: PathBuf },
+    Measure { work: Work, file: PathBuf },
 }
 
 fn main() -> Result<()> {
     let options = Options::parse();
-    if let Some(Measure::Measure { reader, work, file }) = options.measure {
-        println!("{}", reader.run(work, &file)?);
+    if let Some(Measure::Measure { work, file }) = options.measure {
+        let amount = match work {
+            Work::List => dumpfmt::list(&file),
+            Work::Stream => dumpfmt::stream(&file),
+            Work::Fields => dumpfmt::fields(&file),
+        };
+        println!("{}", amount?);
         return Ok(());
     }
+    let own = env::current_exe()?;
+    let peers = own.with_file_name("peers");
+    ensure!(
+        peers.exists(),
+        "there is no `{}`: run `cargo build --release --manifest-path benches/peers/Cargo.toml --target-dir target` first",
+        peers.display()
+    );
     progress("make the archives, unless they are there");
     let large = contents(options.entries)?;
     let files = rows(MAJOR, &COMPRESSIONS)?;
-    let bench = Bench { pg_restore: PgTools::major(MAJOR).program("pg_restore"), own: env::current_exe()?, options };
+    let bench = Bench { pg_restore: PgTools::major(MAJOR).program("pg_restore"), own, peers, options };
     bench.print_machine(&files)?;
 
     let entries = format!("list {} entries", bench.options.entries);
@@ -68,7 +83,7 @@ fn main() -> Result<()> {
     }
     for (compression, file) in COMPRESSIONS.iter().zip(&files) {
         let title = format!("split all rows into fields, {}", name_of(*compression));
-        let stream = bench.reader(Reader::Dumpfmt, Work::Stream, file);
+        let stream = bench.dumpfmt(Work::Stream, file);
         bench.compare(&title, Way { name: "dumpfmt, the stream alone".into(), ..stream }, Work::Fields, file)?;
     }
     Ok(())
@@ -79,6 +94,7 @@ struct Bench {
     options: Options,
     pg_restore: PathBuf,
     own: PathBuf,
+    peers: PathBuf,
 }
 
 /// A way to do a work.
@@ -97,19 +113,23 @@ impl Bench {
         }
     }
 
-    fn reader(&self, reader: Reader, work: Work, file: &Path) -> Way {
-        let (reader, work) = (reader.to_string(), work.to_string());
-        let args = vec!["measure".into(), reader.clone().into(), work.into(), file.into()];
-        Way { name: reader, program: self.own.clone(), args }
+    fn dumpfmt(&self, work: Work, file: &Path) -> Way {
+        let args = vec!["measure".into(), work.to_string().into(), file.into()];
+        Way { name: "dumpfmt".into(), program: self.own.clone(), args }
     }
 
-    /// Prints a table of `first`, with which the others are compared, and all readers doing `work`.
+    fn peer(&self, name: &str, work: Work, file: &Path) -> Way {
+        let args = vec![name.into(), work.to_string().into(), file.into()];
+        Way { name: name.to_owned(), program: self.peers.clone(), args }
+    }
+
+    /// Prints a table of `first`, with which the others are compared, and all libraries doing `work`.
     fn compare(&self, title: &str, first: Way, work: Work, file: &Path) -> Result<()> {
         if !title.contains(&self.options.only) {
             return Ok(());
         }
-        let mut ways = vec![first];
-        ways.extend(Reader::ALL.iter().map(|&reader| self.reader(reader, work, file)));
+        let mut ways = vec![first, self.dumpfmt(work, file)];
+        ways.extend(PEERS.map(|name| self.peer(name, work, file)));
         let mut table = Table {
             title: title.to_owned(),
             samples: ways.iter().map(|way| Sample::new(&way.name)).collect(),

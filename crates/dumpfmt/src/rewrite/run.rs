@@ -8,6 +8,7 @@ use super::report::{EntryDepth, RewriteReport, RewrittenEntry};
 use super::{InspectLargeObject, Rewrite, RowError, RowWriter, Treatment};
 use crate::block::{Block, EntryData, LargeObject, LargeObjects};
 use crate::body::StoredBytes;
+use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Format};
 use crate::reader::ArchiveReader;
@@ -211,7 +212,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                     let kept = teed.kept();
                     let mut content = teed.decoder(limits);
                     let copy = |_: &[u8], _| self.core.stored(kept.take());
-                    each_piece(&mut content, |content| content.position(), Some((oid, inspect)), copy)?;
+                    each_piece(&mut content, Decoder::position, Some((oid, inspect)), copy)?;
                     self.core.end_stored()?;
                 }
                 (false, inspect) => {

@@ -115,7 +115,7 @@ fn scan<S: Simd>(simd: S, text: &[u8], ends: &mut Vec<u32>, rows: &mut Vec<RowEn
             newlines &= newlines.wrapping_sub(1);
             row
         };
-        slots[0] = next();
+        slots[..1].fill_with(&mut next);
         if count > 1 {
             slots[1..count].fill_with(&mut next);
         }

@@ -73,7 +73,8 @@ impl SqlError {
             Self::OutOfOrder { .. } => Some("read the archive from a file, or leave its entries in their order"),
             Self::UnknownOwner { .. } => Some("leave the owners out, and set them by hand"),
             Self::Damaged { .. } => Some("take the dump again, or leave this entry out with a list"),
-            Self::Output(_) | Self::Options(_) => None,
+            Self::Output(_) => Some("make room, or write to another place; then run the same command again"),
+            Self::Options(_) => None,
         }
     }
 

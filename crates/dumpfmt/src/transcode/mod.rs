@@ -203,20 +203,7 @@ impl Transcoding {
         let mut budget = Budget::new(limits);
         let mut notes = Vec::new();
         let entries = if target < Version::LARGE_OBJECT_GROUPS {
-            let mut statistics = 0;
-            let kept: Vec<&TocEntry> = toc
-                .entries()
-                .iter()
-                .filter(|entry| {
-                    let left_out = entry.description() == b"STATISTICS DATA";
-                    statistics += u64::from(left_out);
-                    !left_out
-                })
-                .collect();
-            if statistics > 0 {
-                notes.push(TranscodeNote::StatisticsLeftOut { entries: statistics });
-            }
-            older_entries(toc, &kept, target, header, &mut budget, &mut notes)?
+            older_entries(toc, target, header, &mut budget, &mut notes)?
         } else {
             let entries = toc.entries().iter();
             entries.map(|entry| budget.take(relation::with_kind(entry)?)).collect::<Result<_, TranscodeError>>()?
@@ -248,7 +235,6 @@ impl Transcoding {
 /// The entries for a version before 1.16.
 fn older_entries(
     toc: &Toc,
-    kept: &[&TocEntry],
     target: Version,
     header: &Header,
     budget: &mut Budget,
@@ -258,11 +244,16 @@ fn older_entries(
     // The newest server whose own pg_restore reads the new version and no newer one.
     let newest_server = if target < Version::COMPRESSION_ALGORITHM { 15 } else { 16 };
     let has_newer_sql = server_of(header).is_none_or(|server| server > newest_server);
-    let mut entries = Vec::with_capacity(kept.len());
+    let mut entries = Vec::with_capacity(toc.entries().len());
     // Where the entries of large objects go: pg_dump has them at the end of the section pre-data.
     let mut end_of_pre_data = None;
     let mut moved = Vec::new();
-    for entry in kept {
+    let mut statistics = 0;
+    for entry in toc.entries() {
+        if entry.description() == b"STATISTICS DATA" {
+            statistics += 1;
+            continue;
+        }
         if large_objects.expand(entry, budget, &mut moved)? {
             continue;
         }
@@ -281,6 +272,9 @@ fn older_entries(
             });
         }
         entries.push(budget.take(older)?);
+    }
+    if statistics > 0 {
+        notes.push(TranscodeNote::StatisticsLeftOut { entries: statistics });
     }
     let place = end_of_pre_data.unwrap_or(entries.len());
     entries.splice(place..place, moved);

@@ -209,7 +209,7 @@ impl Results {
         match result {
             Ok(entry) => drop(self.verified.insert(place, entry)),
             Err(e) if self.failure.as_ref().is_none_or(|(before, _)| place < *before) => {
-                self.failure = Some((place, e))
+                self.failure = Some((place, e));
             }
             Err(_) => {}
         }

@@ -64,6 +64,11 @@ impl WriteOptions {
         self
     }
 
+    /// The version that the new archive will have.
+    pub fn archive_version(&self) -> Version {
+        self.version
+    }
+
     /// Another compression. It raises a version that cannot have it to 1.15, the first one that can.
     #[must_use]
     pub fn compression(mut self, compression: CompressionSpecification) -> Self {

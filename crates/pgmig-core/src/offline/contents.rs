@@ -4,11 +4,11 @@ use std::collections::{BTreeSet, HashMap};
 
 use dumpfmt::{CopyStatement, PartitionKey, Toc, TocEntry};
 
-use crate::archive::Contents;
-use crate::error::Faults;
+use crate::archive::{ArchiveTable, Contents};
+use crate::error::{Fault, Faults};
 use crate::id_columns::IdColumn;
 use crate::names::TableName;
-use crate::remap::IdMap;
+use crate::remap::{IdMap, Occurrence};
 use crate::survey::{Stray, StrayPlace, excerpt};
 
 /// What was found in the definitions.
@@ -16,32 +16,57 @@ use crate::survey::{Stray, StrayPlace, excerpt};
 pub(super) struct Definitions {
     pub(super) strays: Vec<Stray>,
     pub(super) loaded_via_root: Vec<TableName>,
+    pub(super) statistics_left_out: Vec<TableName>,
+    pub(super) remapped: Vec<String>,
 }
 
 /// The new table of contents.
 ///
 /// Where a table is partitioned by a column with IDs, new ones move rows to other partitions: its rows are then loaded through
-/// it, as `pg_dump --load-via-partition-root` makes them, and the IDs in the bounds of its partitions are replaced.
+/// it, as `pg_dump --load-via-partition-root` makes them, and the IDs in lists that are the bounds of its partitions are
+/// replaced. The bounds of ranges stay: they say where IDs are in an order, which a mapping does not keep.
+///
+/// Statistics with IDs in them are left out: in a new order they would mislead the planner.
 pub(super) fn remapped_contents(
     toc: &Toc,
     contents: &Contents,
     id_columns: &[IdColumn],
     ids: &IdMap,
+    remap_definitions: bool,
 ) -> Result<(Toc, Definitions), Faults> {
+    if remap_definitions {
+        expect_no_ids_in_names(toc, ids)?;
+    }
     let roots = partitioned_by_ids(toc, contents, id_columns);
     let mut definitions = Definitions::default();
     let mut entries = Vec::with_capacity(toc.entries().len());
+    let tables: HashMap<i32, &ArchiveTable> = contents.tables.iter().map(|table| (table.dump_id, table)).collect();
+    let is_replaced = |found: &Occurrence| remap_definitions && ids.replacement(found.id, found.spelling).is_some();
     for entry in toc.entries() {
+        let definition = entry.definition().unwrap_or_default();
+        if entry.description() == b"STATISTICS DATA" && ids.occurrences(definition).next().is_some() {
+            definitions.statistics_left_out.push(contents.table_of(entry));
+            continue;
+        }
         let mut new = entry.clone();
-        let table = contents.tables.iter().find(|table| table.dump_id == entry.dump_id());
-        if let Some((table, root)) = table.and_then(|table| Some((table, *roots.get(&table.copy_into)?))) {
+        let mut searched = definition;
+        if let Some((table, root)) =
+            tables.get(&entry.dump_id()).and_then(|table| Some((table, *roots.get(&table.copy_into)?)))
+        {
             new = load_via_root(entry, root)?;
             definitions.loaded_via_root.push(table.table.clone());
         }
-        if entry.description() == b"TABLE ATTACH" {
-            new = remapped_bounds(entry, contents, &roots, ids)?.unwrap_or(new);
+        if let Some((before, list)) = list_bound(entry)
+            && roots.contains_key(&contents.table_of(entry))
+        {
+            new = with_definition(&new, [before, &remapped(list, ids)].concat())?;
+            // What is left in the list is of tenants whose rows are left out, or an ID that is both old and new.
+            searched = before;
+        } else if remap_definitions && ids.occurrences(definition).any(|found| is_replaced(&found)) {
+            new = with_definition(&new, remapped(definition, ids))?;
+            definitions.remapped.push(contents.text(entry.to_string().as_bytes()));
         }
-        definitions.strays.extend(stray_in(&new, contents, ids));
+        definitions.strays.extend(stray_in(entry, searched, is_replaced, contents, ids));
         entries.push(new);
     }
     let toc = Toc::new(entries).map_err(|e| unwritable(&e))?;
@@ -87,32 +112,65 @@ fn load_via_root(entry: &TocEntry, root: &TocEntry) -> Result<TocEntry, Faults> 
     entry.to_builder().copy_statement(Some(&copy)).definition(definition).build().map_err(|e| unwritable(&e))
 }
 
-/// A TABLE ATTACH entry with the IDs in its bounds replaced; `None` when its table is not partitioned by IDs.
-fn remapped_bounds(
-    entry: &TocEntry,
-    contents: &Contents,
-    roots: &HashMap<TableName, &TocEntry>,
-    ids: &IdMap,
-) -> Result<Option<TocEntry>, Faults> {
-    let partition = contents.table_of(entry);
-    let Some(definition) = entry.definition().filter(|_| roots.contains_key(&partition)) else { return Ok(None) };
-    let mut sql = Vec::with_capacity(definition.len());
+/// The definition of a TABLE ATTACH entry up to its list of values, and that list; `None` for other bounds.
+fn list_bound(entry: &TocEntry) -> Option<(&[u8], &[u8])> {
+    let definition = entry.definition().filter(|_| entry.description() == b"TABLE ATTACH")?;
+    // The last one: names stand before it. Within a value of the list it would leave IDs unreplaced, and these are strays.
+    let start = memchr::memmem::rfind(definition, b" FOR VALUES IN (")?;
+    Some(definition.split_at(start))
+}
+
+/// SQL with the IDs in it replaced.
+fn remapped(sql: &[u8], ids: &IdMap) -> Vec<u8> {
+    let mut out = Vec::with_capacity(sql.len());
     let mut copied = 0;
-    for found in ids.occurrences(definition) {
+    for found in ids.occurrences(sql) {
         if let Some(text) = ids.replacement(found.id, found.spelling) {
-            sql.extend_from_slice(&definition[copied..found.range.start]);
-            sql.extend_from_slice(text.as_bytes());
+            out.extend_from_slice(&sql[copied..found.range.start]);
+            out.extend_from_slice(text.as_bytes());
             copied = found.range.end;
         }
     }
-    sql.extend_from_slice(&definition[copied..]);
-    entry.to_builder().definition(sql).build().map(Some).map_err(|e| unwritable(&e))
+    out.extend_from_slice(&sql[copied..]);
+    out
 }
 
-fn stray_in(entry: &TocEntry, contents: &Contents, ids: &IdMap) -> Option<Stray> {
-    let texts = [entry.definition(), entry.drop_statement(), entry.copy_statement(), Some(entry.tag())];
+/// Objects with IDs in their names cannot be renamed by half: they have names in places of the archive that are no SQL, and
+/// in programs.
+fn expect_no_ids_in_names(toc: &Toc, ids: &IdMap) -> Result<(), Faults> {
+    let has_id = |text: Option<&[u8]>| text.is_some_and(|text| ids.occurrences(text).next().is_some());
+    let named = |entry: &&TocEntry| {
+        let names = [Some(entry.tag()), entry.namespace(), entry.drop_statement(), entry.copy_statement()];
+        names.into_iter().any(has_id)
+    };
+    let faults: Vec<_> = toc
+        .entries()
+        .iter()
+        .filter(named)
+        .map(|entry| Fault::new(format!("the name of {entry} has an ID in it")))
+        .collect();
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let hint = "names stay as they are: run the same command again without --remap-definitions";
+    Err(Faults::new("cannot replace IDs in definitions", faults).with_hint(hint))
+}
+
+fn with_definition(entry: &TocEntry, definition: Vec<u8>) -> Result<TocEntry, Faults> {
+    entry.to_builder().definition(definition).build().map_err(|e| unwritable(&e))
+}
+
+/// An ID in an entry that is not replaced; of the definition only this part is looked at.
+fn stray_in(
+    entry: &TocEntry,
+    definition: &[u8],
+    is_replaced: impl Fn(&Occurrence) -> bool,
+    contents: &Contents,
+    ids: &IdMap,
+) -> Option<Stray> {
+    let texts = [Some(definition), entry.drop_statement(), entry.copy_statement(), Some(entry.tag())];
     texts.into_iter().flatten().find_map(|text| {
-        let found = ids.occurrences(text).next()?;
+        let found = ids.occurrences(text).find(|found| !is_replaced(found))?;
         let place = StrayPlace::Definition(contents.text(entry.to_string().as_bytes()));
         Some(Stray { place, count: 1, example: excerpt(text, &found.range) })
     })

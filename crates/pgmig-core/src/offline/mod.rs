@@ -8,13 +8,14 @@ mod pass;
 
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 
 use dumpfmt::{ArchiveReader, Rewrite, RewriteReport, WriteOptions};
 use serde::Serialize;
 
 use self::contents::remapped_contents;
 use self::pass::Pass;
-use crate::archive::{Archive, ArchiveError, Contents};
+use crate::archive::{Archive, ArchiveError, ArchiveForeignKey, Contents};
 use crate::error::{Error, Fault, Faults};
 use crate::id_columns::{self, IdColumn, Schema};
 use crate::mapping::{Mapping, MappingFile};
@@ -38,6 +39,9 @@ pub struct OfflineRemap<'a> {
     /// Keeps the rows of deleted and internal tenants that the mapping does not name, as they are. Otherwise they
     /// are left out, as in a restore.
     pub keep_unmapped: bool,
+    /// Replaces IDs in the definitions of objects too, such as views, default values and policies. Names of objects are
+    /// not changed: where one has an ID in it, this is refused.
+    pub remap_definitions: bool,
 }
 
 /// What was remapped. The new archive is to be published only after [`expect_no_strays`](Self::expect_no_strays), or when
@@ -59,6 +63,12 @@ pub struct RemapReport {
     pub large_objects: u64,
     /// Partitions whose rows are now for the partitioned table, since new IDs move rows to other partitions.
     pub loaded_via_partition_root: Vec<TableName>,
+    /// Tables whose statistics were left out, since they name source IDs: `ANALYZE` makes new ones.
+    pub statistics_left_out: Vec<TableName>,
+    /// Objects in whose definitions IDs were replaced.
+    pub definitions_remapped: Vec<String>,
+    /// Foreign keys that may not hold in the new archive, since rows that they refer to were left out.
+    pub doubtful_foreign_keys: Vec<DoubtfulForeignKey>,
     /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
     pub unknown_ids: Vec<UnknownIds>,
     /// Source IDs in places that the profile does not name.
@@ -81,6 +91,18 @@ pub struct RemappedTable {
     pub rows_by_tenant: BTreeMap<String, u64>,
 }
 
+/// A foreign key of a table whose rows are kept whatever their tenant is, since no column of theirs tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DoubtfulForeignKey {
+    /// The table.
+    pub table: TableName,
+    /// The columns that refer to another table.
+    pub columns: Vec<String>,
+    /// That table, of which rows were left out.
+    pub referenced_table: TableName,
+}
+
 impl RemapReport {
     /// Refuses strays, as a restore does.
     ///
@@ -98,7 +120,7 @@ type WriteNew<'w, R, W> = dyn FnMut(&Rewrite<'_>, &mut ArchiveReader<R>) -> dump
 impl<'a> OfflineRemap<'a> {
     /// A remap by this profile and mapping.
     pub fn new(profile: &'a Profile, mapping: &'a MappingFile) -> Self {
-        Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false }
+        Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false, remap_definitions: false }
     }
 
     /// Remaps an archive in a file: its tenants are read first.
@@ -115,8 +137,8 @@ impl<'a> OfflineRemap<'a> {
         let tenants = tenant::in_archive(archive, self.profile)?;
         let contents = archive.contents().clone();
         archive.reader().rewind().map_err(|e| archive.read_error(e))?;
-        let result = self.remap(archive.reader(), &contents, Some(tenants), options, write);
-        result.map_err(|e| e.in_archive(|e| archive.read_error(e)))
+        let path = archive.path().to_owned();
+        self.remap(archive.reader(), &contents, Some(tenants), options, write).map_err(|e| e.in_archive(&path))
     }
 
     /// Remaps an archive that can be read only once, from its begin. What the tenants are is known when their list was read,
@@ -129,17 +151,16 @@ impl<'a> OfflineRemap<'a> {
     pub fn stream<R: Read, W>(
         &self,
         source: &mut ArchiveReader<R>,
-        name: &std::path::Path,
+        name: &Path,
         options: WriteOptions,
         write: &mut WriteNew<'_, R, W>,
     ) -> Result<(W, RemapReport), Error> {
-        let read_error = |source| ArchiveError::Read { path: name.to_owned(), source };
         let contents = Contents::of(source.toc()).map_err(|(entry, why)| ArchiveError::NotRestorable {
             path: name.to_owned(),
             entry,
             why,
         })?;
-        self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(read_error))
+        self.remap(source, &contents, None, options, write).map_err(|e| e.in_archive(name))
     }
 
     fn remap<R: Read, W>(
@@ -154,7 +175,7 @@ impl<'a> OfflineRemap<'a> {
         let ids = self.ids(known.as_ref());
         let schema = Schema::of_archive(contents);
         let id_columns = id_columns::find(&schema, self.profile, &self.remap_also)?;
-        let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids)?;
+        let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids, self.remap_definitions)?;
 
         let pass = Pass::new(self, contents, &id_columns, &ids, known.is_none())?;
         let mut rewrite = Rewrite::new(options);
@@ -173,6 +194,9 @@ impl<'a> OfflineRemap<'a> {
         strays.extend(found.strays);
         let report = RemapReport {
             version: 1,
+            doubtful_foreign_keys: doubtful_foreign_keys(contents, &id_columns, &found.tables),
+            statistics_left_out: definitions.statistics_left_out,
+            definitions_remapped: definitions.remapped,
             profile: self.profile.name.clone(),
             mapping,
             tables: found.tables,
@@ -211,6 +235,39 @@ impl<'a> OfflineRemap<'a> {
     }
 }
 
+/// The foreign keys of rows without a tenant to tables of which rows were left out.
+fn doubtful_foreign_keys(
+    contents: &Contents,
+    id_columns: &[IdColumn],
+    tables: &[RemappedTable],
+) -> Vec<DoubtfulForeignKey> {
+    let is_part_of =
+        |part: &TableName, whole: &TableName| part == whole || contents.ancestors_of(part).contains(&whole);
+    let keeps_rows_of_nobody = |key: &&ArchiveForeignKey| {
+        let mut rows = tables.iter().filter(|table| is_part_of(&table.table, &key.table));
+        rows.any(|table| table.rows > table.rows_left_out + table.rows_by_tenant.values().sum::<u64>())
+    };
+    let lost_rows = |key: &&ArchiveForeignKey| {
+        let mut referenced = tables.iter().filter(|table| is_part_of(&table.table, &key.referenced_table));
+        referenced.any(|table| table.rows_left_out > 0)
+    };
+    // With an ID in the key, a row that names no tenant refers to none's.
+    let tells_tenant = |key: &&ArchiveForeignKey| {
+        let mut of_table = id_columns.iter().filter(|id| is_part_of(&id.column.table, &key.table));
+        of_table.any(|id| key.columns.contains(&id.column.column))
+    };
+    let keys = contents.foreign_keys.iter();
+    keys.filter(lost_rows)
+        .filter(|key| !tells_tenant(key))
+        .filter(keeps_rows_of_nobody)
+        .map(|key| DoubtfulForeignKey {
+            table: key.table.clone(),
+            columns: key.columns.clone(),
+            referenced_table: key.referenced_table.clone(),
+        })
+        .collect()
+}
+
 /// An error of the archive's reader or writer has no name of a file yet.
 enum RemapError {
     Archive(dumpfmt::Error),
@@ -218,13 +275,9 @@ enum RemapError {
 }
 
 impl RemapError {
-    fn in_archive(self, name: impl FnOnce(dumpfmt::Error) -> ArchiveError) -> Error {
+    fn in_archive(self, path: &Path) -> Error {
         match self {
-            Self::Archive(e) => match e.kind() {
-                // The name of the source would mislead.
-                dumpfmt::ErrorKind::Write(_) | dumpfmt::ErrorKind::Usage(_) => ArchiveError::Write(e).into(),
-                _ => name(e).into(),
-            },
+            Self::Archive(e) => ArchiveError::of_copy(path, e).into(),
             Self::Other(e) => e,
         }
     }

@@ -5,5 +5,5 @@ mod ids;
 mod literal;
 mod row;
 
-pub(crate) use ids::{Fate, IdMap};
+pub(crate) use ids::{Fate, IdMap, Occurrence};
 pub(crate) use row::{RowError, RowRemapper, Span};

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use pgdumpx::{Archive, EntryReadLimits, FieldRef, Limits};
 
-use crate::work::{Amount, Sink, listing};
+use pgmig_benches::work::{Amount, Sink, listing};
 
 pub(crate) fn list(file: &Path) -> Result<Amount> {
     let archive = open(file)?;
@@ -19,7 +19,7 @@ pub(crate) fn list(file: &Path) -> Result<Amount> {
         writeln!(out, "{description} {namespace}.{name} (dump ID {})", entry.id().as_i32())?;
     }
     out.flush()?;
-    Ok(Amount::Listed { entries: archive.entries().len() })
+    Ok(Amount::Listed(archive.entries().len()))
 }
 
 pub(crate) fn stream(file: &Path) -> Result<Amount> {
@@ -34,7 +34,7 @@ pub(crate) fn stream(file: &Path) -> Result<Amount> {
     for id in tables {
         archive.copy_entry_to(id, &mut out, EntryReadLimits::unlimited())?;
     }
-    Ok(Amount::Streamed { bytes: out.bytes, large_objects: 0 })
+    Ok(Amount::Streamed(out.bytes, 0))
 }
 
 pub(crate) fn fields(file: &Path) -> Result<Amount> {
@@ -58,7 +58,7 @@ pub(crate) fn fields(file: &Path) -> Result<Amount> {
         }
     }
     std::hint::black_box(bytes);
-    Ok(Amount::Split { rows, fields })
+    Ok(Amount::Split(rows, fields))
 }
 
 /// With its limits raised: the default ones refuse a million entries.

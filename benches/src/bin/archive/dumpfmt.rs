@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use dumpfmt::{ArchiveReader, Block};
 
-use crate::work::{Amount, Sink, listing};
+use pgmig_benches::work::{Amount, Sink, listing};
 
 pub(crate) fn list(file: &Path) -> Result<Amount> {
     let archive = open(file)?;
@@ -22,7 +22,7 @@ pub(crate) fn list(file: &Path) -> Result<Amount> {
         out.write_all(b"\n")?;
     }
     out.flush()?;
-    Ok(Amount::Listed { entries: archive.toc().entries().len() })
+    Ok(Amount::Listed(archive.toc().entries().len()))
 }
 
 pub(crate) fn stream(file: &Path) -> Result<Amount> {
@@ -40,7 +40,7 @@ pub(crate) fn stream(file: &Path) -> Result<Amount> {
             }
         }
     }
-    Ok(Amount::Streamed { bytes: out.bytes, large_objects })
+    Ok(Amount::Streamed(out.bytes, large_objects))
 }
 
 pub(crate) fn fields(file: &Path) -> Result<Amount> {
@@ -58,7 +58,7 @@ pub(crate) fn fields(file: &Path) -> Result<Amount> {
         }
     }
     std::hint::black_box(bytes);
-    Ok(Amount::Split { rows, fields })
+    Ok(Amount::Split(rows, fields))
 }
 
 fn open(file: &Path) -> Result<ArchiveReader<File>> {

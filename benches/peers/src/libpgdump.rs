@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use libpgdump::ObjectType;
 
-use crate::work::{Amount, Sink, listing};
+use pgmig_benches::work::{Amount, Sink, listing};
 
 pub(crate) fn list(file: &Path) -> Result<Amount> {
     let dump = libpgdump::load(file)?;
@@ -23,7 +23,7 @@ pub(crate) fn list(file: &Path) -> Result<Amount> {
         )?;
     }
     out.flush()?;
-    Ok(Amount::Listed { entries: dump.entries().len() })
+    Ok(Amount::Listed(dump.entries().len()))
 }
 
 pub(crate) fn stream(file: &Path) -> Result<Amount> {
@@ -36,7 +36,7 @@ pub(crate) fn stream(file: &Path) -> Result<Amount> {
     for (_, data) in &objects {
         out.write_all(data)?;
     }
-    Ok(Amount::Streamed { bytes: out.bytes, large_objects: objects.len() as u64 })
+    Ok(Amount::Streamed(out.bytes, objects.len() as u64))
 }
 
 pub(crate) fn fields(file: &Path) -> Result<Amount> {
@@ -53,5 +53,5 @@ pub(crate) fn fields(file: &Path) -> Result<Amount> {
         }
     }
     std::hint::black_box(bytes);
-    Ok(Amount::Split { rows, fields })
+    Ok(Amount::Split(rows, fields))
 }

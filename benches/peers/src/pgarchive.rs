@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 use pgarchive::Archive;
 
-use crate::work::{Amount, Sink, listing};
+use pgmig_benches::work::{Amount, Sink, listing};
 
 const BUFFER_BYTES: usize = 128 << 10;
 
@@ -18,7 +18,7 @@ pub(crate) fn list(file: &Path) -> Result<Amount> {
         writeln!(out, "{} {}.{} (dump ID {})", entry.desc, entry.namespace, entry.tag, entry.id)?;
     }
     out.flush()?;
-    Ok(Amount::Listed { entries: archive.toc_entries.len() })
+    Ok(Amount::Listed(archive.toc_entries.len()))
 }
 
 pub(crate) fn stream(file: &Path) -> Result<Amount> {
@@ -28,7 +28,7 @@ pub(crate) fn stream(file: &Path) -> Result<Amount> {
         let data = archive.read_data(&mut file, entry)?;
         io::copy(&mut BufReader::with_capacity(BUFFER_BYTES, data), &mut out)?;
     }
-    Ok(Amount::Streamed { bytes: out.bytes, large_objects: 0 })
+    Ok(Amount::Streamed(out.bytes, 0))
 }
 
 pub(crate) fn fields(file: &Path) -> Result<Amount> {
@@ -51,7 +51,7 @@ pub(crate) fn fields(file: &Path) -> Result<Amount> {
         }
     }
     std::hint::black_box(bytes);
-    Ok(Amount::Split { rows, fields })
+    Ok(Amount::Split(rows, fields))
 }
 
 /// Its table of contents is read byte by byte: not from the file itself, to be fair.

@@ -1,0 +1,311 @@
+//! `pgmig convert`, and `inspect` and `verify` of every format, against what the stock tools make of the same.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
+
+use dumpfmt::{ArchiveReader, Compression as Method, DataState, Format, Version};
+use pgmig_tests::awkward::{self, MAPPING, OldRows, Source, Store, Target};
+use pgmig_tests::pgmig::{Job, Run};
+use pgmig_tests::{Compression, DumpOptions, Fingerprint, Restored, Server};
+use tempfile::{TempDir, TempPath};
+
+use Store::Utf8;
+
+/// The awkward store as version 17 dumps it in each format.
+struct Dumps {
+    custom: TempPath,
+    tar: TempPath,
+    folder: TempDir,
+    restored: Fingerprint,
+}
+
+static DUMPS: LazyLock<Dumps> = LazyLock::new(|| {
+    let server = Server::shared(17);
+    let database = awkward::source_database(17, Utf8);
+    let custom = server.tools().dump(server, &database, &DumpOptions::piped().compress(Compression::Zstd));
+    let restored = Restored::new(17, "UTF8", &custom).now();
+    Dumps {
+        tar: server.tools().dump(server, &database, &DumpOptions::piped().tar()),
+        folder: server.tools().dump_folder(server, &database, &DumpOptions::seekable()),
+        custom,
+        restored,
+    }
+});
+
+#[test]
+fn every_format_becomes_every_other_with_the_same_contents() {
+    let job = Job::without_target();
+    let sources: [&Path; 3] = [&DUMPS.custom, &DUMPS.tar, DUMPS.folder.path()];
+    for (number, source) in sources.into_iter().enumerate() {
+        for (format, compress) in
+            [("custom", "lz4"), ("custom", "zstd:1"), ("directory", "gzip:1"), ("directory", "none")]
+        {
+            let new = format!("{number}-{format}-{compress}");
+            let args = ["--format", format, "--compress", compress];
+            let _ = Run::of(convert(&job, source, &new).args(args)).done().says(&[&format!("wrote {new}")]);
+            let new = job.file(&new);
+            let archive = ArchiveReader::open(&new).unwrap();
+            let expected = if format == "custom" { Format::Custom } else { Format::Directory };
+            assert_eq!(archive.header().format, expected);
+            assert_eq!(archive.header().compression.to_string(), compress.split(':').next().unwrap());
+            let _ = Run::of(job.bare().arg("verify").arg(&new)).done();
+            DUMPS.restored.assert_same(&Restored::with(17, "UTF8", &new, &["-j2"]).now());
+        }
+        // As it is, but for a file that records where its data is.
+        let _ = Run::of(&mut convert(&job, source, "same.dump")).done();
+        let archive = ArchiveReader::open(job.file("same.dump")).unwrap();
+        assert_eq!(archive.header().compression, [Method::Zstd, Method::None, Method::Gzip][number]);
+        let mut with_data = archive.toc().entries().iter().filter(|entry| entry.has_data());
+        assert!(with_data.all(|entry| matches!(entry.data_state(), DataState::Position(_))));
+        DUMPS.restored.assert_same(&Restored::with(17, "UTF8", &job.file("same.dump"), &["-j2"]).now());
+        fs::remove_file(job.file("same.dump")).unwrap();
+    }
+    for source in [&DUMPS.custom, &DUMPS.tar] {
+        let mut child = convert(&job, Path::new("-"), "-").stdin(pipe(source)).spawn().unwrap();
+        let mut new = File::create(job.file("piped.dump")).unwrap();
+        std::io::copy(&mut child.stdout.take().unwrap(), &mut new).unwrap();
+        let _ = Run::from(child.wait_with_output().unwrap()).done();
+        DUMPS.restored.assert_same(&Restored::new(17, "UTF8", &job.file("piped.dump")).now());
+    }
+}
+
+#[test]
+fn an_older_version_of_the_format_is_for_older_tools() {
+    let job = Job::without_target();
+    let server = Server::shared(18);
+    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    server.psql(&database, "analyze");
+    let source =
+        server.tools().dump(server, &database, &DumpOptions::piped().compress(Compression::Lz4).arg("--statistics"));
+    server.drop_database(&database);
+    let run = Run::of(convert(&job, &source, "old.dump").args(["--archive-version", "1.14"])).done();
+    let _ = run.says(&["not compressed with lz4: this one is with gzip", "with statistics are left out"]);
+    let header = ArchiveReader::open(job.file("old.dump")).unwrap().header().clone();
+    assert_eq!((header.version, header.compression), (Version::TABLE_ACCESS_METHOD, Method::Gzip));
+    let expected = Restored::with(18, "UTF8", &source, &["--no-statistics"]).now();
+    expected.data().assert_same(&Restored::new(15, "UTF8", &job.file("old.dump")).now().data());
+
+    let _ = Run::of(convert(&job, &source, "newer.dump").args(["--archive-version", "1.15"])).done();
+    expected.data().assert_same(&Restored::new(17, "UTF8", &job.file("newer.dump")).now().data());
+    let _ = Run::of(convert(&job, Path::new("old.dump"), "back.dump").args([
+        "--archive-version",
+        "1.16",
+        "--compress",
+        "zstd",
+    ]))
+    .done();
+    expected.data().assert_same(&Restored::new(18, "UTF8", &job.file("back.dump")).now().data());
+}
+
+#[test]
+fn sql_is_what_pg_restore_prints() {
+    let server = Server::shared(17);
+    let list = Job::without_target();
+    let listing = stock(&["-l"], &DUMPS.custom);
+    let lines: Vec<_> =
+        std::str::from_utf8(&listing).unwrap().lines().filter(|line| line.contains(" TABLE DATA ")).collect();
+    fs::write(list.file("list"), format!("{}\n{}\n", lines[4], lines[1])).unwrap();
+    let list_file = list.file("list").display().to_string();
+    for args in [
+        &[][..],
+        &["--schema-only", "--no-owner", "--no-privileges"],
+        &["--data-only", "--disable-triggers", "--superuser", "postgres"],
+        &["--section", "pre-data", "--section", "post-data"],
+        &["--schema", "Mixed Case", "--exclude-schema", "public"],
+        &["--table", "workspace", "--table", "TENANT", "--clean", "--if-exists"],
+        &["--create", "--no-comments"],
+        &["--single-transaction", "--role", "store"],
+        &["--use-list", &list_file],
+    ] {
+        let expected = stock(&[&["-f", "-", "--restrict-key", "Key"], args].concat(), &DUMPS.custom);
+        let job = Job::without_target();
+        let sql = ["--format", "sql", "--restrict-key", "Key"];
+        let _ = Run::of(convert(&job, &DUMPS.custom, "new.sql").args(sql).args(args)).done();
+        assert!(fs::read(job.file("new.sql")).unwrap() == expected, "{args:?}");
+        if args.first() == Some(&"--use-list") {
+            let piped =
+                Run::of(convert(&job, Path::new("-"), "piped.sql").args(sql).args(args).stdin(pipe(&DUMPS.custom)));
+            let _ = piped.failed(&["lies further ahead", "read the archive from a file"]);
+            assert!(!job.file("piped.sql").exists());
+        } else {
+            let piped =
+                convert(&job, Path::new("-"), "-").args(sql).args(args).stdin(pipe(&DUMPS.custom)).output().unwrap();
+            assert!(piped.status.success() && piped.stdout == expected, "{args:?}");
+        }
+    }
+    let restored = Restored::empty(17, "UTF8");
+    let job = Job::without_target();
+    let _ = Run::of(convert(&job, DUMPS.folder.path(), "new.sql").args(["--format", "sql"])).done();
+    server.psql_file(&restored.database, &job.file("new.sql"), &[]);
+    DUMPS.restored.assert_same(&restored.now());
+}
+
+#[test]
+fn a_listing_is_that_of_pg_restore_and_reads_no_data() {
+    let job = Job::without_target();
+    // pg_restore adds the time zone of where it runs, and the archive does not tell one.
+    let without_zone = |listing: &[u8]| String::from_utf8(listing.to_vec()).unwrap().replace(" UTC\n", "\n");
+    for source in [&*DUMPS.custom, &DUMPS.tar, DUMPS.folder.path()] {
+        let run = Run::of(job.bare().args(["inspect", "--list"]).arg(source)).done();
+        assert_eq!(run.stdout, without_zone(&stock(&["-l"], source)), "{}", source.display());
+        assert_eq!(run.stderr, "");
+    }
+    let bytes = fs::read(&DUMPS.custom).unwrap();
+    fs::write(job.file("cut.dump"), &bytes[..bytes.len() - 9]).unwrap();
+    let run = Run::of(job.bare().args(["inspect", "--list", "-"]).stdin(pipe(&job.file("cut.dump")))).done();
+    assert_eq!(run.stdout, without_zone(&stock(&["-l"], &DUMPS.custom)));
+    // Whoever reads only the begin of it has seen enough.
+    let closed = std::io::pipe().unwrap().1;
+    let _ = Run::of(job.bare().args(["inspect", "--list"]).arg(&*DUMPS.custom).stdout(closed)).done();
+    let run = Run::of(job.bare().args(["inspect", "--list", "--output", "json"]).arg(&*DUMPS.custom));
+    assert_eq!(run.status.code(), Some(2), "{run}");
+}
+
+#[test]
+fn every_format_is_inspected_verified_and_restored() {
+    let job = Job::without_target();
+    fs::copy(awkward::profile(), job.file("profile.yaml")).unwrap();
+    let inspect = |path: &Path| {
+        let mut json = Run::of(job.bare().args(["inspect", "--profile", "profile.yaml", "--output", "json"]).arg(path))
+            .done()
+            .json();
+        json["archive"] = serde_json::Value::Null;
+        json
+    };
+    let expected = inspect(&DUMPS.custom);
+    assert_eq!(expected["tenants"].as_array().unwrap().len(), 6);
+    for path in [&*DUMPS.tar, DUMPS.folder.path()] {
+        assert_eq!(inspect(path), expected);
+        let _ = Run::of(job.bare().arg("verify").arg(path)).done().says(&["complete: ", "6 large objects"]);
+    }
+    let source = Source::dump(17, Utf8, &DumpOptions::seekable());
+    for path in [&*DUMPS.tar, DUMPS.folder.path()] {
+        let target = Target::on(17, Utf8, OldRows::Some);
+        let _ = Job::new(path, &target).run(&[]).done();
+        target.assert_restored(&source.expected(Utf8, &MAPPING));
+    }
+    // A folder that lost a file, and one that never was an archive.
+    let copy = job.file("lost");
+    let _ = Run::of(convert(&job, DUMPS.folder.path(), "lost").args(["--format", "directory"])).done();
+    let lost = fs::read_dir(&copy)
+        .unwrap()
+        .map(|file| file.unwrap().path())
+        .find(|path| path.extension().is_some_and(|it| it == "gz"));
+    fs::remove_file(lost.unwrap()).unwrap();
+    let run =
+        Run::of(job.bare().args(["verify", "lost", "--output", "json"])).failed(&["is not complete", "is missing"]);
+    assert_eq!(run.json()["complete"], false);
+    let _ = Run::of(&mut convert(&job, &copy, "new.dump")).failed(&["is missing", "copy the whole folder again"]);
+    fs::create_dir(job.file("empty")).unwrap();
+    for command in [["verify", "empty"], ["inspect", "empty"]] {
+        let _ = Run::of(job.bare().args(command)).failed(&["folder without the file `toc.dat`", "pg_dump -Fd"]);
+    }
+}
+
+#[test]
+fn what_cannot_be_written_leaves_nothing_behind() {
+    let job = Job::without_target();
+    let bytes = fs::read(&DUMPS.custom).unwrap();
+    let mut damaged = fs::read(&DUMPS.tar).unwrap();
+    damaged.truncate(damaged.len() / 2);
+    let cases = [("cut.dump", bytes[..bytes.len() - 9].to_vec()), ("cut.tar", damaged)];
+    for (name, bytes) in &cases {
+        fs::write(job.file(name), bytes).unwrap();
+        for format in ["custom", "directory", "sql"] {
+            let _ = Run::of(convert(&job, Path::new(name), "new").args(["--format", format]))
+                .failed(&["is cut short", name]);
+            assert!(!job.file("new").exists());
+            assert_eq!(hidden(&job), [""; 0]);
+        }
+    }
+    // A gzip stream tells of any damage, also where its bytes are only copied.
+    let server = Server::shared(15);
+    let gzip = server.tools().dump(server, &awkward::source_database(15, Utf8), &DumpOptions::piped());
+    let mut bytes = fs::read(&gzip).unwrap();
+    let place = bytes.len() * 3 / 4;
+    bytes[place] ^= 1;
+    fs::write(job.file("flipped.dump"), bytes).unwrap();
+    let _ = Run::of(&mut convert(&job, Path::new("flipped.dump"), "new")).failed(&["damaged", "flipped.dump"]);
+    assert_eq!(hidden(&job), [""; 0]);
+
+    fs::write(job.file("there"), "old").unwrap();
+    let _ = Run::of(&mut convert(&job, &gzip, "there")).failed(&["`there` exists already", "--force"]);
+    let _ = Run::of(convert(&job, &gzip, "there").args(["--format", "directory", "--force"]))
+        .failed(&["exists already", "remove it first"]);
+    assert_eq!(fs::read(job.file("there")).unwrap(), b"old");
+    let _ = Run::of(convert(&job, &gzip, "there").arg("--force")).done();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let _ = Run::of(convert(&job, &gzip, "-").stdout(full())).failed(&["cannot write the new archive"]);
+    let _ =
+        Run::of(convert(&job, &gzip, "-").args(["--format", "sql"]).stdout(full())).failed(&["writing the SQL failed"]);
+    let closed = std::io::pipe().unwrap().1;
+    let _ =
+        Run::of(convert(&job, &gzip, "-").args(["--format", "sql"]).stdout(closed)).failed(&["writing the SQL failed"]);
+    for wrong in [
+        &["--compress", "lz4", "--archive-version", "1.14"][..],
+        &["--archive-version", "1.13"],
+        &["--compress", "brotli"],
+        &["--format", "sql", "--compress", "gzip"],
+        &["--schema-only"],
+        &["--format", "sql", "--if-exists"],
+    ] {
+        let run = Run::of(convert(&job, &gzip, "new").args(wrong));
+        assert_eq!(run.status.code(), Some(2), "{run}");
+    }
+}
+
+#[test]
+fn a_conversion_that_is_interrupted_leaves_nothing() {
+    let bytes = fs::read(&DUMPS.custom).unwrap();
+    for format in ["custom", "directory", "sql"] {
+        let job = Job::without_target();
+        let mut command = convert(&job, Path::new("-"), "new");
+        let mut child = command.args(["--format", format]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&bytes[..bytes.len() - 9]).unwrap();
+        while hidden(&job).is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended early");
+            std::thread::yield_now();
+        }
+        let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+        let run = Run::from(child.wait_with_output().unwrap());
+        drop(stdin);
+        assert_eq!(run.status.code(), Some(130), "{run}");
+        let _ = run.says(&["interrupted", "no archive was written"]);
+        assert!(hidden(&job).is_empty() && !job.file("new").exists(), "{format}: {:?}", hidden(&job));
+    }
+}
+
+fn convert(job: &Job, source: &Path, output: &str) -> Command {
+    let mut command = job.bare();
+    command.args(["convert", "--source"]).arg(source).args(["--output", output]);
+    command
+}
+
+/// What stock `pg_restore` of version 17 prints.
+fn stock(args: &[&str], archive: &Path) -> Vec<u8> {
+    let mut command = Command::new(Server::shared(17).tools().program("pg_restore"));
+    let Output { status, stdout, stderr } = command.args(args).arg(archive).env("TZ", "UTC").output().unwrap();
+    assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
+    stdout
+}
+
+/// The bytes of a file through a real pipe.
+fn pipe(path: &Path) -> Stdio {
+    let mut cat = Command::new("cat").arg(path).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let stdout = cat.stdout.take().unwrap();
+    // It ends when nobody reads any more.
+    std::thread::spawn(move || cat.wait());
+    stdout.into()
+}
+
+/// What is there under names that nobody chose.
+fn hidden(job: &Job) -> Vec<String> {
+    let folder = job.file("");
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.starts_with('.')).collect()
+}
