@@ -3,9 +3,11 @@
 CARGO ?= cargo
 # of the store that `make bench` restores: 7 is about 500 MB
 SCALE ?= 1
+# of each target that `make fuzz` runs
+FUZZ_SECONDS ?= 600
 export RUSTDOCFLAGS ?= -D warnings
 
-.PHONY: help demo test bench build-tools
+.PHONY: help demo test fuzz bench build-tools
 
 help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +25,11 @@ test: build-tools ## check the formatting, the lints and the documentation, and 
 	$(CARGO) test --workspace --locked
 	# once more without the C library of Zstandard
 	$(CARGO) test -p dumpfmt --no-default-features --locked
+	$(CARGO) fmt --manifest-path crates/dumpfmt/fuzz/Cargo.toml --check
+	scripts/fuzz.sh 10
+
+fuzz: build-tools ## look for inputs that break the archive library: each target ten minutes, or FUZZ_SECONDS
+	scripts/fuzz.sh $(FUZZ_SECONDS)
 
 bench: build-tools ## measure; with the machine to itself, since the numbers are compared
 	scripts/test-servers.sh

@@ -32,7 +32,7 @@ target=$(cd "$target" && pwd)
 input=()
 if [ $# = 2 ] && [ -f "$2" ]; then input=("$2"); set -- "$1"; fi
 targets=("$@")
-[ $# -gt 0 ] || targets=(contents blocks rows rewrite write sql)
+[ $# -gt 0 ] || targets=(contents blocks rows rewrite write repair sql)
 for name in "${targets[@]}"; do
   [ -f "$fuzz/fuzz_targets/$name.rs" ] || die "there is no target \`$name\`" "they are in crates/dumpfmt/fuzz/fuzz_targets"
 done
@@ -56,7 +56,7 @@ tools=$target/fuzz-tools
 unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS
 export RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$target/fuzz
 # Memory that was freed is watched too, but not so much of it that the limit is met.
-export ASAN_OPTIONS=quarantine_size_mb=16
+export ASAN_OPTIONS=detect_odr_violation=0:quarantine_size_mb=16:detect_leaks=0
 "$tools/bin/cargo-fuzz" build --fuzz-dir "$fuzz"
 triple=$(rustc -vV | sed -n 's/^host: //p')
 for name in "${targets[@]}"; do
@@ -68,7 +68,8 @@ for name in "${targets[@]}"; do
   mkdir -p "$target/fuzz-corpus/$name" "$target/fuzz-artifacts/$name"
   seeds=("$fuzz/seeds/archives")
   case $name in rows | write) seeds=("$fuzz/seeds/$name") ;; esac
-  longest=16384
+  # as the longest seed, a tar
+  longest=20480
   echo "fuzz: $name, $seconds seconds"
   "$program" "${LIMITS[@]}" -max_total_time="$seconds" -max_len=$longest -print_final_stats=1 -verbosity=0 \
     -dict="$fuzz/dictionary" -artifact_prefix="$target/fuzz-artifacts/$name/" "$target/fuzz-corpus/$name" "${seeds[@]}" \

@@ -67,9 +67,9 @@ fn rows(folder: &Path) -> io::Result<()> {
         ("nothing", [0, 12, 0], b"\\.\n\n\n"),
         ("no-columns", [0, 12, 0], b"\n\n\n\\.\n\n\n"),
         ("after-end", [0, 12, 0], b"1\n\\.\n2\n"),
-        ("many-rows", [19, 15, 10], b"\t\t\n12345\tsome text\t\\N\n"),
-        ("long-row", [19, 17, 30], b"first\nsecond\tlong "),
-        ("many-fields", [19, 12, 0], b"\t\t\t\t\t\t\t\n"),
+        ("many-rows", [255, 15, 10], b"\t\t\n12345\tsome text\t\\N\n"),
+        ("long-row", [255, 17, 30], b"first\nsecond\tlong "),
+        ("many-fields", [255, 12, 0], b"\t\t\t\t\t\t\t\n"),
     ] {
         let mut file = fs::File::create(folder.join(name))?;
         file.write_all(&choice)?;

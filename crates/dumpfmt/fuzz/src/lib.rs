@@ -7,6 +7,7 @@
 mod blocks;
 mod contents;
 mod read;
+mod repair;
 mod rewrite;
 mod rows;
 mod script;
@@ -15,6 +16,7 @@ mod write;
 
 pub use blocks::blocks;
 pub use contents::contents;
+pub use repair::repair;
 pub use rewrite::rewrite;
 pub use rows::rows;
 pub use sql::sql;

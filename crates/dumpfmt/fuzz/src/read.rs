@@ -2,7 +2,7 @@
 
 use std::io::{self, Cursor, Read};
 
-use dumpfmt::{ArchiveReader, Block, Error};
+use dumpfmt::{ArchiveReader, Block, Error, ErrorKind};
 
 use crate::limits;
 
@@ -19,9 +19,14 @@ pub(crate) enum Body {
 /// By dump ID, in the order of the archive.
 pub(crate) type Contents = Vec<(i32, Body)>;
 
-/// An error as it can be compared.
-pub(crate) fn told(error: &Error) -> (String, u64) {
-    (error.to_string(), error.offset())
+/// An error as it can be compared: not by what depends on how much was read ahead. That is the place where a codec
+/// noticed it, and what is shown of something that is no archive.
+pub(crate) fn told(error: &Error) -> (String, Option<&str>) {
+    let kind = match error.kind() {
+        ErrorKind::NotAnArchive(_) => String::new(),
+        kind => kind.to_string(),
+    };
+    (kind, error.entry())
 }
 
 /// Opens an archive under [`limits`].

@@ -6,6 +6,7 @@ use dumpfmt::{
     Version, WriteOptions,
 };
 
+use crate::Choice;
 use crate::read::{Body, contents};
 
 /// What an archive is made of.
@@ -57,10 +58,12 @@ pub fn write(data: &[u8]) {
     let [year, month, day, hour, minute, second] = archive.time.map(i64::from);
     let header = Header::new(archive.database, LocalTime::new(year, month, day, hour, minute, second));
 
+    let threads = if Choice::of(data).below(8) == 0 { 2 } else { 0 };
+
     let toc = archive.toc();
     let piped = ArchiveWriter::to_pipe(Vec::new(), &header, toc.clone(), &options.clone().threads(0))
         .and_then(|writer| archive.write(writer)?.finish());
-    let seekable = ArchiveWriter::to_file(Cursor::new(Vec::new()), &header, toc.clone(), &options.threads(2))
+    let seekable = ArchiveWriter::to_file(Cursor::new(Vec::new()), &header, toc.clone(), &options.threads(threads))
         .and_then(|writer| archive.write(writer)?.finish());
     let (piped, seekable) = match (piped, seekable) {
         (Ok(piped), Ok(seekable)) => (piped, seekable.into_inner()),
@@ -78,7 +81,7 @@ pub fn write(data: &[u8]) {
 impl Archive<'_> {
     fn toc(&self) -> Toc {
         let entry = |(place, entry): (usize, &Entry<'_>)| {
-            let description = match &entry.data {
+            let description: &[u8] = match &entry.data {
                 Data::LargeObjects(_) => b"BLOBS",
                 Data::Rows(_) | Data::Inserts(_) => b"TABLE DATA",
                 Data::None => entry.description,
