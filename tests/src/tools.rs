@@ -81,7 +81,7 @@ impl PgTools {
     pub fn dump_folder(&self, server: &Server, database: &str, how: &DumpOptions) -> TempDir {
         let folder = tempfile::Builder::new().prefix("pgmig-").tempdir_in(server.folder()).expect("a temporary folder");
         let mut dump = server.client(self, "pg_dump", database);
-        dump.arg("-Fd").args(how.compression.map(Compression::option)).args(&how.args);
+        dump.args(["-Fd", "--no-sync"]).args(how.compression.map(Compression::option)).args(&how.args);
         let output = dump.arg("-f").arg(folder.path()).output().expect("pg_dump runs");
         expect_success(&format!("pg_dump of `{database}`"), &output);
         folder
@@ -102,7 +102,9 @@ impl PgTools {
         let file = file.tempfile_in(server.folder()).expect("a temporary file");
         let (mut file, path) = file.into_parts();
         let mut dump = server.client(self, "pg_dump", database);
-        dump.arg(if how.tar { "-Ft" } else { "-Fc" }).args(how.compression.map(Compression::option)).args(&how.args);
+        dump.args([if how.tar { "-Ft" } else { "-Fc" }, "--no-sync"])
+            .args(how.compression.map(Compression::option))
+            .args(&how.args);
         let output = match how.to {
             Destination::File => dump.arg("-f").arg(&*path).output().expect("pg_dump runs"),
             Destination::Pipe => {

@@ -2,7 +2,7 @@ use std::fs;
 use std::io::Cursor;
 
 use dumpfmt::repair::{IndexOptions, RepairOptions, RepairPlan, find_archive, index_in_place, undo_crlf};
-use dumpfmt::{DataState, WriteOptions};
+use dumpfmt::{DataState, ErrorKind, WriteOptions};
 
 use crate::read::{contents, open, seekable};
 use crate::{Choice, limits};
@@ -46,7 +46,7 @@ fn write(data: &[u8], plan: &RepairPlan, options: &WriteOptions, is_whole: bool)
         Ok(repaired) => repaired.into_inner(),
         // What an archive of that version cannot have.
         Err(error) => {
-            assert!(matches!(error.kind(), dumpfmt::ErrorKind::Usage(_)), "{error}");
+            assert!(matches!(error.kind(), ErrorKind::Usage(_) | ErrorKind::Unsupported(_)), "{error}");
             return;
         }
     };

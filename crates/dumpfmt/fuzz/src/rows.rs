@@ -24,10 +24,13 @@ pub fn rows(data: &[u8]) {
 
     let by_row = with_rows(&archive, one_by_one);
     let by_batch = with_rows(&archive, batches);
-    assert_eq!(by_row.0, by_batch.0);
-    assert_eq!(by_row.1.as_ref().map(told), by_batch.1.as_ref().map(told));
     let mixed = with_rows(&archive, turn_about);
-    assert_eq!((mixed.0, mixed.1.as_ref().map(told)), (by_row.0.clone(), by_row.1.as_ref().map(told)));
+    for other in [by_batch, mixed] {
+        assert_eq!(by_row.1.as_ref().map(told), other.1.as_ref().map(told));
+        // The rows before what is wrong may have been given out, or not.
+        let same = by_row.0 == other.0;
+        assert!(same || (by_row.1.is_some() && by_row.0.starts_with(&other.0)));
+    }
 
     let verified = open(&archive[..]).expect("the archive is whole").verify(|_| {});
     match (&verified, &by_row.1) {
