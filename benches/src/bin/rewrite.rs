@@ -172,9 +172,9 @@ fn change(file: &Path, copy: &Path) -> Result<()> {
         let mut fields = out.fields();
         for (place, field) in row.fields().enumerate() {
             if place < 2 {
-                fields.value(field.decode().map(|value| value.to_ascii_uppercase()).as_deref())
+                fields.value(field.decode().map(|value| value.to_ascii_uppercase()).as_deref());
             } else {
-                fields.field(field)
+                fields.field(field);
             }
         }
         fields.finish();
