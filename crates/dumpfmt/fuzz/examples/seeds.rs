@@ -56,6 +56,12 @@ fn archives(folder: &Path) -> io::Result<()> {
         let (archive, _) = rewrite.to_file(&mut source, Cursor::new(Vec::new()), |_| {})?;
         save(&format!("written-{compression}"), &archive.into_inner())?;
     }
+    let mut twice = Builder::new(16, 0);
+    for dump_id in 1..=2 {
+        twice.entry(dump_id, 3, true, [Some("t"), Some("TABLE DATA"), None, None, COPY]);
+    }
+    const ROWS: &[&[u8]] = &[b"1\n\\.\n\n\n"];
+    save("data-twice", &twice.data(1, ROWS).data(1, &[b"\\.\n\n\n"]).data(2, ROWS).build())?;
     save("line-breaks", &with_line_breaks()?)
 }
 
