@@ -40,6 +40,7 @@ bench: build-tools ## measure; with the machine to itself, since the numbers are
 	# by itself: built together, ours would share the features of its dependencies
 	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir target
 	$(CARGO) run --release --locked -p pgmig-benches --bin archive
+	$(CARGO) run --release --locked -p pgmig-benches --bin rewrite
 
 build-tools:
 	@scripts/build-tools.sh

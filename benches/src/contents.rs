@@ -42,7 +42,10 @@ const PG_ATTRDEF: u32 = 2604;
 ///
 /// When it cannot be written.
 pub fn contents(entries: u32) -> Result<PathBuf> {
-    ensure!(entries > BESIDES_TABLES && entries.is_multiple_of(BY_TABLE), "no archive of {entries} entries can be made");
+    ensure!(
+        entries > BESIDES_TABLES && entries.is_multiple_of(BY_TABLE),
+        "no archive of {entries} entries can be made"
+    );
     cached(&format!("contents-{REVISION}-{entries}.dump"), |part| {
         let tables = (entries - BESIDES_TABLES) / BY_TABLE;
         let mut archive = Archive { out: BufWriter::new(part), tables };

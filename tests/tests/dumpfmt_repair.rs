@@ -71,7 +71,8 @@ fn an_archive_that_was_indexed_in_place_is_restored_in_parallel_with_equal_conte
             }
             let mut reader = ArchiveReader::open(&archive).unwrap();
             assert!(reader.verify(|_| {}).is_ok());
-            let states = reader.toc().entries().iter().filter(|entry| entry.has_data()).map(|entry| entry.data_state());
+            let states =
+                reader.toc().entries().iter().filter(|entry| entry.has_data()).map(dumpfmt::TocEntry::data_state);
             assert!(states.clone().count() > 3);
             assert!(states.into_iter().all(|state| matches!(state, DataState::Position(_))));
             before.assert_same(&restored(server, &archive, &["-j2"]));
@@ -198,7 +199,7 @@ fn pg_restore_takes_an_entry_that_is_left_out_better_than_one_without_data() {
         let before = restored(server, &whole, &[]);
         let mut source = ArchiveReader::open(&whole).unwrap();
         let tables = source.toc().of_type("TABLE DATA");
-        let lost = tables.filter(|entry| entry.tag() == b"b").map(|entry| entry.dump_id()).next().unwrap();
+        let lost = tables.filter(|entry| entry.tag() == b"b").map(dumpfmt::TocEntry::dump_id).next().unwrap();
         let options = WriteOptions::like(source.header());
 
         let path = folder.path().join(format!("{major}-left-out.dump"));

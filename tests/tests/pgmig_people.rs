@@ -172,20 +172,20 @@ fn what_is_no_archive_is_not_called_incomplete() {
     };
     let make = |name: &str, bytes: &[u8]| fs::write(job.file(name), bytes).unwrap();
     // PGDMP, three bytes of version, two of sizes, the format
-    make("toc.dat", &with(10, 5));
+    make("toc.dat", &with(10, 3));
     make("newer", &with(6, 99));
-    make("store.tar", b"toc.dat\0\0\0\0\0\0");
+    make("store.tar.gz", b"\x1f\x8b\x08\0\0\0\0\0");
     make("empty", b"");
     fs::create_dir(job.file("folder")).unwrap();
     for (archive, said) in [
-        ("toc.dat", "directory or tar format"),
+        ("toc.dat", "give the folder that it is in"),
         ("newer", "is newer than 1.16"),
-        ("store.tar", "it is a dump in the tar format"),
+        ("store.tar.gz", "unpack it first with `gunzip`"),
         ("empty", "the input is empty"),
         ("/etc/passwd", "not a pg_dump archive"),
-        ("folder", "directory format"),
+        ("folder", "without the file `toc.dat`"),
         ("none", "check the path"),
-        ("store.tar/x", "check the path"),
+        ("store.tar.gz/x", "check the path"),
     ] {
         for command in ["verify", "inspect"] {
             let run = Run::of(job.bare().args([command, archive])).failed(&["cannot ", archive, said]);

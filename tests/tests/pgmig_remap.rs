@@ -38,8 +38,9 @@ use Streams::{Files, Pipes};
 
 /// Which version dumps, its compression, how, which store, how it is remapped, into which compression, and which
 /// version restores it.
+type Case = (u32, Compression, Way, Store, Streams, Option<&'static str>, u32);
 #[rustfmt::skip]
-const MATRIX: [(u32, Compression, Way, Store, Streams, Option<&str>, u32); 18] = [
+const MATRIX: [Case; 18] = [
     (15, Gzip,  PIPED,    Utf8,   Files, None,           15),
     (15, Gzip,  SEEKABLE, Latin1, Pipes, None,           15),
     (15, Plain, SEEKABLE, Utf8,   Files, Some("gzip:1"), 15),
@@ -173,6 +174,37 @@ fn rows_of_partitions_by_tenant_go_to_the_partition_of_their_new_tenant() {
         let parallel = Restored::with(15, "UTF8", &new, if run == Files { &["-j2"] } else { &[] });
         parallel.psql(&awkward::settle());
         found.now().assert_same(&parallel.now());
+    }
+}
+
+#[test]
+fn ids_can_be_swapped_in_lists_of_partitions_too() {
+    let source = Source::dump_after(PARTITIONS, &DumpOptions::piped());
+    let [a, b, c, d] = MAPPING.map(|(source, _)| source);
+    let job = job();
+    job.map(&[(a, b), (b, a), (c, d), (d, c)]);
+    let restored = Restored::new(15, "UTF8", &remap(&job, Streams::Files, &source.archive, None));
+    let count =
+        |id: &str| restored.psql(&format!("select tableoid::regclass from by_list where tenant_id = '{id}' limit 1"));
+    assert_eq!([count(b), count(a), count(c)], ["by_list_a", "by_list_b_low", "by_list_rest"]);
+}
+
+#[test]
+fn a_foreign_key_of_rows_without_a_tenant_is_doubted_when_what_it_refers_to_is_left_out() {
+    let more = "create table tag (assistant_id integer references assistant, label text);
+                insert into tag select min(assistant_id), 'x' from assistant where tenant_id = ";
+    for (tenant, holds) in [(MAPPING[0].0, true), (GONE, false)] {
+        let source = Source::dump_after(&format!("{more}'{tenant}'"), &DumpOptions::piped());
+        let job = job();
+        let run = Run::of(command(&job, &source.archive, "new.dump").args(["--report", "report.json"])).done();
+        let _ = run.says(&["rows of public.tag name no tenant", "public.assistant", "--keep-unmapped"]);
+        let report: serde_json::Value = serde_json::from_slice(&fs::read(job.file("report.json")).unwrap()).unwrap();
+        assert_eq!(report["doubtful_foreign_keys"].as_array().unwrap().len(), 1);
+        let database = Restored::empty(15, "UTF8");
+        let tools = database.server.tools();
+        let mut restore = database.server.client(tools, "pg_restore", &database.database);
+        let status = restore.arg("--exit-on-error").arg(job.file("new.dump")).stderr(Stdio::null()).status().unwrap();
+        assert_eq!(status.success(), holds);
     }
 }
 
@@ -377,6 +409,10 @@ fn what_was_done_is_told_and_reported() {
     assert_eq!(table("public.tenant")["rows"], 6);
     assert_eq!(report["mapping"]["left_out"].as_array().unwrap().len(), 2);
     assert_eq!(report["large_objects"], 6);
+    // A report that cannot be written is no reason to find out at the end.
+    let _ = Run::of(command(&job, &SOURCE.archive, "more.dump").args(["--report", "missing/report.json"]))
+        .failed(&["missing/report.json", "folder that you can write to"]);
+    assert_eq!(left(&job), ["mapping.yaml", "new.dump", "profile.yaml", "report.json"]);
     // On standard output it is the one document there, of a failure too.
     let _ =
         Run::of(command(&job, &SOURCE.archive, "new.dump").args(["--report", "-"])).failed(&["exists already"]).json();

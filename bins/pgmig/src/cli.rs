@@ -105,6 +105,36 @@ enum Command {
     Remap(RemapArgs),
     /// Make one archive of another, in another format, compression or version; or SQL
     Convert(Box<ConvertArgs>),
+    /// Keep what is whole in an archive that is cut short, damaged or within a log; or add the positions of its data
+    Repair(RepairArgs),
+}
+
+#[derive(Debug, Args)]
+struct RepairArgs {
+    /// File with an archive in the custom format, perhaps with other text around it
+    #[arg(short, long, value_name = "FILE")]
+    source: PathBuf,
+    /// New archive of what is whole, which must not exist yet; `-` writes to standard output
+    #[arg(short, long, value_name = "FILE", required_unless_present = "in_place")]
+    output: Option<PathBuf>,
+    /// Only add the positions of its data to the archive itself, which has to be whole, so that `pg_restore -j` can use it
+    #[arg(long, conflicts_with_all = ["output", "compress", "partial_rows", "accept_loss", "force", "report"])]
+    in_place: bool,
+    /// Write a new archive also when something is lost
+    #[arg(long)]
+    accept_loss: bool,
+    /// Keep the whole rows of a table whose data is cut
+    #[arg(long, requires = "accept_loss")]
+    partial_rows: bool,
+    /// Compression of the new archive, as for pg_dump; without it, that of the source
+    #[arg(long, value_name = "METHOD[:LEVEL]")]
+    compress: Option<CompressionSpecification>,
+    /// Replace the output file when it exists
+    #[arg(short, long)]
+    force: bool,
+    /// Where to write what was kept and what was lost, in JSON; `-` writes to standard output
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -235,6 +265,30 @@ pub(crate) enum Work {
     Verify(VerifyOptions),
     Remap(RemapOptions),
     Convert(Box<ConvertOptions>),
+    Repair(RepairCommand),
+}
+
+/// An archive that is to be repaired.
+#[derive(Debug)]
+pub(crate) struct RepairCommand {
+    pub(crate) source: PathBuf,
+    pub(crate) repair: Repair,
+}
+
+/// How it is repaired.
+#[derive(Debug)]
+pub(crate) enum Repair {
+    /// It is whole and gets the positions of its data.
+    InPlace,
+    /// What is whole goes into a new archive.
+    Into {
+        output: PathBuf,
+        compression: Option<CompressionSpecification>,
+        partial_rows: bool,
+        accept_loss: bool,
+        force: bool,
+        report: Option<PathBuf>,
+    },
 }
 
 /// An archive that is to be converted.
@@ -249,7 +303,7 @@ pub(crate) struct ConvertOptions {
 /// What is to be made of it.
 #[derive(Debug)]
 pub(crate) enum NewFormat {
-    Sql(SqlArgs),
+    Sql(Box<SqlArgs>),
     Archive {
         /// In the directory format, otherwise in the custom format.
         folder: bool,
@@ -334,16 +388,47 @@ impl Work {
             Self::Inspect(options) => options.output,
             Self::Verify(options) => options.output,
             Self::List(_) | Self::Convert(_) => OutputFormat::Text,
-            Self::Remap(options) => match options.report.as_deref() {
-                Some(path) if path == Path::new("-") => OutputFormat::Json,
-                _ => OutputFormat::Text,
-            },
+            Self::Remap(options) => told_of_report(options.report.as_deref()),
+            Self::Repair(RepairCommand { repair: Repair::Into { report, .. }, .. }) => {
+                told_of_report(report.as_deref())
+            }
+            Self::Repair(_) => OutputFormat::Text,
         };
         match (output, self) {
             (OutputFormat::Text, _) => Told::Nothing,
             (OutputFormat::Json, Self::Verify(_)) => Told::JsonOfVerify,
             (OutputFormat::Json, _) => Told::Json,
         }
+    }
+}
+
+fn told_of_report(report: Option<&Path>) -> OutputFormat {
+    if report == Some(Path::new("-")) { OutputFormat::Json } else { OutputFormat::Text }
+}
+
+impl TryFrom<RepairArgs> for RepairCommand {
+    type Error = clap::Error;
+
+    fn try_from(args: RepairArgs) -> Result<Self, clap::Error> {
+        let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        if args.source == Path::new("-") {
+            return refuse("an archive has to be in a file to be repaired: what is whole is known only at its end");
+        }
+        let Some(output) = args.output else {
+            return Ok(Self { source: args.source, repair: Repair::InPlace });
+        };
+        if args.report.as_deref() == Some(Path::new("-")) && output == Path::new("-") {
+            return refuse("the archive and the report cannot both go to standard output");
+        }
+        let repair = Repair::Into {
+            output,
+            compression: args.compress,
+            partial_rows: args.partial_rows,
+            accept_loss: args.accept_loss,
+            force: args.force,
+            report: args.report,
+        };
+        Ok(Self { source: args.source, repair })
     }
 }
 
@@ -389,7 +474,7 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
             Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
                 return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
             }
-            Format::Sql => NewFormat::Sql(args.sql),
+            Format::Sql => NewFormat::Sql(Box::new(args.sql)),
             _ if args.sql != SqlArgs::default() => {
                 return refuse("what to choose of the contents, and how to write SQL, are options for `--format sql`");
             }
@@ -424,6 +509,7 @@ impl TryFrom<Cli> for Work {
                 return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
             }
             Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
+            Some(Command::Repair(args)) => return args.try_into().map(Self::Repair),
             Some(Command::Convert(args)) => return (*args).try_into().map(|options| Self::Convert(Box::new(options))),
             None => cli.restore,
         };

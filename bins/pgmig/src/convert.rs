@@ -14,7 +14,7 @@ use pgmig_core::archive::{Archive, ArchiveError};
 
 use crate::cli::{ConvertOptions, NewFormat};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewFolder};
+use crate::new_archive::{NewArchive, NewFolder, publish};
 use crate::progress;
 use crate::source::{self, is_stream, name};
 use crate::terminal::{step, warn};
@@ -138,12 +138,4 @@ fn decode_all(rewrite: &mut Rewrite<'_>, toc: &Toc) {
             rewrite.reencode(dump_id);
         }
     }
-}
-
-fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
-    if let NewArchive::File(file) = new {
-        file.publish()?;
-        step(format_args!("wrote {}", path.display()));
-    }
-    Ok(())
 }

@@ -48,6 +48,11 @@ impl Failure {
         Self { hint: Some(hint.into()), ..Self::from(anyhow::Error::msg(message.into())) }
     }
 
+    /// The same with another hint.
+    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
     /// The same after the result was printed: standard output has its one document.
     pub(crate) fn after_result(self) -> Self {
         Self { after_result: true, ..self }

@@ -12,6 +12,7 @@ mod mapping;
 mod new_archive;
 mod progress;
 mod remap;
+mod repair;
 mod restore;
 mod source;
 mod sql_options;
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
             Work::List(archive) => inspect::list(&archive),
             Work::Verify(options) => verify::run(&options),
             Work::Convert(options) => interruptible(move || convert::run(&options)).await,
+            Work::Repair(command) => interruptible(move || repair::run(&command)).await,
             Work::Remap(options) => interruptible(move || remap::run(&options)).await,
         }
     });

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use anyhow::Context;
 use dumpfmt::{ArchiveReader, Rewrite, RewriteReport};
 use indicatif::ProgressBar;
+use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
+use crate::terminal::{json_text, print_json, step};
 
 /// Where a new archive goes.
 pub(crate) enum NewArchive {
@@ -113,7 +115,7 @@ impl NewFile {
     pub(crate) fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
         match std::fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
-                let text = format!("cannot write the archive to `{}`: it is a folder", path.display());
+                let text = format!("cannot write to `{}`: it is a folder", path.display());
                 return Err(Failure::new(text, "name a file in it"));
             }
             Ok(_) if !force => {
@@ -123,7 +125,7 @@ impl NewFile {
             _ => {}
         }
         let file = tempfile::Builder::new().prefix(".pgmig-partial-").tempfile_in(folder_of(path)).map_err(|e| {
-            let text = format!("cannot write the archive to `{}`: {e}", path.display());
+            let text = format!("cannot write to `{}`: {e}", path.display());
             Failure::new(text, "name a file in a folder that you can write to")
         })?;
         begun(file.path());
@@ -137,7 +139,7 @@ impl NewFile {
     /// Brings the file to the disk and gives it its name.
     pub(crate) fn publish(self) -> Result<(), Failure> {
         let Self { file, path, force } = self;
-        let name = || format!("cannot finish the archive `{}`", path.display());
+        let name = || format!("cannot finish `{}`", path.display());
         file.as_file().sync_all().with_context(name)?;
         let mut unfinished = unfinished();
         if unfinished.abandoned {
@@ -152,6 +154,44 @@ impl NewFile {
         drop(unfinished);
         File::open(folder_of(&path)).and_then(|folder| folder.sync_all()).with_context(name)?;
         Ok(())
+    }
+}
+
+/// Gives a complete archive its name.
+pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
+    if let NewArchive::File(file) = new {
+        file.publish()?;
+        step(format_args!("wrote {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Where a report goes. Tried before the work that it is about begins.
+pub(crate) enum NewReport {
+    None,
+    File(NewFile),
+    StandardOutput,
+}
+
+impl NewReport {
+    /// Begins a report in a file, or on standard output for `-`. A file that is there is replaced.
+    pub(crate) fn begin(path: Option<&Path>) -> Result<Self, Failure> {
+        Ok(match path {
+            None => Self::None,
+            Some(path) if path == Path::new("-") => Self::StandardOutput,
+            Some(path) => Self::File(NewFile::begin(path, true)?),
+        })
+    }
+
+    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
+        match self {
+            Self::None => Ok(()),
+            Self::StandardOutput => Ok(print_json(report)?),
+            Self::File(mut file) => {
+                file.file().write_all(json_text(report)?.as_bytes()).context("cannot write the report")?;
+                file.publish()
+            }
+        }
     }
 }
 

@@ -1,8 +1,5 @@
 //! `pgmig remap`: one archive of another, with new instance IDs and without any database.
 
-use std::io::Write;
-use std::path::Path;
-
 use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
 use pgmig_core::mapping::MappingFile;
@@ -10,15 +7,16 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewFile};
+use crate::new_archive::{self, NewArchive, NewReport};
 use crate::source::{self, is_stream, name};
-use crate::terminal::{harmless, json_text, print_json, step, tell, warn};
+use crate::terminal::{harmless, step, tell, warn};
 use crate::{inspect, progress, text};
 
 pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let profile = inspect::profile(options.profile.as_deref())?;
     let mapping = MappingFile::load(&options.mapping)?;
     let new = NewArchive::begin(&options.output, options.force)?;
+    let report_file = NewReport::begin(options.report.as_deref())?;
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
     remap.keep_unmapped = options.keep_unmapped;
@@ -30,7 +28,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     warn_of(&report);
     tell(harmless(&text::remap(&report)));
     let published = publish(options, new, &report);
-    write_report(options, &report)?;
+    report_file.write(&report)?;
     published
 }
 
@@ -118,26 +116,5 @@ fn publish(options: &RemapOptions, new: NewArchive, report: &RemapReport) -> Res
             Failure::new(strays.to_string(), format!("{what}; {hint}"))
         })?;
     }
-    match new {
-        NewArchive::File(file) => publish_file(file, &options.output),
-        NewArchive::StandardOutput(_) => Ok(()),
-    }
-}
-
-fn publish_file(file: NewFile, path: &Path) -> Result<(), Failure> {
-    file.publish()?;
-    step(format_args!("wrote {}", path.display()));
-    Ok(())
-}
-
-fn write_report(options: &RemapOptions, report: &RemapReport) -> Result<(), Failure> {
-    match options.report.as_deref() {
-        None => Ok(()),
-        Some(path) if path == Path::new("-") => Ok(print_json(report)?),
-        Some(path) => {
-            let mut file = NewFile::begin(path, true)?;
-            file.file().write_all(json_text(report)?.as_bytes())?;
-            file.publish()
-        }
-    }
+    new_archive::publish(new, &options.output)
 }

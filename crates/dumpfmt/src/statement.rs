@@ -378,6 +378,8 @@ mod tests {
         assert_eq!(column_type("public.short_name COLLATE pg_catalog.\"C\""), "short_name");
         assert_eq!(column_type("\"Mixed Case\".\"T\"[]"), "\"T\"[]");
         assert_eq!(column_type("double precision"), "double precision");
+        // as at the end of CREATE DOMAIN
+        assert_eq!(column_type("uuid;\n"), "uuid");
     }
 
     #[test]

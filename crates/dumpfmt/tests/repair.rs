@@ -6,7 +6,7 @@ mod data;
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
-use data::Data;
+use data::{Data, header};
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Toc, TocEntry, WriteOptions,
@@ -44,14 +44,13 @@ fn contents_of(data: &Data) -> Toc {
 }
 
 fn piped(data: &Data, compression: CompressionSpecification) -> Vec<u8> {
-    let archive =
-        ArchiveWriter::to_pipe(Vec::new(), &common::header(), contents_of(data), &options(compression)).unwrap();
+    let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), contents_of(data), &options(compression)).unwrap();
     data.write(archive).unwrap().finish().unwrap()
 }
 
 fn seekable(data: &Data, compression: CompressionSpecification) -> Vec<u8> {
     let file = Cursor::new(Vec::new());
-    let archive = ArchiveWriter::to_file(file, &common::header(), contents_of(data), &options(compression)).unwrap();
+    let archive = ArchiveWriter::to_file(file, &header(), contents_of(data), &options(compression)).unwrap();
     data.write(archive).unwrap().finish().unwrap().into_inner()
 }
 
@@ -171,7 +170,6 @@ fn rows_before_a_cut_are_kept_when_asked_for_and_never_more_than_there_were() {
         let archive = piped(&data, compression);
         let before = contents(&archive);
         let (begin, end) = (before[&4].1 as usize, before[&5].1 as usize);
-        let mut most = 0;
         for length in begin..end {
             for text in [&b""[..], b"command terminated with exit code 137\nbye\n"] {
                 let cut = [&archive[..length], text].concat();
@@ -184,11 +182,36 @@ fn rows_before_a_cut_are_kept_when_asked_for_and_never_more_than_there_were() {
                 let rows = repaired.tables.last().unwrap();
                 assert!(data.tables[3].starts_with(rows) && rows.ends_with(b"\n"), "{compression}, {length}");
                 assert_eq!(part.rows, Some(rows.iter().filter(|&&byte| byte == b'\n').count() as u64));
-                most = most.max(rows.len());
             }
         }
-        // These archives have one chunk for all rows; that of no other chunk is known to be whole.
-        assert!(most <= data.tables[3].len());
+    }
+}
+
+#[test]
+fn of_a_cut_table_the_rows_are_kept_whose_chunks_are_followed_by_another_one() {
+    // A chunk for each row, as pg_dump writes them.
+    let mut builder = dumpfmt::example::Builder::new(16, 0);
+    builder
+        .entry(1, 1, false, [Some("ENCODING"), Some("ENCODING"), Some("SET x;\n"), None, None])
+        .entry(2, 3, true, [Some("a"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")])
+        .data(2, &[b"one\n", b"two\n", b"three\n", b"\\.\n\n\n"]);
+    let archive = builder.build();
+    let third = archive.windows(6).position(|window| window == b"three\n").unwrap();
+    let mut options = RepairOptions::default();
+    options.partial_rows = true;
+    // Within the third row, and with the text of a log in its place, which is as long.
+    for rest in [&b"th"[..], b"exit 1\nbye\n"] {
+        let cut = [&archive[..third], rest].concat();
+        assert_eq!(plan(&cut).unwrap().lost().len(), 1, "nothing is kept of it unless asked for");
+        let plan = RepairPlan::of(&mut Cursor::new(&cut), &options, |_| {}).unwrap();
+        if rest == b"th" {
+            assert_eq!(plan.recovered()[0].rows, Some(2));
+            assert_eq!(plan.recovered()[0].missing.as_ref().unwrap().kind, LossKind::Cut);
+            let repaired = Data::read(&write(&plan, &cut)).unwrap();
+            assert_eq!(repaired.tables, [b"one\ntwo\n"]);
+        } else {
+            assert_eq!(plan.lost()[0].loss.kind, LossKind::Damaged);
+        }
     }
 }
 
@@ -312,7 +335,7 @@ fn a_whole_archive_in_another_order_is_whole() {
     let data = small();
     let write_options = options(CompressionSpecification::GZIP);
     let mut archive =
-        dumpfmt::ArchiveWriter::to_pipe(Vec::new(), &common::header(), contents_of(&data), &write_options).unwrap();
+        dumpfmt::ArchiveWriter::to_pipe(Vec::new(), &header(), contents_of(&data), &write_options).unwrap();
     let mut objects = archive.large_objects(1000).unwrap();
     for (oid, _) in &data.large_objects {
         objects.object(*oid).unwrap().finish().unwrap();
@@ -456,7 +479,7 @@ fn foreign_keys_to_rows_that_are_lost_are_named() {
     let keys = [key(100, "t0", "t1"), key(101, "t1", "t0"), key(102, "t1", "t1"), key(103, "t0", "t0")];
     let toc = Toc::new(data.toc().entries().iter().cloned().chain(keys).collect()).unwrap();
     let write_options = options(CompressionSpecification::GZIP);
-    let archive = ArchiveWriter::to_pipe(Vec::new(), &common::header(), toc, &write_options).unwrap();
+    let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), toc, &write_options).unwrap();
     let archive = data.write(archive).unwrap().finish().unwrap();
     let plan = plan(&archive[..archive.len() - 1]).unwrap();
     assert_eq!(plan.lost().len(), 1);

@@ -17,7 +17,7 @@ use super::plan::{Damage, Loss, LossKind, RecoveredEntry, RepairOptions};
 use super::window::Window;
 use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::Header;
+use crate::header::{Compression, Header};
 use crate::statement::CopyStatement;
 use crate::toc::{DataState, Toc};
 
@@ -471,8 +471,23 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
     }
 }
 
-fn window<R: Read + Seek>(source: &mut R, start: u64, length: Option<u64>) -> Result<Window<&mut R>> {
+pub(super) fn window<R: Read + Seek>(source: &mut R, start: u64, length: Option<u64>) -> Result<Window<&mut R>> {
     Window::new(source, start, length).map_err(|e| Error::new(ErrorKind::Io(e), 0))
+}
+
+/// An archive up to the byte `end`, which is behind a chunk.
+///
+/// Rows that are not compressed are read over the ends of chunks, and those before an error would be lost with it: there the
+/// block is ended.
+pub(super) fn cut_window<'s, R: Read + Seek>(
+    source: &'s mut R,
+    start: u64,
+    end: u64,
+    header: &Header,
+) -> Result<Window<&'s mut R>> {
+    let window = window(source, start, Some(end))?;
+    let is_compressed = header.compression != Compression::None;
+    Ok(window.followed_by_zeros(if is_compressed { 0 } else { 1 + u64::from(header.int_size) }))
 }
 
 /// How many whole rows there are in a block that is cut, and where the bytes end that they are in.
@@ -489,7 +504,7 @@ fn rows_before_cut<R: Read + Seek>(
     let limits = &options.read.limits;
     let mut blocks = Blocks::new(window(source, start, None)?, header, toc, limits);
     let Some(end) = blocks.end_of_whole_chunks(position)? else { return Ok(None) };
-    let blocks = Blocks::new(window(source, start, Some(end))?, header, toc, limits);
+    let blocks = Blocks::new(cut_window(source, start, end, header)?, header, toc, limits);
     Ok(whole_rows(blocks, position)?.map(|rows| (rows, end)))
 }
 

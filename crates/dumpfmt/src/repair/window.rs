@@ -9,6 +9,8 @@ pub(crate) struct Window<R> {
     start: u64,
     /// Bytes of the window; `None` for all that there are.
     length: Option<u64>,
+    /// How many bytes 0 there seem to be behind it.
+    zeros: u64,
     position: u64,
 }
 
@@ -16,13 +18,25 @@ impl<R: Read + Seek> Window<R> {
     /// The window, placed at its first byte.
     pub(crate) fn new(mut inner: R, start: u64, length: Option<u64>) -> io::Result<Self> {
         inner.seek(SeekFrom::Start(start))?;
-        Ok(Self { inner, start, length, position: 0 })
+        Ok(Self { inner, start, length, zeros: 0, position: 0 })
+    }
+
+    /// A window that seems to have so many bytes 0 behind its end.
+    pub(crate) fn followed_by_zeros(self, zeros: u64) -> Self {
+        Self { zeros, ..self }
     }
 }
 
 impl<R: Read> Read for Window<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let left = self.length.map_or(u64::MAX, |length| length.saturating_sub(self.position));
+        if left == 0 && self.zeros > 0 {
+            let behind = self.length.map_or(0, |length| self.position - length);
+            let step = out.len().min(usize::try_from(self.zeros.saturating_sub(behind)).unwrap_or(usize::MAX));
+            out[..step].fill(0);
+            self.position += step as u64;
+            return Ok(step);
+        }
         let most = out.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let read = self.inner.read(&mut out[..most])?;
         self.position += read as u64;

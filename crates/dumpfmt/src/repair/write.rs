@@ -6,10 +6,10 @@ use std::thread;
 
 use super::blocks::{Blocks, Rest};
 use super::plan::{RecoveredEntry, RepairPlan};
-use super::window::Window;
+use super::scan::{cut_window, window};
 use crate::block::{Block, EntryData, LargeObjects};
 use crate::body::StoredBytes;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::verify::fill;
 use crate::write::archive::END_OF_ROWS;
 use crate::write::core::{Core, encoders};
@@ -98,8 +98,10 @@ impl RepairPlan {
                 let same = rest.iter().take_while(|entry| entry.rows.is_none() || entry.missing.is_none()).count();
                 let (now, later) = rest.split_at(if part.is_some() { 1 } else { same });
                 rest = later;
-                let window = Window::new(&mut *source, self.start, part);
-                let window = window.map_err(|e| Error::new(ErrorKind::Io(e), next.position))?;
+                let window = match part {
+                    Some(end) => cut_window(source, self.start, end, &self.header)?,
+                    None => window(source, self.start, None)?,
+                };
                 let mut blocks = Blocks::new(window, &self.header, &self.source_toc, &self.options.read.limits);
                 for entry in now {
                     let mut copy = Copy { core: &mut core, progress: &mut progress, entry, is_raw };
