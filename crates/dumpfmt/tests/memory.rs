@@ -194,7 +194,7 @@ fn stored_or_damaged(stored: Outcome, archive: &[u8]) -> Outcome {
 }
 
 fn drain<R: Read>(block: Block<'_, R>) -> Outcome {
-    let mut read =
+    let read =
         |data: &mut dyn Read| std::io::copy(data, &mut std::io::sink()).map(drop).map_err(|e| Error::from_io(e, 0));
     match block {
         Block::Data(mut data) => read(&mut data),
