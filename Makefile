@@ -25,6 +25,7 @@ test: build-tools ## check the formatting, the lints and the documentation, and 
 	$(CARGO) test --workspace --locked
 	# once more without the C library of Zstandard
 	$(CARGO) test -p dumpfmt --no-default-features --locked
+	# once more with inputs that a fuzzer makes up
 	$(CARGO) fmt --manifest-path crates/dumpfmt/fuzz/Cargo.toml --check
 	scripts/fuzz.sh 10
 

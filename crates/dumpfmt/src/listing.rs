@@ -110,7 +110,7 @@ impl Listing<'_> {
         {
             if let Some(version) = version {
                 write!(out, ";     {what} version: ")?;
-                out.write_all(version)?;
+                out.write_all(&on_one_line(version))?;
                 out.write_all(b"\n")?;
             }
         }
@@ -120,9 +120,10 @@ impl Listing<'_> {
 
 fn write_line(out: &mut impl Write, entry: &TocEntry) -> io::Result<()> {
     write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
+    let description = on_one_line(entry.description());
     let schema = on_one_line(entry.namespace().unwrap_or(b"-"));
     let owner = on_one_line(entry.owner().unwrap_or_default());
-    for text in [entry.description(), b" ", &schema, b" ", &on_one_line(entry.tag()), b" ", &owner, b"\n"] {
+    for text in [&description[..], b" ", &schema, b" ", &on_one_line(entry.tag()), b" ", &owner, b"\n"] {
         out.write_all(text)?;
     }
     Ok(())

@@ -225,8 +225,7 @@ impl<R: Read> ArchiveReader<R> {
         if let Some(passed) = &mut self.sequence {
             passed.groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
             if let Some(before) = passed.positions.insert(open.dump_id, offset) {
-                let text = format!("this entry has data twice, first at byte {before}");
-                return Err(self.name_entry(Error::corrupt(text, offset), open.dump_id));
+                return Err(self.name_entry(data_twice(before, offset), open.dump_id));
             }
         }
         Ok(Some((open, offset)))
@@ -364,7 +363,11 @@ impl<R: Read + Seek> ArchiveReader<R> {
                 return Err(self.name_entry(Error::truncated("before the data of this entry", offset), dump_id));
             };
             self.scanned_to = offset;
-            self.found.insert(open.dump_id, offset);
+            // A scan begins with the block that the one before ended at.
+            let first = *self.found.entry(open.dump_id).or_insert(offset);
+            if first != offset {
+                return Err(self.name_entry(data_twice(first, offset), open.dump_id));
+            }
             if open.dump_id == dump_id {
                 return Ok((open, offset));
             }
@@ -373,6 +376,10 @@ impl<R: Read + Seek> ArchiveReader<R> {
             self.scanned_groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
         }
     }
+}
+
+fn data_twice(first: u64, offset: u64) -> Error {
+    Error::corrupt(format!("this entry has data twice, first at byte {first}"), offset)
 }
 
 /// Reads the header behind its first five bytes, and the table of contents.

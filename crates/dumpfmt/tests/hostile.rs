@@ -303,6 +303,26 @@ fn data_without_an_entry_and_an_entry_without_data_are_errors() {
 }
 
 #[test]
+fn an_entry_that_has_data_twice_is_an_error_also_for_who_passes_over_it() {
+    let mut builder = Builder::new(16, NONE);
+    for dump_id in 1..=2 {
+        builder.entry(dump_id, 3, true, [Some("t"), Some("TABLE DATA"), None, None, None]);
+    }
+    let bytes = builder.data(1, &[b"first"]).data(1, &[b"second"]).data(2, &[EMPTY]).build();
+    let expected = "this entry has data twice, first at byte";
+    assert!(check(&bytes).unwrap_err().to_string().contains(expected));
+    let mut archive = ArchiveReader::new(Cursor::new(&bytes)).unwrap();
+    for _ in 0..2 {
+        let error = archive.block(2).map(drop).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert_eq!(error.entry(), Some("TABLE DATA public.t (dump ID 1)"));
+        // What was found is not replaced by what comes later.
+        let first = archives::block_contents(archive.block(1).unwrap().unwrap()).unwrap();
+        assert_eq!(first["t"], b"first");
+    }
+}
+
+#[test]
 fn a_custom_file_that_grows_or_shrinks_while_it_is_read_is_an_error_or_as_it_was() {
     let rows = [vec![b'x'; 1 << 20], b"\n\\.\n\n\n".to_vec()].concat();
     let mut builder = Builder::new(16, NONE);

@@ -279,7 +279,7 @@ proptest! {
         }
         let (copy, _) = rewrite(&data.piped(&options), &plan).unwrap();
         let decoded = |tables: &[Vec<u8>]| -> Vec<Vec<Option<Vec<u8>>>> {
-            let row = |row: &[u8]| dumpfmt::Row::new(row).fields().map(|f| f.decode().map(|v| v.into_owned())).collect();
+            let row = |row: &[u8]| dumpfmt::Row::new(row).fields().map(|f| f.decode().map(std::borrow::Cow::into_owned)).collect();
             tables.iter().flat_map(|table| table.split(|&byte| byte == b'\n').map(row)).collect()
         };
         prop_assert_eq!(decoded(&Data::read(&copy).unwrap().tables), decoded(&data.tables));

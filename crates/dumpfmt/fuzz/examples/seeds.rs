@@ -8,7 +8,10 @@ use std::io::{self, Cursor, Write};
 use std::path::Path;
 
 use dumpfmt::example::Builder;
-use dumpfmt::{ArchiveReader, CompressionSpecification, Rewrite, WriteOptions};
+use dumpfmt::{
+    ArchiveReader, ArchiveWriter, CompressionSpecification, Header, LocalTime, Rewrite, Section, Toc, TocEntry,
+    WriteOptions,
+};
 
 const COPY: Option<&str> = Some("COPY public.t (id, name) FROM stdin;\n");
 
@@ -53,7 +56,27 @@ fn archives(folder: &Path) -> io::Result<()> {
         let (archive, _) = rewrite.to_file(&mut source, Cursor::new(Vec::new()), |_| {})?;
         save(&format!("written-{compression}"), &archive.into_inner())?;
     }
-    Ok(())
+    let mut twice = Builder::new(16, 0);
+    for dump_id in 1..=2 {
+        twice.entry(dump_id, 3, true, [Some("t"), Some("TABLE DATA"), None, None, COPY]);
+    }
+    const ROWS: &[&[u8]] = &[b"1\n\\.\n\n\n"];
+    save("data-twice", &twice.data(1, ROWS).data(1, &[b"\\.\n\n\n"]).data(2, ROWS).build())?;
+    save("line-breaks", &with_line_breaks()?)
+}
+
+/// Each text has a line that must not become one of a listing or of a script.
+fn with_line_breaks() -> Result<Vec<u8>, dumpfmt::Error> {
+    let mut header = Header::new("store\n7; no entry", LocalTime::new(2026, 11, 20, 3, 0, 0));
+    header.server_version = Some(b"15\n7; no entry\r\n\\! echo".as_slice().into());
+    header.dump_version = header.server_version.clone();
+    let entry = TocEntry::builder(1, "TABLE\n7; no entry\n\\! echo", "t\n7; no entry\n\\! echo")
+        .namespace(Some(b"s\"\n7; no entry\n\\! echo"))
+        .owner("o'\n7; no entry\n\\! echo")
+        .definition("SELECT 1;\n")
+        .section(Section::PreData);
+    let options = WriteOptions::new(CompressionSpecification::NONE);
+    ArchiveWriter::to_pipe(Vec::new(), &header, Toc::new(vec![entry.build()?])?, &options)?.finish()
 }
 
 /// See `rows` for the first three bytes.

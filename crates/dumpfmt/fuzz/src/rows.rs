@@ -104,7 +104,7 @@ fn turn_about(rows: &mut dyn AnyRows, out: &mut Vec<u8>) -> Result<(), Error> {
     let mut turn = 0_u32;
     loop {
         turn += 1;
-        let more = if turn % 5 == 0 { rows.take_batch(out)? } else { rows.take_row(out)? };
+        let more = if turn.is_multiple_of(5) { rows.take_batch(out)? } else { rows.take_row(out)? };
         if !more {
             return Ok(());
         }

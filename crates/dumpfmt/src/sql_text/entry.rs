@@ -36,7 +36,8 @@ impl<W: Write> Script<'_, W> {
     fn comment(&mut self, entry: &TocEntry, what: &[u8]) -> Result<(), SqlError> {
         let or_hyphen = |text| on_one_line(Option::unwrap_or(text, b"-"));
         let owner = entry.owner().filter(|_| !self.options.no_owner);
-        self.put(&[b"--\n-- ", what, b"Name: ", &on_one_line(entry.tag()), b"; Type: ", entry.description()])?;
+        let description = on_one_line(entry.description());
+        self.put(&[b"--\n-- ", what, b"Name: ", &on_one_line(entry.tag()), b"; Type: ", &description])?;
         self.put(&[b"; Schema: ", &or_hyphen(entry.namespace()), b"; Owner: ", &or_hyphen(owner)])?;
         let tablespace = entry.tablespace().filter(|name| !name.is_empty() && !self.options.no_tablespaces);
         if let Some(tablespace) = tablespace {

@@ -93,6 +93,8 @@ impl<R: Read> ArchiveReader<R> {
     /// - the rows of a table that do not end in `\.`, and a block of data that is missing, are errors;
     /// - so is an entry of a type unknown here, unless owners are left out (before 18 pg_restore leaves it without);
     /// - so are OIDs of large objects that are no numbers;
+    /// - line breaks in the type of an entry, and in the versions of the server and of pg_dump, are replaced in comments, as
+    ///   those in names are;
     /// - before version 1.10 an archive does not tell which pg_dump wrote it: pg_restore writes its own version in the
     ///   place. Before 1.8 its dependencies are OIDs, which pg_restore takes for dump IDs.
     ///

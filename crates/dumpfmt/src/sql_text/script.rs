@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::SqlError;
 use super::options::{PgRestoreVersion, SqlOptions};
-use super::quote::{Quoting, connect_command};
+use super::quote::{Quoting, connect_command, on_one_line};
 use crate::header::Header;
 use crate::sql::{Token, Tokens};
 use crate::toc::{Toc, TocEntry};
@@ -77,10 +77,10 @@ impl<'a, W: Write> Script<'a, W> {
             self.put(&[b"\\restrict ", key.as_bytes(), b"\n\n"])?;
         }
         if let Some(version) = &header.server_version {
-            self.put(&[b"-- Dumped from database version ", version, b"\n"])?;
+            self.put(&[b"-- Dumped from database version ", &on_one_line(version), b"\n"])?;
         }
         if let Some(version) = &header.dump_version {
-            self.put(&[b"-- Dumped by pg_dump version ", version, b"\n"])?;
+            self.put(&[b"-- Dumped by pg_dump version ", &on_one_line(version), b"\n"])?;
         }
         self.put(&[b"\n"])?;
         if self.options.single_transaction {
