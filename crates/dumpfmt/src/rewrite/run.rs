@@ -179,9 +179,12 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
     fn data<R: Read>(&mut self, mut data: EntryData<'_, R>) -> Result<()> {
         self.tallies.begin(self.dump_id, EntryDepth::Reencoded, false);
         self.core.begin_data(self.dump_id)?;
-        let copy = |piece: &[u8], last| self.core.bytes(piece.to_vec(), last);
-        each_piece(&mut data, EntryData::position, None, copy)?;
-        (self.progress)(data.position());
+        let copy = |piece: &[u8], last, position| {
+            (self.progress)(position);
+            self.core.bytes(piece.to_vec(), last)
+        };
+        each_piece(&mut data, &mut vec![0; PIECE_BYTES], EntryData::position, None, copy)?;
+        (self.progress)(data.total_position());
         self.core.end_body()
     }
 
@@ -195,6 +198,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
         self.tallies.begin(self.dump_id, EntryDepth::Raw, false);
         self.core.begin_large_objects(self.dump_id)?;
         let limits = objects.limits();
+        let mut buffer = vec![0; PIECE_BYTES];
         while let Some(object) = objects.next_object()? {
             let oid = object.oid();
             let is_raw = self.raw == Some(object.encoding().compression());
@@ -211,16 +215,22 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                     let mut teed = object.tee()?;
                     let kept = teed.kept();
                     let mut content = teed.decoder(limits);
-                    let copy = |_: &[u8], _| self.core.stored(kept.take());
-                    each_piece(&mut content, Decoder::position, Some((oid, inspect)), copy)?;
+                    let copy = |_: &[u8], _, position| {
+                        (self.progress)(position);
+                        self.core.stored(kept.take())
+                    };
+                    each_piece(&mut content, &mut buffer, Decoder::position, Some((oid, inspect)), copy)?;
                     self.core.end_stored()?;
                 }
                 (false, inspect) => {
                     self.core.begin_large_object(oid)?;
                     let mut object = object;
                     let inspect = inspect.map(|inspect| (oid, inspect));
-                    let copy = |piece: &[u8], last| self.core.bytes(piece.to_vec(), last);
-                    each_piece(&mut object, LargeObject::position, inspect, copy)?;
+                    let copy = |piece: &[u8], last, position| {
+                        (self.progress)(position);
+                        self.core.bytes(piece.to_vec(), last)
+                    };
+                    each_piece(&mut object, &mut buffer, LargeObject::position, inspect, copy)?;
                     self.core.end_body()?;
                 }
             }
@@ -229,22 +239,23 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
     }
 }
 
-/// Reads a body in pieces, has each looked at and copied. The last one, which is known as such, may be empty.
+/// Reads a body in pieces, each as long as `piece`, has each looked at and copied by `copy`, which gets the position in
+/// the source too. The last one, which is known as such, may be empty.
 fn each_piece<D: Read>(
     body: &mut D,
+    piece: &mut [u8],
     position: impl Fn(&D) -> u64,
     inspect: Option<(u32, &InspectLargeObject<'_>)>,
-    mut copy: impl FnMut(&[u8], bool) -> Result<()>,
+    mut copy: impl FnMut(&[u8], bool, u64) -> Result<()>,
 ) -> Result<()> {
-    let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let filled = fill(body, &mut piece).map_err(|e| Error::from_io(e, position(body)))?;
+        let filled = fill(body, piece).map_err(|e| Error::from_io(e, position(body)))?;
         let last = filled < piece.len();
         if let Some((oid, inspect)) = inspect {
             let inspected = inspect(oid, &piece[..filled], last);
             inspected.map_err(|e| Error::new(ErrorKind::Row(e), position(body)))?;
         }
-        copy(&piece[..filled], last)?;
+        copy(&piece[..filled], last, position(body))?;
         if last {
             return Ok(());
         }

@@ -15,6 +15,9 @@ pub(crate) enum Format {
     Directory = 3,
 }
 
+/// How many threads compress unless more are asked for.
+const MOST_THREADS: usize = 8;
+
 /// What a new archive is like.
 ///
 /// ```
@@ -32,16 +35,17 @@ pub struct WriteOptions {
 }
 
 impl Default for WriteOptions {
-    /// Version 1.16, gzip, a thread for each processor.
+    /// Version 1.16, gzip, threads as for [`new`](Self::new).
     fn default() -> Self {
         Self::new(CompressionSpecification::GZIP)
     }
 }
 
 impl WriteOptions {
-    /// Version 1.16, which pg_restore 17 and later read, this compression, and a thread for each processor.
+    /// Version 1.16, which pg_restore 17 and later read, this compression, and a thread for each processor, but not more than
+    /// eight: one thread reads and decompresses, and could not keep more of them busy.
     pub fn new(compression: CompressionSpecification) -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS);
         Self { version: Version::RELKIND, compression, threads }
     }
 
