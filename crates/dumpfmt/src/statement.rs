@@ -168,13 +168,7 @@ impl TableDefinition {
     /// Reads `CREATE TABLE ... (...)` of an entry; `None` when the entry is another
     /// one, or a table that is made without a list of columns.
     pub fn of(entry: &TocEntry) -> Option<Self> {
-        let mut tokens = Tokens::new(entry.definition()?);
-        // pg_dump writes a comment for binary upgrades before it, which `Tokens` passes over.
-        tokens.keyword("CREATE")?;
-        let _unlogged = tokens.keyword("UNLOGGED");
-        tokens.keyword("TABLE")?;
-        tokens.qualified_name()?;
-        tokens.symbol(b'(')?;
+        let mut tokens = create_table(entry)?;
         let mut columns = Vec::new();
         loop {
             if tokens.symbol(b')').is_some() {
@@ -259,6 +253,18 @@ impl std::fmt::Display for ColumnType {
     }
 }
 
+/// What follows `CREATE TABLE ... (` of an entry.
+fn create_table(entry: &TocEntry) -> Option<Tokens<'_>> {
+    let mut tokens = Tokens::new(entry.definition()?);
+    // pg_dump writes a comment for binary upgrades before it, which `Tokens` passes over.
+    tokens.keyword("CREATE")?;
+    let _unlogged = tokens.keyword("UNLOGGED");
+    tokens.keyword("TABLE")?;
+    tokens.qualified_name()?;
+    tokens.symbol(b'(')?;
+    Some(tokens)
+}
+
 /// Passes over the rest of an item and the comma after it; false when the list ends here.
 fn skip_list_item(tokens: &mut Tokens<'_>) -> Option<bool> {
     let mut depth = 0;
@@ -284,12 +290,7 @@ impl PartitionKey {
     /// Reads `PARTITION BY ... (...)` of an entry; `None` when the entry is another one, or a table that is
     /// not partitioned.
     pub fn of(entry: &TocEntry) -> Option<Self> {
-        let mut tokens = Tokens::new(entry.definition()?);
-        tokens.keyword("CREATE")?;
-        let _unlogged = tokens.keyword("UNLOGGED");
-        tokens.keyword("TABLE")?;
-        tokens.qualified_name()?;
-        tokens.symbol(b'(')?;
+        let mut tokens = create_table(entry)?;
         while skip_list_item(&mut tokens)? {}
         tokens.keywords("PARTITION BY")?;
         let names = tokens.filter_map(|token| match token {

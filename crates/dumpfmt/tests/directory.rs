@@ -7,7 +7,7 @@ use std::path::Path;
 
 use archives::{
     EMPTY, GZIP, NONE, OBJECT, ROWS, block_contents, compress_file, compressions, contents, plain_sample,
-    sample_contents,
+    sample_contents, stored_bodies,
 };
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Block, Compression, DataState, Error, ErrorKind, Format, ReadOptions};
@@ -111,26 +111,8 @@ fn the_stored_bytes_of_a_directory_are_those_of_its_files() {
     for (compression, expected) in [(NONE, Compression::None), (GZIP, Compression::Gzip)] {
         let folder = sample(16, compression);
         let mut archive = ArchiveReader::open(folder.path()).unwrap();
-        let mut seen = Vec::new();
-        let mut take = |mut stored: dumpfmt::StoredBytes<'_, fs::File>| {
-            assert_eq!(stored.compression(), expected);
-            let mut out = Vec::new();
-            while let Some(piece) = stored.next_piece().unwrap() {
-                out.extend_from_slice(piece);
-            }
-            seen.push(out);
-        };
-        while let Some(block) = archive.next_block().unwrap() {
-            match block {
-                Block::Data(data) => take(data.stored().unwrap()),
-                Block::LargeObjects(mut objects) => {
-                    while let Some(object) = objects.next_object().unwrap() {
-                        take(object.stored().unwrap());
-                    }
-                }
-            }
-        }
-        assert_eq!(seen, [ROWS, EMPTY, OBJECT, OBJECT].map(|data| compress_file(compression, data)));
+        let bodies = [ROWS, EMPTY, OBJECT, OBJECT].map(|data| (expected, compress_file(compression, data)));
+        assert_eq!(stored_bodies(&mut archive), bodies);
     }
 }
 

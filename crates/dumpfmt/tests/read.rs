@@ -1,35 +1,15 @@
 //! Archives built byte by byte: whole ones, cut ones, damaged ones and hostile
 //! ones. What real pg_dump writes is read in the whole-program tests.
 
-use std::io::{Cursor, Read, Write};
+mod archives;
 
+use std::io::{Cursor, Read};
+
+use archives::{GZIP, LZ4, NONE, ZSTD, compress};
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Block, CopyStatement, DataState, Error, ErrorKind, SequenceValue};
 
 const ROWS: &[u8] = b"1\tone\n2\ttwo\n\\.\n\n\n";
-const NONE: u8 = 0;
-const GZIP: u8 = 1;
-const LZ4: u8 = 2;
-const ZSTD: u8 = 3;
-
-fn compress(compression: u8, data: &[u8]) -> Vec<u8> {
-    match compression {
-        NONE => data.to_vec(),
-        GZIP => {
-            let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
-            encoder.write_all(data).unwrap();
-            encoder.finish().unwrap()
-        }
-        LZ4 => {
-            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
-            encoder.write_all(data).unwrap();
-            encoder.finish().unwrap()
-        }
-        #[cfg(feature = "zstd")]
-        ZSTD => zstd::encode_all(data, 3).unwrap(),
-        other => panic!("compression {other}"),
-    }
-}
 
 /// Whether this build decodes it.
 fn is_built_in(compression: u8) -> bool {

@@ -4,7 +4,9 @@ mod archives;
 
 use std::io::{Cursor, Read};
 
-use archives::{EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents};
+use archives::{
+    EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents, stored_bodies,
+};
 use dumpfmt::example::{Builder, seal_tar_header, tar, tar_header};
 use dumpfmt::{ArchiveReader, Block, DataState, ErrorKind, Format};
 
@@ -97,25 +99,8 @@ fn large_objects_belong_to_the_entry_whose_list_follows_them() {
 fn the_stored_bytes_of_a_tar_are_those_of_its_members() {
     let bytes = sample();
     let mut archive = ArchiveReader::new(&bytes[..]).unwrap();
-    let mut seen = Vec::new();
-    let mut take = |mut stored: dumpfmt::StoredBytes<'_, &[u8]>| {
-        let mut out = Vec::new();
-        while let Some(piece) = stored.next_piece().unwrap() {
-            out.extend_from_slice(piece);
-        }
-        seen.push(out);
-    };
-    while let Some(block) = archive.next_block().unwrap() {
-        match block {
-            Block::Data(data) => take(data.stored().unwrap()),
-            Block::LargeObjects(mut objects) => {
-                while let Some(object) = objects.next_object().unwrap() {
-                    take(object.stored().unwrap());
-                }
-            }
-        }
-    }
-    assert_eq!(seen, [ROWS, EMPTY, OBJECT, OBJECT]);
+    let stored: Vec<_> = stored_bodies(&mut archive).into_iter().map(|(_, body)| body).collect();
+    assert_eq!(stored, [ROWS, EMPTY, OBJECT, OBJECT]);
 }
 
 #[test]

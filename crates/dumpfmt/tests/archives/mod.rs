@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use dumpfmt::example::Builder;
-use dumpfmt::{ArchiveReader, Block, Error};
+use dumpfmt::{ArchiveReader, Block, Compression, Error, StoredBytes};
 
 pub(crate) const NONE: u8 = 0;
 pub(crate) const GZIP: u8 = 1;
@@ -130,4 +130,27 @@ fn read(data: &mut impl Read) -> Result<Vec<u8>, Error> {
 pub(crate) fn check(bytes: &[u8]) -> Result<Contents, Error> {
     ArchiveReader::new(bytes)?.verify(|_| {})?;
     contents(&mut ArchiveReader::new(bytes)?)
+}
+
+/// The stored bytes of every body, and how each is compressed.
+pub(crate) fn stored_bodies<R: Read>(archive: &mut ArchiveReader<R>) -> Vec<(Compression, Vec<u8>)> {
+    let mut bodies = Vec::new();
+    let mut take = |mut stored: StoredBytes<'_, R>| {
+        let mut body = Vec::new();
+        while let Some(piece) = stored.next_piece().unwrap() {
+            body.extend_from_slice(piece);
+        }
+        bodies.push((stored.compression(), body));
+    };
+    while let Some(block) = archive.next_block().unwrap() {
+        match block {
+            Block::Data(data) => take(data.stored().unwrap()),
+            Block::LargeObjects(mut objects) => {
+                while let Some(object) = objects.next_object().unwrap() {
+                    take(object.stored().unwrap());
+                }
+            }
+        }
+    }
+    bodies
 }
