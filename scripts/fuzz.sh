@@ -12,8 +12,9 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 CARGO_FUZZ=0.13.2
-# Of what libFuzzer watches: an allocation by a length that a few bytes claim, memory that grows, work without an end.
-LIMITS=(-malloc_limit_mb=32 -rss_limit_mb=512 -timeout=10)
+# Of what libFuzzer watches: an allocation by a length that a few bytes claim, memory that grows, work without an end. The
+# last is told by the clock, and a machine may be busy with more than this.
+LIMITS=(-malloc_limit_mb=32 -rss_limit_mb=512 -timeout=30)
 
 die() { echo "fuzz: error: $1" >&2; shift; printf '  hint: %s\n' "$@" >&2; exit 1; }
 as_root() {

@@ -12,14 +12,17 @@ use crate::read::{open, told};
 pub fn rows(data: &[u8]) {
     let [repeat, chunk, part, text @ ..] = data else { return };
     let (first, second) = text.split_at(text.len() * usize::from(part % 101) / 100);
-    // Now and then beyond what is indexed and read at once: 64 and 256 KiB.
+    // Now and then beyond what is indexed and read at once: 64 and 256 KiB; then not in chunks of a few bytes, which
+    // take longer to make than to read.
+    let many = *repeat >= 252;
     let most = (300 << 10) / second.len().max(1);
-    let times = if *repeat < 240 { usize::from(repeat % 4 + 1) } else { 1 << (repeat - 236) }.min(most.max(1));
+    let times = if many { most.max(1) } else { usize::from(repeat % 4 + 1) };
+    let chunk = if many { 8 + chunk % 12 } else { chunk % 20 };
     let text = [first, &second.repeat(times)].concat();
     let mut archive = Builder::new(16, 0);
     let copy = Some("COPY public.t (a) FROM stdin;\n");
     archive.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, copy]);
-    let chunks: Vec<_> = text.chunks(1 << (chunk % 20)).collect();
+    let chunks: Vec<_> = text.chunks(1 << chunk).collect();
     let archive = archive.data(1, &chunks).build();
 
     let by_row = with_rows(&archive, one_by_one);
