@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use archives::stored_bodies;
 use data::{Data, compressions, large_data, versions};
-use dumpfmt::{ArchiveReader, Block, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
+use dumpfmt::{ArchiveReader, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
 use proptest::prelude::*;
 
 fn rewrite(archive: &[u8], rewrite: &Rewrite<'_>) -> dumpfmt::Result<(Vec<u8>, dumpfmt::RewriteReport)> {
