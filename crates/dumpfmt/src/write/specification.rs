@@ -11,10 +11,10 @@ use crate::header::Compression;
 /// ```
 /// use dumpfmt::{Compression, CompressionSpecification};
 ///
-/// let specification: CompressionSpecification = "zstd:7".parse()?;
-/// assert_eq!(specification.algorithm(), Compression::Zstd);
+/// let specification: CompressionSpecification = "gzip:7".parse()?;
+/// assert_eq!(specification.algorithm(), Compression::Gzip);
 /// assert_eq!(specification.level(), Some(7));
-/// assert!("zstd:99".parse::<CompressionSpecification>().is_err());
+/// assert!("gzip:99".parse::<CompressionSpecification>().is_err());
 /// # Ok::<(), dumpfmt::SpecificationError>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
