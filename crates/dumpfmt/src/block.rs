@@ -7,9 +7,10 @@ use crate::decode::{Decoder, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::input::Input;
 use crate::limits::Limits;
-use crate::rewrite::Teed;
+
 use crate::rows::Rows;
 use crate::source::{Objects, Source};
+use crate::tee::Teed;
 use crate::toc::TocEntry;
 
 /// One block of data. What is not read of it is passed over.

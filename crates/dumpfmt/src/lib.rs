@@ -145,6 +145,7 @@ mod sql;
 mod sql_text;
 mod statement;
 mod tar;
+mod tee;
 mod toc;
 mod transcode;
 mod verify;

@@ -3,7 +3,6 @@
 mod report;
 mod row_writer;
 mod run;
-mod tee;
 
 use std::collections::HashMap;
 use std::io::{Read, Seek, Write};
@@ -20,7 +19,6 @@ use crate::write::{CustomFormat, DirectoryFormat, Sink, WriteOptions};
 
 pub use report::{EntryDepth, RewriteReport, RewrittenEntry};
 pub use row_writer::{FieldWriter, RowWriter};
-pub(crate) use tee::Teed;
 
 /// What a function of the caller says when it refuses a row.
 pub type RowError = Box<dyn std::error::Error + Send + Sync>;

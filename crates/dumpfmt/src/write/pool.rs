@@ -33,7 +33,7 @@ enum Workers<'env, S, T> {
 pub(crate) struct WorkerLost;
 
 impl<S: Send + 'static, T: Send + 'static> OrderedPool<'static, S, T> {
-    /// A pool whose threads end with it. Without states there are no threads.
+    /// A pool whose threads end with it.
     pub(crate) fn detached(first: S, others: Vec<S>) -> Self {
         Self::start(first, others, |work| drop(thread::spawn(work)))
     }
