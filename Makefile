@@ -23,7 +23,7 @@ test: build-tools ## check the formatting, the lints and the documentation, and 
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) doc --workspace --no-deps --locked
 	$(CARGO) test --workspace --locked
-	# once more without the C library of Zstandard
+	# once more without the C libraries of Zstandard and LZ4
 	$(CARGO) test -p dumpfmt --no-default-features --locked
 	# once more with inputs that a fuzzer makes up
 	$(CARGO) fmt --manifest-path crates/dumpfmt/fuzz/Cargo.toml --check

@@ -148,7 +148,7 @@ fn compressions(version: Version) -> Vec<CompressionSpecification> {
     if version >= Version::COMPRESSION_ALGORITHM {
         all.extend(["lz4", "zstd", "zstd:1"]);
         if thorough() {
-            all.push("zstd:19");
+            all.extend(["lz4:3", "lz4:9", "zstd:19"]);
         }
     }
     all.into_iter().map(|text| text.parse().expect("a compression")).collect()
@@ -189,6 +189,47 @@ fn pg_restore_makes_the_same_sql_of_a_copy_as_of_the_dump() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn lz4_at_high_levels_is_smaller_and_read_by_pg_restore() {
+    for major in [17, 18] {
+        let source = Source::of(major);
+        let tools = Server::shared(major).tools();
+        let expected = as_sql(tools, &source.dump);
+        let folder = tempfile::tempdir().unwrap();
+        let mut sizes = Vec::new();
+        for level in [1, 3, 9, 12] {
+            let compression = CompressionSpecification::with_level(dumpfmt::Compression::Lz4, level).unwrap();
+            let options = WriteOptions::new(compression).version(source.version).threads(2);
+            for container in CONTAINERS {
+                let copy = source.copy(folder.path(), &format!("{level} {container:?}"), &options, container);
+                assert_same_text(&as_sql(tools, &copy), &expected, &format!("{compression} {container:?} by {major}"));
+                let verified = ArchiveReader::open(&copy).and_then(|mut archive| archive.verify(|_| {}));
+                verified.unwrap_or_else(|e| panic!("{compression} {container:?}: {e}"));
+            }
+            sizes.push(std::fs::metadata(folder.path().join(format!("{level} Seekable"))).unwrap().len());
+        }
+        assert!(sizes.is_sorted_by(|lower, higher| lower > higher), "{major}: {sizes:?}");
+    }
+}
+
+#[test]
+fn a_level_is_refused_where_pg_dump_refuses_it() {
+    let server = Server::shared(18);
+    let levels = [-2, -1, 0, 1, 2, 3, 9, 10, 12, 13, 22, 23];
+    for (method, level) in ["none", "gzip", "lz4", "zstd"].into_iter().flat_map(|name| levels.map(|it| (name, it))) {
+        let text = format!("{method}:{level}");
+        let mut command = server.client(server.tools(), "pg_dump", "template0");
+        // Its options are looked at before the database.
+        let output = command.args(["-Fc", "--schema=no_such_schema", "-Z", &text]).output().expect("pg_dump runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(
+            text.parse::<CompressionSpecification>().is_err(),
+            said.contains("invalid compression"),
+            "{text}: {said}"
+        );
     }
 }
 

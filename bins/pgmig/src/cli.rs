@@ -148,7 +148,7 @@ struct ConvertArgs {
     /// What kind of output
     #[arg(long, value_enum, default_value_t = Format::Custom)]
     format: Format,
-    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4`, `zstd:19`; without it, that of the source
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     compress: Option<CompressionSpecification>,
     /// Version of the new archive: 1.14 for pg_restore 12 and later, 1.15 for 16 and later, 1.16 for 17 and later;
@@ -205,7 +205,7 @@ struct RemapArgs {
     /// Profile of the product; without it, that of Watson Assistant
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
-    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4`, `zstd:19`; without it, that of the source
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     compress: Option<CompressionSpecification>,
     /// Replace IDs anywhere in the text of this column too; repeatable

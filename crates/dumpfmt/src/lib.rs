@@ -121,6 +121,8 @@
 //! # Features
 //!
 //! - `zstd` (default): Zstandard, by the C library. Without it, data that needs it is a clear error.
+//! - `lz4-hc` (default): writing lz4 at the levels 3 to 12, by the C library. Without it, asking for one is a clear
+//!   error; lz4 of any level is read, and written at the levels 0 to 2, without it.
 //! - `serde`: reports can be serialised.
 //!
 //! The format is described in `src/bin/pg_dump/pg_backup_archiver.c`, `pg_backup_custom.c`, `pg_backup_directory.c` and

@@ -12,6 +12,8 @@ use flate2::{Compress, FlushCompress, Status};
 use super::primitives::{put_int, start_chunk};
 use super::sink::private::Container;
 use super::specification::CompressionSpecification;
+#[cfg(feature = "lz4-hc")]
+use super::specification::LZ4_HC_FROM;
 use crate::header::Compression;
 
 /// How much of a body is compressed at once. Larger pieces compress better (what zstd finds again is
@@ -60,6 +62,9 @@ enum Codec {
         level: Option<i32>,
     },
     Lz4,
+    /// At this level, of 3 and more.
+    #[cfg(feature = "lz4-hc")]
+    Lz4Hc(u32),
     #[cfg(feature = "zstd")]
     Zstd(zstd::bulk::Compressor<'static>),
 }
@@ -75,7 +80,11 @@ impl PieceEncoder {
                 });
                 Codec::Gzip { deflate: Box::new(Compress::new(level, false)), level: specification.level() }
             }
-            Compression::Lz4 => Codec::Lz4,
+            Compression::Lz4 => match specification.level() {
+                #[cfg(feature = "lz4-hc")]
+                Some(level @ LZ4_HC_FROM..) => Codec::Lz4Hc(level.unsigned_abs()),
+                _ => Codec::Lz4,
+            },
             #[cfg(feature = "zstd")]
             Compression::Zstd => {
                 let mut compressor =
@@ -109,11 +118,19 @@ impl PieceEncoder {
             }
             // A body of nothing, with the bytes that pg_dump writes: no checksum, and in the directory format no frame.
             Codec::Lz4 if piece.is_empty() => in_chunks(self.container, EMPTY_LZ4),
+            #[cfg(feature = "lz4-hc")]
+            Codec::Lz4Hc(_) if piece.is_empty() => in_chunks(self.container, EMPTY_LZ4),
             #[cfg(feature = "zstd")]
             Codec::Zstd(_) if piece.is_empty() => in_chunks(self.container, EMPTY_ZSTD),
             Codec::Lz4 => {
                 self.scratch.clear();
                 lz4_frame(piece, &mut self.scratch)?;
+                &self.scratch
+            }
+            #[cfg(feature = "lz4-hc")]
+            Codec::Lz4Hc(level) => {
+                self.scratch.clear();
+                lz4_hc_frame(piece, *level, &mut self.scratch)?;
                 &self.scratch
             }
             #[cfg(feature = "zstd")]
@@ -275,6 +292,25 @@ fn lz4_frame(piece: &[u8], out: &mut Vec<u8>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The same frame, of the compressor that tries harder.
+#[cfg(feature = "lz4-hc")]
+fn lz4_hc_frame(piece: &[u8], level: u32, out: &mut Vec<u8>) -> std::io::Result<()> {
+    use std::io::Write;
+
+    use lz4::{BlockMode, BlockSize, ContentChecksum, EncoderBuilder, liblz4::BlockChecksum};
+
+    // A new one for each piece: what it found in the one before would show in the bytes.
+    let mut encoder = EncoderBuilder::new()
+        .level(level)
+        .block_mode(BlockMode::Linked)
+        .block_size(BlockSize::Max64KB)
+        .block_checksum(BlockChecksum::NoBlockChecksum)
+        .checksum(ContentChecksum::ChecksumEnabled)
+        .build(out)?;
+    encoder.write_all(piece)?;
+    encoder.finish().1
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +324,11 @@ mod tests {
 
     #[test]
     fn a_piece_does_not_depend_on_what_was_compressed_before_it() {
-        for text in ["none", "gzip", "gzip:1", "gzip:9", "lz4"] {
+        let mut texts = vec!["none", "gzip", "gzip:1", "gzip:9", "lz4"];
+        if cfg!(feature = "lz4-hc") {
+            texts.extend(["lz4:3", "lz4:9", "lz4:12"]);
+        }
+        for text in texts {
             let specification = text.parse().unwrap();
             let encoder = || PieceEncoder::new(&specification, Container::Chunks).unwrap();
             let (piece, place) = (digits(7, PIECE_BYTES), Place { first: false, last: false });

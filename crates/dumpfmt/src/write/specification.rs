@@ -46,6 +46,11 @@ pub enum SpecificationError {
     /// The algorithm is known, but this build cannot write it.
     #[error("{0} cannot be written by this build, which leaves it out (feature `zstd`)")]
     NotBuilt(Compression),
+    /// The algorithm has that level, but this build cannot write it.
+    #[error(
+        "lz4 at level {0} cannot be written by this build, which leaves LZ4 HC out (feature `lz4-hc`); levels 0 to 2 can"
+    )]
+    LevelNotBuilt(i32),
 }
 
 impl CompressionSpecification {
@@ -61,22 +66,28 @@ impl CompressionSpecification {
         Ok(Self { algorithm, level: None })
     }
 
-    /// An algorithm at a level of its own.
+    /// An algorithm at a level of its own: 1 to 9 for gzip, 0 to 12 for lz4, -131072 to 22 for zstd. As for pg_dump, -1 of
+    /// gzip and 0 of zstd are their defaults.
     ///
     /// # Errors
     ///
     /// When there is no such level, or this build cannot write that compression.
     pub fn with_level(algorithm: Compression, level: i32) -> Result<Self, SpecificationError> {
-        let Self { algorithm, .. } = Self::new(algorithm)?;
+        let default = Self::new(algorithm)?;
+        if matches!((algorithm, level), (Compression::Gzip, -1) | (Compression::Zstd, 0)) {
+            return Ok(default);
+        }
         let (accepted, levels) = match algorithm {
             Compression::None => (level == 0, "0 alone"),
             Compression::Gzip => ((1..=9).contains(&level), "1 to 9"),
-            // From 3 on pg_dump calls another compressor, LZ4 HC.
-            Compression::Lz4 => ((0..=2).contains(&level), "0 to 2, which are the same; LZ4 HC is not built in"),
-            Compression::Zstd => (zstd_levels().contains(&level) && level != 0, "-131072 to 22 without 0"),
+            Compression::Lz4 => ((0..=12).contains(&level), "0 to 12"),
+            Compression::Zstd => (zstd_levels().contains(&level), "-131072 to 22"),
         };
         if !accepted {
             return Err(SpecificationError::NoSuchLevel { algorithm, level, levels });
+        }
+        if algorithm == Compression::Lz4 && level >= LZ4_HC_FROM && !cfg!(feature = "lz4-hc") {
+            return Err(SpecificationError::LevelNotBuilt(level));
         }
         Ok(Self { algorithm, level: Some(level) })
     }
@@ -97,6 +108,9 @@ impl CompressionSpecification {
         self.level
     }
 }
+
+/// The level of lz4 from which on pg_dump calls another compressor, LZ4 HC. Those below are the same.
+pub(crate) const LZ4_HC_FROM: i32 = 3;
 
 fn zstd_levels() -> std::ops::RangeInclusive<i32> {
     -131_072..=22
@@ -152,21 +166,40 @@ mod tests {
 
     #[test]
     fn what_pg_dump_takes_after_its_option_z_is_taken() {
-        for text in ["none", "gzip", "gzip:9", "lz4", "lz4:1"] {
+        for text in ["none", "gzip", "gzip:9", "lz4", "lz4:0", "lz4:1"] {
             assert_eq!(shown(text), text);
         }
         assert_eq!(shown("0"), "none");
         assert_eq!(shown("9"), "gzip:9");
         assert_eq!(shown("gzip:level=2"), "gzip:2");
+        assert_eq!([shown("-1"), shown("gzip:-1")], ["gzip", "gzip"]);
     }
 
     #[test]
     fn what_cannot_be_done_is_refused_with_what_can() {
         assert!(shown("gzip:10").contains("1 to 9"));
-        assert!(shown("lz4:9").contains("LZ4 HC"));
+        for level in ["lz4:-1", "lz4:13"] {
+            assert!(shown(level).contains("0 to 12"));
+        }
         assert!(shown("brotli").contains("`none`, `gzip`, `lz4` and `zstd`"));
         assert!(shown("gzip:fast").contains("a number"));
         assert!(shown("").contains("not a compression"));
+    }
+
+    #[test]
+    #[cfg(feature = "zstd")]
+    fn zstd_has_levels_below_its_default() {
+        assert_eq!([shown("zstd:-5"), shown("zstd:0"), shown("zstd:22")], ["zstd:-5", "zstd", "zstd:22"]);
+        assert!(shown("zstd:23").contains("-131072 to 22"));
+    }
+
+    #[test]
+    fn a_build_without_lz4_hc_says_so() {
+        if cfg!(feature = "lz4-hc") {
+            assert_eq!([shown("lz4:3"), shown("lz4:12")], ["lz4:3", "lz4:12"]);
+        } else {
+            assert!(shown("lz4:3").contains("feature `lz4-hc`"));
+        }
     }
 
     #[test]
