@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use dumpfmt::{Compression, CompressionSpecification, Version};
+use dumpfmt::{Compression, CompressionSpecification, ReadOptions, Version};
 use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
@@ -159,7 +159,25 @@ struct ConvertArgs {
     #[arg(short, long)]
     force: bool,
     #[command(flatten)]
+    read: ReadArgs,
+    #[command(flatten)]
     sql: SqlArgs,
+}
+
+/// How an archive is read.
+#[derive(Debug, Args)]
+struct ReadArgs {
+    /// Read an archive of a version newer than 1.16, the newest one known here, as if it were of that one: at your own risk
+    #[arg(long)]
+    accept_newer_versions: bool,
+}
+
+impl From<ReadArgs> for ReadOptions {
+    fn from(args: ReadArgs) -> Self {
+        let mut options = Self::default();
+        options.accept_newer_versions = args.accept_newer_versions;
+        options
+    }
 }
 
 /// What `convert` makes.
@@ -189,6 +207,8 @@ struct VerifyArgs {
     /// How many threads decode; without it, one for each processor. A pipe is read by one
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    #[command(flatten)]
+    read: ReadArgs,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +256,9 @@ struct InspectArgs {
     list: bool,
     #[command(flatten)]
     archive: ArchiveArgs,
+    /// With `--list`, read an archive of a version newer than 1.16, the newest one known here, at your own risk
+    #[arg(long, requires = "list")]
+    accept_newer_versions: bool,
 }
 
 #[derive(Debug, Args)]
@@ -261,7 +284,7 @@ pub(crate) enum Work {
     Restore(Box<RestoreOptions>),
     TestConnections(TestOptions),
     Inspect(ArchiveOptions),
-    List(PathBuf),
+    List(ListOptions),
     Verify(VerifyOptions),
     Remap(RemapOptions),
     Convert(Box<ConvertOptions>),
@@ -295,6 +318,7 @@ pub(crate) enum Repair {
 #[derive(Debug)]
 pub(crate) struct ConvertOptions {
     pub(crate) source: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) output: PathBuf,
     pub(crate) format: NewFormat,
     pub(crate) force: bool,
@@ -312,10 +336,18 @@ pub(crate) enum NewFormat {
     },
 }
 
+/// An archive whose contents are to be listed.
+#[derive(Debug)]
+pub(crate) struct ListOptions {
+    pub(crate) archive: PathBuf,
+    pub(crate) read: ReadOptions,
+}
+
 /// An archive to verify.
 #[derive(Debug)]
 pub(crate) struct VerifyOptions {
     pub(crate) archive: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) threads: Option<usize>,
     pub(crate) output: OutputFormat,
 }
@@ -492,7 +524,8 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
                 version: args.archive_version,
             },
         };
-        Ok(Self { source: args.source, output: args.output, format, force: args.force })
+        let read = args.read.into();
+        Ok(Self { source: args.source, read, output: args.output, format, force: args.force })
     }
 }
 
@@ -501,12 +534,16 @@ impl TryFrom<Cli> for Work {
 
     fn try_from(cli: Cli) -> Result<Self, clap::Error> {
         let args = match cli.command {
-            Some(Command::Inspect(args)) if args.list => return Ok(Self::List(args.archive.archive)),
+            Some(Command::Inspect(InspectArgs { list: true, archive, accept_newer_versions })) => {
+                let read = ReadArgs { accept_newer_versions }.into();
+                return Ok(Self::List(ListOptions { archive: archive.archive, read }));
+            }
             Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.archive.into())),
             Some(Command::Verify(args)) => {
                 let ArchiveArgs { archive, common } = args.archive;
                 let threads = args.threads.map(usize::from);
-                return Ok(Self::Verify(VerifyOptions { archive, threads, output: common.output }));
+                let read = args.read.into();
+                return Ok(Self::Verify(VerifyOptions { archive, read, threads, output: common.output }));
             }
             Some(Command::Remap(args)) => return args.try_into().map(Self::Remap),
             Some(Command::Repair(args)) => return args.try_into().map(Self::Repair),

@@ -22,11 +22,11 @@ use crate::terminal::{step, warn};
 pub(crate) fn run(options: &ConvertOptions) -> Result<(), Failure> {
     step(format_args!("convert {} into {}", name(&options.source), name(&options.output)));
     if is_stream(&options.source) {
-        let mut archive = source::open_stream(&options.source)?;
+        let mut archive = source::open_stream(&options.source, options.read.clone())?;
         let bar = progress::unknown_bytes();
         convert(options, &mut archive, &bar, |archive, out, sql| archive.write_sql(out, sql))
     } else {
-        let (mut archive, bytes) = Archive::open_reader(&options.source)?;
+        let (mut archive, bytes) = Archive::open_reader(&options.source, options.read.clone())?;
         let bar = progress::bytes(bytes);
         convert(options, &mut archive, &bar, |archive, out, sql| archive.write_sql_seeking(out, sql))
     }

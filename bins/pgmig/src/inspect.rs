@@ -7,7 +7,7 @@ use dumpfmt::{ArchiveReader, SqlOptions};
 use pgmig_core::archive::Archive;
 use pgmig_core::profile::Profile;
 
-use crate::cli::{ArchiveOptions, OutputFormat};
+use crate::cli::{ArchiveOptions, ListOptions, OutputFormat};
 use crate::failure::Failure;
 use crate::source::{self, is_stream};
 use crate::{progress, terminal, text};
@@ -26,8 +26,13 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
 }
 
 /// The listing of `pg_restore -l`. No data is read, not even of a pipe.
-pub(crate) fn list(path: &Path) -> Result<(), Failure> {
-    if is_stream(path) { print_list(&source::open_stream(path)?) } else { print_list(&Archive::open_reader(path)?.0) }
+pub(crate) fn list(options: &ListOptions) -> Result<(), Failure> {
+    let (path, read) = (&options.archive, options.read.clone());
+    if is_stream(path) {
+        print_list(&source::open_stream(path, read)?)
+    } else {
+        print_list(&Archive::open_reader(path, read)?.0)
+    }
 }
 
 fn print_list<R: Read>(archive: &ArchiveReader<R>) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! `pgmig remap`: one archive of another, with new instance IDs and without any database.
 
-use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
+use dumpfmt::{ArchiveReader, Header, ReadOptions, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
 use pgmig_core::mapping::MappingFile;
 use pgmig_core::offline::{OfflineRemap, RemapReport};
@@ -53,7 +53,7 @@ fn stream(
     new: NewArchive,
 ) -> Result<(NewArchive, RemapReport), Failure> {
     let bar = progress::unknown_bytes();
-    let mut source = source::open_stream(&options.source)?;
+    let mut source = source::open_stream(&options.source, ReadOptions::default())?;
     let write_options = write_options(options, source.header());
     let mut new = Some(new);
     let place = source::place(&options.source);

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use dumpfmt::ArchiveReader;
+use dumpfmt::{ArchiveReader, ReadOptions};
 use pgmig_core::archive::ArchiveError;
 
 /// Whether the archive can be read only once.
@@ -24,11 +24,12 @@ pub(crate) fn place(path: &Path) -> &Path {
 }
 
 /// Opens an archive that can be read only once.
-pub(crate) fn open_stream(path: &Path) -> Result<ArchiveReader<Box<dyn Read>>, ArchiveError> {
+pub(crate) fn open_stream(path: &Path, options: ReadOptions) -> Result<ArchiveReader<Box<dyn Read>>, ArchiveError> {
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
         Box::new(File::open(path).map_err(|source| ArchiveError::Open { path: path.to_owned(), source })?)
     };
-    ArchiveReader::new(input).map_err(|source| ArchiveError::Read { path: place(path).to_owned(), source })
+    ArchiveReader::with_options(input, options)
+        .map_err(|source| ArchiveError::Read { path: place(path).to_owned(), source })
 }

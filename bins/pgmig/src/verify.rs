@@ -34,13 +34,13 @@ pub(crate) fn run(options: &VerifyOptions) -> Result<(), Failure> {
     };
     // One pass is enough here, so a pipe needs no temporary file.
     if is_stream(&options.archive) {
-        let mut archive = source::open_stream(&options.archive).map_err(incomplete)?;
+        let mut archive = source::open_stream(&options.archive, options.read.clone()).map_err(incomplete)?;
         let bar = progress::unknown_bytes();
         let verified = archive.verify_with(&how, |position| bar.set_position(position));
         bar.finish_and_clear();
         tell(options, archive.toc(), archive.position(), verified)
     } else {
-        let (mut archive, total) = Archive::open_reader(&options.archive).map_err(incomplete)?;
+        let (mut archive, total) = Archive::open_reader(&options.archive, options.read.clone()).map_err(incomplete)?;
         let bar = progress::bytes(total);
         let verified = archive.verify_in_parallel(&how, |position| bar.set_position(position));
         bar.finish_and_clear();

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use crate::version::Version;
+
 /// The result of reading an archive.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -29,6 +31,10 @@ pub enum ErrorKind {
     /// A pg_dump archive, but of a version, format or compression that is not read here.
     #[error("{0}")]
     Unsupported(String),
+    /// An archive of a version that is not known here; see
+    /// [`ReadOptions::accept_newer_versions`](crate::ReadOptions::accept_newer_versions).
+    #[error("archive version {0} is newer than 1.16, the newest one known here")]
+    NewerVersion(Version),
     /// The input ends too early: the archive was cut short.
     #[error("the archive is cut short: it ends {0}")]
     Truncated(String),
@@ -122,6 +128,9 @@ impl Error {
             ErrorKind::NotAnArchive(_) => {
                 Some("a dump in the custom, directory or tar format is needed: `pg_dump -Fc`")
             }
+            ErrorKind::NewerVersion(_) => Some(
+                "use a newer release; or, at your own risk, read it as version 1.16 (`ReadOptions::accept_newer_versions`)",
+            ),
             _ => None,
         }
     }

@@ -185,10 +185,7 @@ fn read_version<R: Read>(input: &mut Input<R>, options: &ReadOptions) -> Result<
         return Err(Error::new(ErrorKind::Unsupported(text), offset));
     }
     if version > Version::NEWEST && !options.accept_newer_versions {
-        let text = format!(
-            "archive version {version} is newer than 1.16, the newest one known here: a newer version of this tool is needed"
-        );
-        return Err(Error::new(ErrorKind::Unsupported(text), offset));
+        return Err(Error::new(ErrorKind::NewerVersion(version), offset));
     }
     Ok(version)
 }

@@ -347,6 +347,18 @@ fn what_follows_a_compressed_stream_is_an_error() {
     }
 }
 
+#[test]
+fn a_second_zlib_stream_in_one_body_is_an_error_never_lost() {
+    // pg_restore reads no further than the first one, and no pg_dump writes a second one.
+    let (first, second) = (compress(GZIP, b"1\n2\n"), compress(GZIP, b"3\n\\.\n\n\n"));
+    for chunks in [vec![&first[..], &second], vec![&[&first[..], &second].concat()]] {
+        let error = verify(&one_table(GZIP, &chunks)).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+    }
+    let whole = [compress(GZIP, ROWS), compress(GZIP, b"")];
+    assert!(verify(&one_table(GZIP, &[&whole[0], &whole[1]])).is_err());
+}
+
 #[cfg(not(feature = "zstd"))]
 #[test]
 fn zstd_that_was_left_out_of_the_build_is_a_clear_error() {

@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use archives::stored_bodies;
 use data::{Data, compressions, large_data, versions};
-use dumpfmt::{ArchiveReader, CompressionSpecification, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions};
+use dumpfmt::{
+    ArchiveReader, CompressionSpecification, DataState, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions,
+};
 use proptest::prelude::*;
 
 fn rewrite(archive: &[u8], rewrite: &Rewrite<'_>) -> dumpfmt::Result<(Vec<u8>, dumpfmt::RewriteReport)> {
@@ -29,6 +31,38 @@ fn what_is_not_changed_is_copied_byte_for_byte() {
         // The positions are the new archive's own.
         assert!(copy == data.seekable(&options), "{compression}");
     }
+}
+
+#[test]
+fn positions_are_those_of_the_new_archive_never_those_of_the_source() {
+    let data = large_data();
+    let options = WriteOptions::new(CompressionSpecification::GZIP).threads(2);
+    let source = data.seekable(&options);
+    // Nearly nothing is left of the first block, so that all others move.
+    let mut plan = Rewrite::new(options);
+    plan.rows(2, |row, out| {
+        if row.field(0).is_some_and(|field| field.raw() == b"1") {
+            out.row(row);
+        }
+        Ok(())
+    });
+    let (copy, _) = rewrite(&source, &plan).unwrap();
+    assert!(copy.len() < source.len());
+    let states = |archive: &[u8]| {
+        let archive = ArchiveReader::new(archive).unwrap();
+        let with_data = archive.toc().entries().iter().filter(|entry| entry.has_data());
+        with_data.map(|entry| (entry.dump_id(), entry.data_state())).collect::<Vec<_>>()
+    };
+    let (before, after) = (states(&source), states(&copy));
+    assert_eq!(before.iter().filter(|state| after.contains(state)).count(), 1, "{before:?} {after:?}");
+    let mut by_position = ArchiveReader::new(Cursor::new(&copy[..])).unwrap();
+    for (dump_id, state) in after.into_iter().rev() {
+        assert!(matches!(state, DataState::Position(_)), "{state:?}");
+        assert_eq!(by_position.block(dump_id).unwrap().unwrap().entry().dump_id(), dump_id);
+    }
+    let mut source = ArchiveReader::new(Cursor::new(&source[..])).unwrap();
+    let (piped, _) = plan.to_pipe(&mut source, Vec::new(), |_| {}).unwrap();
+    assert!(states(&piped).iter().all(|(_, state)| *state == DataState::PositionNotSet));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 mod archives;
 
-use std::io::{Cursor, Read};
+use std::fs;
+use std::io::{Cursor, Read, Write};
 
 use archives::{
     EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents, stored_bodies,
@@ -222,6 +223,28 @@ fn a_member_of_more_than_8_gib_is_read_by_its_binary_length() {
     assert!(matches!(error.kind(), ErrorKind::Truncated(_)), "{error}");
     assert_eq!(content.len(), 1 << 20);
     assert_eq!(length, u64::from_be_bytes(header[128..136].try_into().unwrap()));
+}
+
+#[test]
+fn a_tar_that_grows_or_shrinks_while_it_is_read_is_an_error_or_as_it_was() {
+    let rows = [vec![b'x'; 1 << 20], b"\n\\.\n\n\n".to_vec()].concat();
+    let mut builder = Builder::new(16, NONE);
+    builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+    let bytes = builder.data(1, &[&rows]).build_tar();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("archive.tar");
+    let change = |change: &dyn Fn(fs::File)| {
+        fs::write(&path, &bytes).unwrap();
+        let mut archive = ArchiveReader::open(&path).unwrap();
+        change(fs::File::options().append(true).open(&path).unwrap());
+        archive.verify(|_| {}).unwrap_err()
+    };
+    for length in [0, 600 << 10, bytes.len() as u64 - 2 * BLOCK as u64 - 1] {
+        let error = change(&|file| file.set_len(length).unwrap());
+        assert!(matches!(error.kind(), ErrorKind::Truncated(_)), "{length}: {error}");
+    }
+    let error = change(&|mut file| file.write_all(b"more").unwrap());
+    assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
 }
 
 #[test]

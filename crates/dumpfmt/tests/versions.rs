@@ -160,7 +160,7 @@ fn a_later_revision_is_read_and_a_newer_version_only_at_ones_own_risk() {
         let mut newer = bytes.clone();
         newer[position] = value;
         let error = check(&newer).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Unsupported(_)), "{error}");
+        assert!(matches!(error.kind(), ErrorKind::NewerVersion(_)), "{error}");
         assert!(error.to_string().contains("is newer than 1.16"), "{error}");
         let mut options = ReadOptions::default();
         options.accept_newer_versions = true;

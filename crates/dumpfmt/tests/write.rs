@@ -6,8 +6,8 @@ use std::io::{Cursor, Write};
 
 use data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
-    ArchiveReader, ArchiveWriter, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc, TocEntry,
-    Version, WriteOptions,
+    ArchiveReader, ArchiveWriter, Compression, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc,
+    TocEntry, Version, WriteOptions,
 };
 use proptest::prelude::*;
 
@@ -56,6 +56,31 @@ fn a_file_records_the_positions_and_a_pipe_does_not() {
     let reader = ArchiveReader::new(&pipe[..]).unwrap();
     let mut states = reader.toc().entries().iter().filter(|e| e.has_data()).map(TocEntry::data_state);
     assert!(states.all(|state| state == dumpfmt::DataState::PositionNotSet));
+}
+
+#[test]
+fn a_flipped_bit_in_any_compressed_data_that_is_written_here_is_noticed() {
+    let data = Data { tables: vec![b"1\tone\n2\ttwo\n".repeat(40)], ..Data::default() };
+    for compression in compressions().into_iter().filter(|it| it.algorithm() != Compression::None) {
+        let archive = data.piped(&WriteOptions::new(compression).threads(0));
+        // The one body, behind the type of its block, its dump ID, and the length of its one chunk; the length 0 follows.
+        let mut reader = ArchiveReader::new(&archive[..]).unwrap();
+        let begin = reader.position() as usize + 1 + 5 + 5;
+        let rows = Data::read(&archive).unwrap().tables;
+        assert!(reader.next_block().unwrap().is_some());
+        for position in begin..archive.len() - 5 {
+            for bit in 0..8 {
+                let mut damaged = archive.clone();
+                damaged[position] ^= 1 << bit;
+                // Some bits mean nothing, such as the padding of the last byte of deflated data.
+                let read = ArchiveReader::new(&damaged[..]).unwrap().verify(|_| {});
+                assert!(
+                    read.is_err() || Data::read(&damaged).unwrap().tables == rows,
+                    "{compression}, byte {position}, bit {bit}"
+                );
+            }
+        }
+    }
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use dumpfmt::{
-    ArchiveReader, ColumnType, CopyStatement, Domain, ErrorKind, Header, SequenceValue, TableDefinition, Toc, TocEntry,
+    ArchiveReader, ColumnType, CopyStatement, Domain, ErrorKind, Header, ReadOptions, SequenceValue, TableDefinition,
+    Toc, TocEntry,
 };
 use serde::Serialize;
 
@@ -177,6 +178,10 @@ fn next_step(error: &dumpfmt::Error) -> &'static str {
         ErrorKind::Unsupported(_) => {
             "take the dump again in the custom format, with `pg_dump -Fc` of PostgreSQL 18 or older"
         }
+        ErrorKind::NewerVersion(_) => {
+            "use a newer release of pgmig; or, at your own risk, see with `pgmig verify --accept-newer-versions` whether \
+             this one can read it, and make an archive of version 1.16 of it with `pgmig convert --accept-newer-versions`"
+        }
         ErrorKind::LimitExceeded { .. } => {
             "no PostgreSQL server takes as much either, so the archive is most likely damaged: take the dump again, or \
              fetch the file again"
@@ -201,7 +206,7 @@ impl Archive {
         let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
         let kind = std::fs::metadata(path).map_err(open_error)?.file_type();
         if kind.is_file() || kind.is_dir() {
-            let (reader, bytes) = Self::open_reader(path)?;
+            let (reader, bytes) = Self::open_reader(path, ReadOptions::default())?;
             Self::new(reader, bytes, path)
         } else {
             Self::spool(File::open(path).map_err(open_error)?, path, progress)
@@ -213,11 +218,11 @@ impl Archive {
     /// # Errors
     ///
     /// As for [`open`](Self::open).
-    pub fn open_reader(path: &Path) -> Result<(ArchiveReader<File>, u64), ArchiveError> {
+    pub fn open_reader(path: &Path, options: ReadOptions) -> Result<(ArchiveReader<File>, u64), ArchiveError> {
         let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
         let metadata = std::fs::metadata(path).map_err(open_error)?;
         let bytes = if metadata.is_dir() { folder_bytes(path).map_err(open_error)? } else { metadata.len() };
-        let reader = match ArchiveReader::open(path) {
+        let reader = match ArchiveReader::open_with(path, options) {
             Ok(reader) => reader,
             Err(e) if metadata.is_dir() && matches!(e.kind(), ErrorKind::MissingFile(_)) => {
                 return Err(ArchiveError::Folder(path.to_owned()));
