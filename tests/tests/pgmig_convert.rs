@@ -83,6 +83,10 @@ fn an_older_version_of_the_format_is_for_older_tools() {
     server.drop_database(&database);
     let run = Run::of(convert(&job, &source, "old.dump").args(["--archive-version", "1.14"])).done();
     let _ = run.says(&["not compressed with lz4: this one is with gzip", "with statistics are left out"]);
+    let folder = ["--archive-version", "1.14", "--format", "directory", "--report", "-"];
+    let report = Run::of(convert(&job, &source, "old").args(folder)).done().json();
+    assert_eq!((&report["format"], &report["archive_version"]), (&"directory".into(), &"1.14-0".into()));
+    assert_eq!(report["notes"].as_array().unwrap().len(), 2, "{report}");
     let header = ArchiveReader::open(job.file("old.dump")).unwrap().header().clone();
     assert_eq!((header.version, header.compression), (Version::TABLE_ACCESS_METHOD, Method::Gzip));
     let expected = Restored::with(18, "UTF8", &source, &["--no-statistics"]).now();
@@ -141,6 +145,107 @@ fn sql_is_what_pg_restore_prints() {
     let _ = Run::of(convert(&job, DUMPS.folder.path(), "new.sql").args(["--format", "sql"])).done();
     server.psql_file(&restored.database, &job.file("new.sql"), &[]);
     DUMPS.restored.assert_same(&restored.now());
+}
+
+#[test]
+fn an_archive_of_what_is_chosen_is_what_pg_restore_would_restore_of_the_source() {
+    let listing = stock(&["-l"], &DUMPS.custom);
+    let listing = String::from_utf8(listing).unwrap();
+    for (number, args) in [
+        &[][..],
+        &["--schema-only", "--no-privileges"],
+        &["--data-only"],
+        &["--section", "pre-data", "--section", "post-data", "--no-comments"],
+        &["--section", "data"],
+        &["--schema", "Mixed Case", "--exclude-schema", "public"],
+        &["--table", "workspace", "--table", "TENANT", "--schema", "public"],
+        &["--use-list", "list"],
+        &["--table", "there is none"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let job = Job::without_target();
+        let lines =
+            listing.lines().filter(|line| line.starts_with(';') || line.contains(" TABLE ") || line.contains(" ACL "));
+        fs::write(job.file("list"), lines.collect::<Vec<_>>().join("\n")).unwrap();
+        let list = job.file("list").display().to_string();
+        let stock_args: Vec<&str> = args.iter().map(|arg| if *arg == "list" { &*list } else { arg }).collect();
+        for create in [&[][..], &["--create"]] {
+            let sql = [&["-f", "-", "--restrict-key", "Key"], create].concat();
+            let expected = stock(&[&sql[..], &stock_args].concat(), &DUMPS.custom);
+            for (format, piped) in [("custom", false), ("custom", true), ("directory", false)] {
+                let source =
+                    if piped { Path::new("-") } else { [&*DUMPS.custom, &DUMPS.tar, DUMPS.folder.path()][number % 3] };
+                let new = format!("{format} {piped} {}", create.len());
+                let mut command = convert(&job, source, &new);
+                let _ = Run::of(command.args(["--format", format]).args(args).stdin(pipe(&DUMPS.custom))).done();
+                let found = stock(&sql, &job.file(&new));
+                assert!(found == expected, "{args:?} {create:?} {new}");
+                let _ = Run::of(job.bare().arg("verify").arg(&new)).done();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_list_chooses_and_the_new_archive_keeps_its_order() {
+    let job = Job::without_target();
+    let listing = String::from_utf8(stock(&["-l"], &DUMPS.custom)).unwrap();
+    let mut lines: Vec<_> = listing.lines().filter(|line| line.contains(" TABLE DATA ")).collect();
+    fs::write(job.file("list"), lines.join("\n")).unwrap();
+    let _ = Run::of(convert(&job, &DUMPS.custom, "one.dump").args(["--use-list", "list", "--report", "report.json"]))
+        .done();
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(job.file("report.json")).unwrap()).unwrap();
+    assert_eq!(report["version"], 1);
+    let data = report["data"].as_array().unwrap();
+    assert_eq!(data.len(), lines.len());
+    assert!(data.iter().all(|data| data["how"] == "copied" && data["rows"].is_u64()), "{report}");
+    assert_eq!(report["compression"], "zstd");
+    let entries = ArchiveReader::open(&*DUMPS.custom).unwrap().toc().entries().len() as u64;
+    assert_eq!(report["entries"].as_u64().unwrap() + report["entries_left_out"].as_u64().unwrap(), entries);
+
+    lines.reverse();
+    fs::write(job.file("list"), lines.join("\n")).unwrap();
+    let run = Run::of(convert(&job, &DUMPS.custom, "other.dump").args(["--use-list", "list"])).done();
+    let _ = run.says(&["keeps the order of the source", "give the list to pg_restore"]);
+    assert!(fs::read(job.file("one.dump")).unwrap() == fs::read(job.file("other.dump")).unwrap());
+    fs::write(job.file("list"), "999999\n").unwrap();
+    let run = Run::of(convert(&job, &DUMPS.custom, "no.dump").args(["--use-list", "list"]));
+    let _ = run.failed(&["cannot use the list", "no entry 999999"]);
+}
+
+#[test]
+fn sql_is_that_of_the_pg_restore_that_is_asked_for() {
+    let server = Server::shared(18);
+    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    server.psql(&database, "analyze");
+    let source = server.tools().dump(server, &database, &DumpOptions::piped().arg("--statistics"));
+    server.drop_database(&database);
+    for (version, args) in [
+        (18, &[][..]),
+        (18, &["--statistics-only"]),
+        (18, &["--no-statistics"]),
+        (18, &["--no-schema"]),
+        (18, &["--no-data"]),
+        (18, &["--no-schema", "--no-data"]),
+        (18, &["--data-only", "--no-schema"]),
+        (18, &["--no-policies"]),
+        (17, &[]),
+        (17, &["--schema-only"]),
+    ] {
+        let expected = stock_of(version, &[&["-f", "-", "--restrict-key", "Key"], args].concat(), &source);
+        let job = Job::without_target();
+        let version = version.to_string();
+        let sql = ["--format", "sql", "--restrict-key", "Key", "--pg-restore-version", &version];
+        let _ = Run::of(convert(&job, &source, "new.sql").args(sql).args(args)).done();
+        assert!(fs::read(job.file("new.sql")).unwrap() == expected, "{version} {args:?}");
+        if version == "18" {
+            let _ = Run::of(convert(&job, &source, "new.dump").args(args)).done();
+            let found = stock_of(18, &["-f", "-", "--restrict-key", "Key"], &job.file("new.dump"));
+            assert!(found == expected, "archive {args:?}");
+        }
+    }
 }
 
 #[test]
@@ -246,10 +351,17 @@ fn what_cannot_be_written_leaves_nothing_behind() {
         Run::of(convert(&job, &gzip, "-").args(["--format", "sql"]).stdout(closed)).failed(&["writing the SQL failed"]);
     for wrong in [
         &["--compress", "lz4", "--archive-version", "1.14"][..],
+        &["--compress", "lz4:13"],
+        &["--no-owner"],
+        &["--pg-restore-version", "17"],
+        &["--format", "sql", "--pg-restore-version", "14"],
+        &["--format", "sql", "--report", "-"],
+        &["--data-only", "--schema-only"],
+        &["--statistics-only", "--no-statistics"],
+        &["--data-only", "--no-data"],
         &["--archive-version", "1.13"],
         &["--compress", "brotli"],
         &["--format", "sql", "--compress", "gzip"],
-        &["--schema-only"],
         &["--format", "sql", "--if-exists"],
     ] {
         let run = Run::of(convert(&job, &gzip, "new").args(wrong));
@@ -288,7 +400,11 @@ fn convert(job: &Job, source: &Path, output: &str) -> Command {
 
 /// What stock `pg_restore` of version 17 prints.
 fn stock(args: &[&str], archive: &Path) -> Vec<u8> {
-    let mut command = Command::new(Server::shared(17).tools().program("pg_restore"));
+    stock_of(17, args, archive)
+}
+
+fn stock_of(major: u32, args: &[&str], archive: &Path) -> Vec<u8> {
+    let mut command = Command::new(Server::shared(major).tools().program("pg_restore"));
     let Output { status, stdout, stderr } = command.args(args).arg(archive).env("TZ", "UTC").output().unwrap();
     assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
     stdout

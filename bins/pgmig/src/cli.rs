@@ -9,7 +9,7 @@ use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
 use crate::failure::Told;
-use crate::sql_options::SqlArgs;
+use crate::sql_options::{SelectionArgs, SqlArgs};
 
 /// What was typed. The first nine options are the original tool's.
 #[derive(Debug, Parser)]
@@ -158,6 +158,11 @@ struct ConvertArgs {
     /// Replace the output file when it exists
     #[arg(short, long)]
     force: bool,
+    /// Where to write what was done with the data of each entry, in JSON; `-` writes to standard output. For archives
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    #[command(flatten)]
+    selection: SelectionArgs,
     #[command(flatten)]
     read: ReadArgs,
     #[command(flatten)]
@@ -320,6 +325,7 @@ pub(crate) struct ConvertOptions {
     pub(crate) source: PathBuf,
     pub(crate) read: ReadOptions,
     pub(crate) output: PathBuf,
+    pub(crate) selection: SelectionArgs,
     pub(crate) format: NewFormat,
     pub(crate) force: bool,
 }
@@ -333,6 +339,7 @@ pub(crate) enum NewFormat {
         folder: bool,
         compression: Option<CompressionSpecification>,
         version: Option<Version>,
+        report: Option<PathBuf>,
     },
 }
 
@@ -419,7 +426,11 @@ impl Work {
             Self::TestConnections(options) => options.output,
             Self::Inspect(options) => options.output,
             Self::Verify(options) => options.output,
-            Self::List(_) | Self::Convert(_) => OutputFormat::Text,
+            Self::List(_) => OutputFormat::Text,
+            Self::Convert(options) => match &options.format {
+                NewFormat::Sql(_) => OutputFormat::Text,
+                NewFormat::Archive { report, .. } => told_of_report(report.as_deref()),
+            },
             Self::Remap(options) => told_of_report(options.report.as_deref()),
             Self::Repair(RepairCommand { repair: Repair::Into { report, .. }, .. }) => {
                 told_of_report(report.as_deref())
@@ -506,9 +517,17 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
             Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
                 return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
             }
+            Format::Sql if args.report.is_some() => {
+                return refuse(
+                    "a report tells what was done with the data of an archive; there is none for `--format sql`",
+                );
+            }
             Format::Sql => NewFormat::Sql(Box::new(args.sql)),
             _ if args.sql != SqlArgs::default() => {
-                return refuse("what to choose of the contents, and how to write SQL, are options for `--format sql`");
+                return refuse(
+                    "how to write SQL is for `--format sql` to say; give such options to pg_restore when it restores the new \
+                     archive",
+                );
             }
             Format::Directory if args.output == Path::new("-") => {
                 return refuse("a folder cannot go to standard output; `--output` has to name it");
@@ -518,14 +537,18 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
             {
                 return refuse("archives of version 1.14 can be compressed with gzip alone");
             }
+            _ if args.report.as_deref() == Some(Path::new("-")) && args.output == Path::new("-") => {
+                return refuse("the archive and the report cannot both go to standard output");
+            }
             format => NewFormat::Archive {
                 folder: format == Format::Directory,
                 compression: args.compress,
                 version: args.archive_version,
+                report: args.report,
             },
         };
-        let read = args.read.into();
-        Ok(Self { source: args.source, read, output: args.output, format, force: args.force })
+        let (read, selection) = (args.read.into(), args.selection);
+        Ok(Self { source: args.source, read, output: args.output, selection, format, force: args.force })
     }
 }
 

@@ -1,23 +1,52 @@
 //! `pgmig convert`: an archive in another format, compression or version, or as SQL.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::path::Path;
 
 use anyhow::Context;
 use dumpfmt::{
-    ArchiveReader, Compression, CompressionSpecification, ListFile, Rewrite, SqlError, SqlOptions, Toc, Transcoding,
-    Version, WriteOptions,
+    ArchiveReader, Compression, CompressionSpecification, EntryDepth, ListFile, Rewrite, RewriteReport, SqlError,
+    SqlOptions, Toc, TocEntry, Transcoding, Version, WriteOptions,
 };
 use indicatif::ProgressBar;
 use pgmig_core::archive::{Archive, ArchiveError};
+use serde::Serialize;
 
 use crate::cli::{ConvertOptions, NewFormat};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewFolder, publish};
+use crate::new_archive::{NewArchive, NewReport, publish};
 use crate::progress;
 use crate::source::{self, is_stream, name};
+use crate::sql_options::SelectionArgs;
 use crate::terminal::{step, warn};
+
+/// What came of a conversion to another archive, in JSON.
+#[derive(Serialize)]
+struct ConvertReport {
+    version: u32,
+    format: &'static str,
+    archive_version: String,
+    compression: String,
+    /// In the new table of contents.
+    entries: usize,
+    /// Entries of the source that were not chosen.
+    entries_left_out: usize,
+    /// What an older version cannot hold, or an older server does not take, for people.
+    notes: Vec<String>,
+    /// The data in the new archive, in its order.
+    data: Vec<ConvertedData>,
+}
+
+#[derive(Serialize)]
+struct ConvertedData {
+    entry: String,
+    dump_id: i32,
+    /// `copied` as it was stored, or `recompressed`.
+    how: &'static str,
+    /// `null` where it is no COPY text.
+    rows: Option<u64>,
+}
 
 pub(crate) fn run(options: &ConvertOptions) -> Result<(), Failure> {
     step(format_args!("convert {} into {}", name(&options.source), name(&options.output)));
@@ -41,9 +70,10 @@ fn convert<R: Read>(
     let failed = |e: dumpfmt::Error| ArchiveError::of_copy(source::place(&options.source), e);
     match &options.format {
         NewFormat::Sql(sql) => {
-            let sql = with_list(sql.options(), sql.use_list.as_deref(), archive.toc())?;
+            let mut chosen = chosen(&options.selection, archive.toc())?;
+            sql.add_to(&mut chosen);
             let mut new = NewArchive::begin(&options.output, options.force)?;
-            let written = write_sql(archive, new.file(), &sql);
+            let written = write_sql(archive, new.file()?, &chosen);
             bar.finish_and_clear();
             written.map_err(|e| match e {
                 SqlError::Archive(e) => failed(e).into(),
@@ -51,75 +81,122 @@ fn convert<R: Read>(
             })?;
             publish(new, &options.output)
         }
-        NewFormat::Archive { folder, compression, version } => {
-            let (toc, write_options) = plan(archive, *compression, *version)?;
+        NewFormat::Archive { folder, compression, version, report } => {
+            let chosen = chosen(&options.selection, archive.toc())?;
+            let report_file = NewReport::begin(report.as_deref())?;
+            let toc = archive.selected(&chosen).map_err(Failure::from)?;
+            warn_of_order(&chosen, &toc);
+            let entries_left_out = archive.toc().entries().len() - toc.entries().len();
+            let Plan { toc, options: write_options, compression, notes } = plan(archive, toc, *compression, *version)?;
+            notes.iter().for_each(warn);
+            let mut report = ConvertReport {
+                version: 1,
+                format: if *folder { "directory" } else { "custom" },
+                archive_version: write_options.archive_version().to_string(),
+                compression: compression.to_string(),
+                entries: toc.entries().len(),
+                entries_left_out,
+                notes,
+                data: Vec::new(),
+            };
             let mut rewrite = Rewrite::new(write_options);
             decode_all(&mut rewrite, &toc);
             rewrite.contents(toc);
-            if *folder {
-                let new = NewFolder::begin(&options.output)?;
-                let written = rewrite.to_directory(archive, new.path(), |position| bar.set_position(position));
-                bar.finish_and_clear();
-                written.map_err(failed)?;
-                new.published();
-                step(format_args!("wrote {}", options.output.display()));
-                return Ok(());
-            }
-            let new = NewArchive::begin(&options.output, options.force)?;
+            let new = if *folder {
+                NewArchive::begin_folder(&options.output)?
+            } else {
+                NewArchive::begin(&options.output, options.force)?
+            };
             let written = new.write(&rewrite, archive, bar);
             bar.finish_and_clear();
-            publish(written.map_err(failed)?.0, &options.output)
+            let (new, rewritten) = written.map_err(failed)?;
+            report.data = converted(&rewritten, archive.toc());
+            publish(new, &options.output)?;
+            report_file.write(&report)
         }
     }
 }
 
-fn with_list(mut sql: SqlOptions, list: Option<&Path>, toc: &Toc) -> Result<SqlOptions, Failure> {
-    if let Some(path) = list {
+/// What is chosen of an archive with these contents.
+fn chosen(selection: &SelectionArgs, toc: &Toc) -> Result<SqlOptions, Failure> {
+    let mut options = selection.options();
+    if let Some(path) = &selection.use_list {
         let cannot = || format!("cannot use the list `{}`", path.display());
         let file = File::open(path).with_context(cannot)?;
-        sql.list = Some(ListFile::read(BufReader::new(file), toc).map_err(|e| {
+        options.list = Some(ListFile::read(BufReader::new(file), toc).map_err(|e| {
             let hint = "give one of this archive, as `pgmig inspect --list` or `pg_restore -l` writes it";
             Failure::new(format!("{}: {e}", cannot()), hint)
         })?);
     }
-    Ok(sql)
+    Ok(options)
 }
 
-/// The new table of contents, and what the new archive is like.
+/// A list can have another order than the new archive.
+fn warn_of_order(chosen: &SqlOptions, toc: &Toc) {
+    let Some(list) = &chosen.list else { return };
+    let listed: HashMap<i32, usize> = list.dump_ids().iter().enumerate().map(|(place, id)| (*id, place)).collect();
+    let places = toc.entries().iter().filter_map(|entry| listed.get(&entry.dump_id()));
+    if !places.is_sorted() {
+        warn(
+            "the new archive keeps the order of the source; to restore it in that of the list, give the list to pg_restore",
+        );
+    }
+}
+
+fn converted(rewritten: &RewriteReport, toc: &Toc) -> Vec<ConvertedData> {
+    let data = rewritten.entries.iter().map(|data| ConvertedData {
+        entry: toc.get(data.dump_id).map_or_else(String::new, TocEntry::to_string),
+        dump_id: data.dump_id,
+        how: if data.depth == EntryDepth::Raw { "copied" } else { "recompressed" },
+        rows: data.rows_written,
+    });
+    data.collect()
+}
+
+/// What the new archive is like.
+struct Plan {
+    toc: Toc,
+    options: WriteOptions,
+    compression: CompressionSpecification,
+    notes: Vec<String>,
+}
+
+/// An archive of these entries of another one.
 fn plan<R: Read>(
     archive: &ArchiveReader<R>,
+    toc: Toc,
     compression: Option<CompressionSpecification>,
     version: Option<Version>,
-) -> Result<(Toc, WriteOptions), Failure> {
+) -> Result<Plan, Failure> {
     let header = archive.header();
-    let like = WriteOptions::like(header);
-    let options = match (compression, version) {
-        (Some(compression), _) => like.compression(compression),
+    let mut notes = Vec::new();
+    let compression = match (compression, version) {
+        (Some(compression), _) => compression,
         (None, Some(version)) if version < Version::COMPRESSION_ALGORITHM && is_modern(header.compression) => {
-            warn(format_args!(
+            notes.push(format!(
                 "archives of version {version} are not compressed with {}: this one is with gzip",
                 header.compression
             ));
-            like.compression(CompressionSpecification::GZIP)
+            CompressionSpecification::GZIP
         }
-        (None, _) => like,
+        // It was read, so it can be written.
+        (None, _) => CompressionSpecification::new(header.compression)?,
     };
+    let options = WriteOptions::like(header).compression(compression);
     let options = match version {
         Some(version) => options.version(version),
         None => options,
     };
     let version = options.archive_version();
     if version == (Version { revision: 0, ..header.version }) {
-        return Ok((archive.toc().clone(), options));
+        return Ok(Plan { toc, options, compression, notes });
     }
-    let transcoding = Transcoding::plan(archive.toc(), header, version).map_err(|e| {
+    let transcoding = Transcoding::plan(&toc, header, version).map_err(|e| {
         let text = format!("cannot make an archive of version {version} of this one: {e}");
         Failure::new(text, "choose another --archive-version, or leave it out")
     })?;
-    for note in transcoding.notes() {
-        warn(note);
-    }
-    Ok((transcoding.into_toc(), options))
+    notes.extend(transcoding.notes().iter().map(ToString::to_string));
+    Ok(Plan { toc: transcoding.into_toc(), options, compression, notes })
 }
 
 fn is_modern(compression: Compression) -> bool {

@@ -19,6 +19,7 @@ use crate::terminal::{json_text, print_json, step};
 /// Where a new archive goes.
 pub(crate) enum NewArchive {
     File(NewFile),
+    Folder(NewFolder),
     /// A pipe: what reads it has to look at our exit status.
     StandardOutput(File),
 }
@@ -39,15 +40,21 @@ impl NewArchive {
         Ok(Self::StandardOutput(out.into()))
     }
 
+    /// Begins a new archive in the directory format.
+    pub(crate) fn begin_folder(path: &Path) -> Result<Self, Failure> {
+        NewFolder::begin(path).map(Self::Folder)
+    }
+
     pub(crate) fn is_standard_output(&self) -> bool {
         matches!(self, Self::StandardOutput(_))
     }
 
     /// Where bytes go that are no archive.
-    pub(crate) fn file(&mut self) -> &mut File {
+    pub(crate) fn file(&mut self) -> Result<&mut File, Failure> {
         match self {
-            Self::File(file) => file.file(),
-            Self::StandardOutput(file) => file,
+            Self::File(file) => Ok(file.file()),
+            Self::StandardOutput(file) => Ok(file),
+            Self::Folder(_) => Err(anyhow::anyhow!("a folder takes no text").into()),
         }
     }
 
@@ -64,6 +71,10 @@ impl NewArchive {
                 let (_, report) = rewrite.to_file(source, file.file(), show)?;
                 Ok((Self::File(file), report))
             }
+            Self::Folder(folder) => {
+                let report = rewrite.to_directory(source, &folder.hidden, show)?;
+                Ok((Self::Folder(folder), report))
+            }
             Self::StandardOutput(out) => {
                 let (out, report) = rewrite.to_pipe(source, out, show)?;
                 Ok((Self::StandardOutput(out), report))
@@ -72,34 +83,67 @@ impl NewArchive {
     }
 }
 
-/// A folder for an archive in the directory format. It is made, and gets its name when it is complete, by the library.
-pub(crate) struct NewFolder(PathBuf);
+/// A folder for an archive in the directory format, which is made under another name beside it by the library. It is removed
+/// when it is dropped before it is published.
+pub(crate) struct NewFolder {
+    path: PathBuf,
+    hidden: PathBuf,
+}
 
 impl NewFolder {
     /// Nothing may be there yet: nobody wants a folder replaced, with whatever is in it.
-    pub(crate) fn begin(path: &Path) -> Result<Self, Failure> {
-        let Some(name) = path.file_name() else {
+    fn begin(path: &Path) -> Result<Self, Failure> {
+        if path.file_name().is_none() {
             let text = format!("`{}` is no name for a new folder", path.display());
             return Err(Failure::new(text, "give the name of a folder that is not there yet"));
-        };
+        }
         if std::fs::symlink_metadata(path).is_ok() {
             let text = format!("`{}` exists already", path.display());
             return Err(Failure::new(text, "give another name, or remove it first: folders are not replaced"));
         }
+        let within = |end: &str| {
+            let mut name = OsString::from(".");
+            name.push(path.file_name().unwrap_or_default());
+            name.push(end);
+            path.with_file_name(name)
+        };
+        let hidden = within(&format!(".{}", std::process::id()));
+        begun(&hidden);
+        // While the library writes it.
         let mut partial = OsString::from(".");
-        partial.push(name);
+        partial.push(hidden.file_name().unwrap_or_default());
         partial.push(".partial");
         begun(&path.with_file_name(partial));
-        Ok(Self(path.to_owned()))
+        Ok(Self { path: path.to_owned(), hidden })
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.0
+    /// Where it is made.
+    pub(crate) fn hidden(&self) -> &Path {
+        &self.hidden
     }
 
-    /// Says that it is complete.
-    pub(crate) fn published(self) {
-        unfinished().published = true;
+    fn publish(self) -> Result<(), Failure> {
+        let name = || format!("cannot finish `{}`", self.path.display());
+        let mut unfinished = unfinished();
+        if unfinished.abandoned {
+            return Err(Failure::interrupted("no archive was written"));
+        }
+        if std::fs::symlink_metadata(&self.path).is_ok() {
+            let text = format!("{}: it exists by now", name());
+            return Err(Failure::new(text, "give another name; folders are not replaced"));
+        }
+        std::fs::rename(&self.hidden, &self.path).with_context(name)?;
+        unfinished.published = true;
+        drop(unfinished);
+        File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all()).with_context(name)?;
+        Ok(())
+    }
+}
+
+impl Drop for NewFolder {
+    fn drop(&mut self) {
+        // It is not there when it was published, or never finished.
+        let _ = std::fs::remove_dir_all(&self.hidden);
     }
 }
 
@@ -159,10 +203,12 @@ impl NewFile {
 
 /// Gives a complete archive its name.
 pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
-    if let NewArchive::File(file) = new {
-        file.publish()?;
-        step(format_args!("wrote {}", path.display()));
+    match new {
+        NewArchive::File(file) => file.publish()?,
+        NewArchive::Folder(folder) => folder.publish()?,
+        NewArchive::StandardOutput(_) => return Ok(()),
     }
+    step(format_args!("wrote {}", path.display()));
     Ok(())
 }
 

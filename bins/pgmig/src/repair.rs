@@ -111,6 +111,9 @@ fn repair(command: &RepairCommand) -> Result<(), Failure> {
         NewArchive::File(mut new) => {
             plan.to_file(&mut file, new.file(), &write_options, show).map(drop).map(|()| NewArchive::File(new))
         }
+        NewArchive::Folder(folder) => {
+            plan.to_directory(&mut file, folder.hidden(), &write_options, show).map(|()| NewArchive::Folder(folder))
+        }
         NewArchive::StandardOutput(out) => {
             plan.to_pipe(&mut file, out, &write_options, show).map(NewArchive::StandardOutput)
         }

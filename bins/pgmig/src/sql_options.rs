@@ -1,17 +1,17 @@
-//! What `pgmig convert --format sql` takes of pg_restore's options, under the same names.
+//! What `pgmig convert` takes of pg_restore's options, under the same names.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
 use clap::Args;
-use dumpfmt::{RestrictKey, Section, SqlOptions};
+use dumpfmt::{PgRestoreVersion, RestrictKey, Section, SqlOptions};
 
-/// Every option here is one of `pg_restore`.
+/// What is chosen of the contents. Every option here is one of `pg_restore`.
 #[derive(Debug, Default, PartialEq, Args)]
-#[command(next_help_heading = "With --format sql, as for pg_restore")]
-pub(crate) struct SqlArgs {
-    /// `pre-data`, `data` or `post-data`; repeatable, as are the next seven
+#[command(next_help_heading = "What of the contents, as for pg_restore")]
+pub(crate) struct SelectionArgs {
+    /// `pre-data`, `data` or `post-data`; repeatable, as are the next six
     #[arg(long, value_name = "SECTION", value_parser = section)]
     section: Vec<Section>,
     /// What is in this schema
@@ -32,33 +32,28 @@ pub(crate) struct SqlArgs {
     /// The trigger of this name
     #[arg(long, value_name = "NAME")]
     trigger: Vec<OsString>,
-    /// What a list names, in its order: one that `pgmig inspect --list` or `pg_restore -l` wrote, edited
+    /// What a list names: one that `pgmig inspect --list` or `pg_restore -l` wrote, edited. SQL is in its order, a new
+    /// archive in that of the source
     #[arg(long, value_name = "FILE")]
     pub(crate) use_list: Option<PathBuf>,
-    /// No definitions
-    #[arg(long, conflicts_with = "schema_only")]
+    /// Data alone: no definitions, no statistics
+    #[arg(long, conflicts_with_all = ["schema_only", "statistics_only", "no_data"])]
     data_only: bool,
     /// Definitions alone
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["statistics_only", "no_schema"])]
     schema_only: bool,
+    /// Statistics of the optimizer alone
+    #[arg(long, conflicts_with = "no_statistics")]
+    statistics_only: bool,
+    /// No data
+    #[arg(long)]
+    no_data: bool,
+    /// No definitions
+    #[arg(long)]
+    no_schema: bool,
     /// No statistics of the optimizer
     #[arg(long)]
     no_statistics: bool,
-    /// Drop what is there first
-    #[arg(long)]
-    clean: bool,
-    /// With --clean: unless it is not there
-    #[arg(long, requires = "clean")]
-    if_exists: bool,
-    /// Create the database and connect to it
-    #[arg(long, conflicts_with = "single_transaction")]
-    create: bool,
-    /// All in one transaction
-    #[arg(long)]
-    single_transaction: bool,
-    /// Leave out who owns what
-    #[arg(long)]
-    no_owner: bool,
     /// Leave out GRANT and REVOKE
     #[arg(long, alias = "no-acl")]
     no_privileges: bool,
@@ -77,6 +72,30 @@ pub(crate) struct SqlArgs {
     /// Leave out subscriptions
     #[arg(long)]
     no_subscriptions: bool,
+}
+
+/// How SQL is written. Every option here but the first is one of `pg_restore`.
+#[derive(Debug, Default, PartialEq, Args)]
+#[command(next_help_heading = "With --format sql, as for pg_restore")]
+pub(crate) struct SqlArgs {
+    /// The version of pg_restore whose text to write: 15, 16, 17 or 18; without it, that of the pg_dump that wrote the archive
+    #[arg(long, value_name = "VERSION", value_parser = pg_restore_version)]
+    pg_restore_version: Option<PgRestoreVersion>,
+    /// Drop what is there first
+    #[arg(long)]
+    clean: bool,
+    /// With --clean: unless it is not there
+    #[arg(long, requires = "clean")]
+    if_exists: bool,
+    /// Create the database and connect to it
+    #[arg(long, conflicts_with = "single_transaction")]
+    create: bool,
+    /// All in one transaction
+    #[arg(long)]
+    single_transaction: bool,
+    /// Leave out who owns what
+    #[arg(long)]
+    no_owner: bool,
     /// Leave out tablespaces
     #[arg(long)]
     no_tablespaces: bool,
@@ -103,7 +122,7 @@ pub(crate) struct SqlArgs {
     restrict_key: Option<String>,
 }
 
-impl SqlArgs {
+impl SelectionArgs {
     /// All of them but the list, for which the archive is needed.
     pub(crate) fn options(&self) -> SqlOptions {
         let bytes = |names: &[OsString]| names.iter().cloned().map(OsString::into_vec).collect();
@@ -115,20 +134,28 @@ impl SqlArgs {
         options.indexes = bytes(&self.index);
         options.functions = bytes(&self.function);
         options.triggers = bytes(&self.trigger);
-        options.schema = !self.data_only;
-        options.data = !self.schema_only;
+        options.schema = !(self.data_only || self.statistics_only || self.no_schema);
+        options.data = !(self.schema_only || self.statistics_only || self.no_data);
         options.statistics = !(self.data_only || self.schema_only || self.no_statistics);
-        options.clean = self.clean;
-        options.if_exists = self.if_exists;
-        options.create = self.create;
-        options.single_transaction = self.single_transaction;
-        options.no_owner = self.no_owner;
         options.no_privileges = self.no_privileges;
         options.no_comments = self.no_comments;
         options.no_policies = self.no_policies;
         options.no_publications = self.no_publications;
         options.no_security_labels = self.no_security_labels;
         options.no_subscriptions = self.no_subscriptions;
+        options
+    }
+}
+
+impl SqlArgs {
+    /// Adds them to what is chosen.
+    pub(crate) fn add_to(&self, options: &mut SqlOptions) {
+        options.version = self.pg_restore_version;
+        options.clean = self.clean;
+        options.if_exists = self.if_exists;
+        options.create = self.create;
+        options.single_transaction = self.single_transaction;
+        options.no_owner = self.no_owner;
         options.no_tablespaces = self.no_tablespaces;
         options.no_table_access_method = self.no_table_access_method;
         options.use_set_session_authorization = self.use_set_session_authorization;
@@ -139,7 +166,6 @@ impl SqlArgs {
         if let Some(key) = &self.restrict_key {
             options.restrict_key = RestrictKey::Given(key.clone());
         }
-        options
     }
 }
 
@@ -149,5 +175,15 @@ fn section(text: &str) -> Result<Section, &'static str> {
         "data" => Ok(Section::Data),
         "post-data" => Ok(Section::PostData),
         _ => Err("there are `pre-data`, `data` and `post-data`"),
+    }
+}
+
+fn pg_restore_version(text: &str) -> Result<PgRestoreVersion, &'static str> {
+    match text {
+        "15" => Ok(PgRestoreVersion::V15),
+        "16" => Ok(PgRestoreVersion::V16),
+        "17" => Ok(PgRestoreVersion::V17),
+        "18" => Ok(PgRestoreVersion::V18),
+        _ => Err("there are 15, 16, 17 and 18"),
     }
 }

@@ -182,6 +182,11 @@ impl<'a, R: Read> LargeObject<'a, R> {
         self.decoder.position()
     }
 
+    /// Completes an error that was noticed in the content.
+    pub(crate) fn locate(&self, error: Error) -> Error {
+        self.decoder.locate(error).in_entry(self.entry)
+    }
+
     /// As for [`EntryData::total_position`].
     pub(crate) fn total_position(&self) -> u64 {
         self.decoder.body().map_or(0, |body| body.input().total_position())

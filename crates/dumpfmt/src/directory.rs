@@ -122,7 +122,7 @@ impl<R: Read> Directory<R> {
             let reader = (self.open)(&path).map_err(failed)?;
             return Ok(File { reader, length: metadata.len(), name, encoding });
         }
-        Err(Error::new(ErrorKind::MissingFile(shown), 0))
+        Err(Error::new(ErrorKind::MissingFile(shown.clone()), 0).in_file(&shown))
     }
 }
 

@@ -85,6 +85,12 @@ impl Error {
         Self::new(ErrorKind::Usage(text.into()), 0)
     }
 
+    /// The same with an offset that is not above `length`.
+    pub(crate) fn at_most(mut self, length: u64) -> Self {
+        self.offset = self.offset.min(length);
+        self
+    }
+
     /// Names the entry that was being read, unless one is named already.
     pub(crate) fn in_entry(mut self, entry: impl fmt::Display) -> Self {
         self.entry.get_or_insert_with(|| entry.to_string().into());

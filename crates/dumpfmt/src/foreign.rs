@@ -27,7 +27,7 @@ const LOOKALIKES: &[(&[u8], &str)] = &[
     (b"pg_dump: ", "it holds the messages of a pg_dump that failed"),
     (
         b"Defaulted container ",
-        "it begins with a message of `kubectl exec` or `oc exec`; take the dump again without `2>&1`",
+        "it begins with a message of `kubectl exec` or `oc exec`; behind that may be an archive that can be recovered",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! The archive's bytes with their position, and the format's two primitives.
 
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -207,6 +207,14 @@ impl<R: Read + Seek> Input<R> {
         }
         self.position = position;
         Ok(())
+    }
+
+    /// The length of all that can be read. What is buffered is lost, and the position stays.
+    pub(crate) fn length(&mut self) -> Result<u64> {
+        let failed = |e| Error::new(ErrorKind::Io(e), self.position);
+        let length = self.inner.seek(SeekFrom::End(0)).map_err(failed)?;
+        self.inner.seek(SeekFrom::Start(self.position)).map_err(failed)?;
+        Ok(length)
     }
 }
 

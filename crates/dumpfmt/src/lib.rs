@@ -107,7 +107,7 @@
 //! Three things decide how much is needed, besides some hundred KiB of buffers:
 //!
 //! - the table of contents, which is kept as a whole;
-//! - the longest row, for those who read [`Rows`] or rewrite: up to twice its length.
+//! - the longest row: up to twice its length for those who read [`Rows`], up to six times for those who rewrite.
 //!   [`verify`](ArchiveReader::verify) and [`EntryData`] as a [`Read`](std::io::Read)
 //!   do without;
 //! - the window of the compression: 32 KiB for gzip, some MiB for lz4, and
@@ -138,6 +138,7 @@ mod header;
 mod input;
 mod limits;
 mod listing;
+mod named_objects;
 mod reader;
 pub mod repair;
 mod rewrite;

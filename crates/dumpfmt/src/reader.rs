@@ -35,23 +35,16 @@ pub struct ArchiveReader<R> {
     data_start: u64,
     /// The block that the input is in.
     open: Option<OpenBlock<R>>,
-    /// The blocks passed since the first one; `None` when `block` has jumped since.
-    sequence: Option<Passed>,
+    /// Where each block was that was passed since the first one, by dump ID; `None` when `block` has jumped since.
+    sequence: Option<HashMap<i32, u64>>,
+    /// How many blocks of large objects are before the next one; `None` when `block` has jumped since.
+    groups: Option<usize>,
     /// Positions learnt while looking for entries that record none.
     found: HashMap<i32, u64>,
     /// The blocks before this position are in `found`; a block begins here, or the file ends.
     scanned_to: u64,
     /// How many of those are large objects.
     scanned_groups: usize,
-}
-
-/// Blocks that were passed one after the other, from the first one on.
-#[derive(Debug, Default)]
-struct Passed {
-    /// By dump ID.
-    positions: HashMap<i32, u64>,
-    /// How many of them are large objects.
-    groups: usize,
 }
 
 impl ArchiveReader<File> {
@@ -164,7 +157,8 @@ impl<R: Read> ArchiveReader<R> {
             limits,
             data_start,
             open: None,
-            sequence: Some(Passed::default()),
+            sequence: Some(HashMap::new()),
+            groups: Some(0),
             found: HashMap::new(),
             scanned_to: data_start,
             scanned_groups: 0,
@@ -205,28 +199,42 @@ impl<R: Read> ArchiveReader<R> {
     /// must have data has had its block (unless [`block`](Self::block) was called
     /// in between): an archive that lacks one is an error.
     pub fn next_block(&mut self) -> Result<Option<Block<'_, R>>> {
+        Ok(self.next_block_at()?.map(|(block, _)| block))
+    }
+
+    /// As [`next_block`](Self::next_block), with its position.
+    pub(crate) fn next_block_at(&mut self) -> Result<Option<(Block<'_, R>, u64)>> {
         if let Some(mut open) = self.open.take() {
+            self.groups.get_or_insert_with(|| groups_up_to(&self.toc, open.dump_id));
             self.skip_rest(&mut open, skip_by_reading)?;
         }
         match self.next_head()? {
-            Some((open, offset)) => self.present(open, offset).map(Some),
+            Some((open, offset)) => self.present(open, offset).map(|block| Some((block, offset))),
             None => Ok(None),
         }
+    }
+
+    /// Whether no block was passed yet.
+    pub(crate) fn is_at_first_block(&self) -> bool {
+        self.sequence.as_ref().is_some_and(HashMap::is_empty)
+    }
+
+    /// Whether [`block`](Self::block) has left the sequence of the blocks.
+    pub(crate) fn has_jumped(&self) -> bool {
+        self.sequence.is_none()
     }
 
     /// Reads the head of the next block in the sequence, of which it returns the position too; `None` at
     /// the end of an archive that is complete.
     fn next_head(&mut self) -> Result<Option<(OpenBlock<R>, u64)>> {
-        let groups = self.sequence.as_ref().map_or(0, |passed| passed.groups);
+        let groups = self.groups.unwrap_or(0);
         let Some((open, offset)) = self.read_block_head(groups)? else {
             self.expect_complete(self.source.input.position())?;
             return Ok(None);
         };
-        if let Some(passed) = &mut self.sequence {
-            passed.groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
-            if let Some(before) = passed.positions.insert(open.dump_id, offset) {
-                return Err(self.name_entry(data_twice(before, offset), open.dump_id));
-            }
+        self.groups = Some(groups + usize::from(matches!(open.content, Content::LargeObjects(_))));
+        if let Some(before) = self.sequence.as_mut().and_then(|passed| passed.insert(open.dump_id, offset)) {
+            return Err(self.name_entry(data_twice(before, offset), open.dump_id));
         }
         Ok(Some((open, offset)))
     }
@@ -263,8 +271,7 @@ impl<R: Read> ArchiveReader<R> {
 
     fn expect_complete(&self, offset: u64) -> Result<()> {
         let Some(passed) = &self.sequence else { return Ok(()) };
-        let mut missing =
-            self.toc.entries().iter().filter(|e| e.has_data() && !passed.positions.contains_key(&e.dump_id()));
+        let mut missing = self.toc.entries().iter().filter(|e| e.has_data() && !passed.contains_key(&e.dump_id()));
         let Some(first) = missing.next() else { return Ok(()) };
         let place = match missing.count() {
             0 => format!("before the data of {first}"),
@@ -286,8 +293,6 @@ impl<R: Read + Seek> ArchiveReader<R> {
     ///
     /// When the archive is cut short or damaged, or has no such entry.
     pub fn block(&mut self, dump_id: i32) -> Result<Option<Block<'_, R>>> {
-        self.open = None;
-        self.sequence = None;
         let Some(entry) = self.toc.get(dump_id) else {
             let text = format!("dump ID {dump_id} is not in the table of contents");
             return Err(Error::new(ErrorKind::Usage(text), self.source.input.position()));
@@ -295,6 +300,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
         if !entry.has_data() {
             return Ok(None);
         }
+        (self.open, self.sequence, self.groups) = (None, None, None);
         let recorded = match entry.data_state() {
             DataState::Position(position) => Some(position),
             _ => self.found.get(&dump_id).copied(),
@@ -313,8 +319,18 @@ impl<R: Read + Seek> ArchiveReader<R> {
     /// Passes over the next block in the sequence without reading its data: its dump ID, where it begins and where it ends.
     pub(crate) fn pass_block(&mut self) -> Result<Option<(i32, u64, u64)>> {
         let Some((mut open, begin)) = self.next_head()? else { return Ok(None) };
-        self.skip_rest(&mut open, |input, bytes| input.seek_to(input.position().saturating_add(bytes)))?;
+        self.seek_over_rest(&mut open)?;
         Ok(Some((open.dump_id, begin, self.source.input.position())))
+    }
+
+    fn seek_over_rest(&mut self, open: &mut OpenBlock<R>) -> Result<()> {
+        let skip = |input: &mut Input<R>, bytes| input.seek_to(input.position().saturating_add(bytes));
+        let skipped = self.skip_rest(open, skip);
+        // An end that was jumped over is where the file ends.
+        skipped.or_else(|e| match e.kind() {
+            ErrorKind::Truncated(_) => Err(e.at_most(self.source.input.length()?)),
+            _ => Err(e),
+        })
     }
 
     /// Goes back to the first block, so that [`next_block`](Self::next_block)
@@ -324,8 +340,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
     ///
     /// When the file cannot be positioned.
     pub fn rewind(&mut self) -> Result<()> {
-        self.open = None;
-        self.sequence = Some(Passed::default());
+        (self.open, self.sequence, self.groups) = (None, Some(HashMap::new()), Some(0));
         match &mut self.source.layout {
             Layout::Directory(directory) => {
                 directory.rewind();
@@ -371,11 +386,17 @@ impl<R: Read + Seek> ArchiveReader<R> {
             if open.dump_id == dump_id {
                 return Ok((open, offset));
             }
-            self.skip_rest(&mut open, |input, bytes| input.seek_to(input.position().saturating_add(bytes)))?;
+            self.seek_over_rest(&mut open)?;
             self.scanned_to = self.source.input.position();
             self.scanned_groups += usize::from(matches!(open.content, Content::LargeObjects(_)));
         }
     }
+}
+
+/// How many entries of large objects there are up to this one and with it.
+fn groups_up_to(toc: &Toc, dump_id: i32) -> usize {
+    let end = toc.entries().iter().position(|entry| entry.dump_id() == dump_id).map_or(0, |place| place + 1);
+    toc.entries()[..end].iter().filter(|entry| entry.has_data() && entry.is_large_objects()).count()
 }
 
 fn data_twice(first: u64, offset: u64) -> Error {

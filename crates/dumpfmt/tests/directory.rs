@@ -128,7 +128,7 @@ fn a_missing_file_is_told_by_its_name() {
         let error = check(folder.path()).unwrap_err();
         let name = file.trim_end_matches(".gz");
         assert!(matches!(error.kind(), ErrorKind::MissingFile(missing) if missing == name), "{error}");
-        assert_eq!(error.entry(), Some(entry));
+        assert_eq!((error.entry(), error.file()), (Some(entry), Some(name)));
         assert!(error.hint().is_some());
         let mut archive = ArchiveReader::open(folder.path()).unwrap();
         let dump_id = if file == "4.dat.gz" { 4 } else { 5 };

@@ -9,7 +9,7 @@ use std::io::{Cursor, Read};
 use data::{Data, header};
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{
-    ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Toc, TocEntry, WriteOptions,
+    ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Section, Toc, TocEntry, WriteOptions,
 };
 
 /// Tables of one column, one of them empty, and large objects.
@@ -499,4 +499,32 @@ fn positions_beyond_any_file_do_not_stop_a_repair() {
     assert_eq!(repair(&damaged, &before).1.len(), before.len());
     damaged[first as usize] = 9;
     assert_eq!(repair(&damaged, &before).1.len(), before.len() - 1);
+}
+
+#[test]
+fn many_bytes_that_look_like_an_archive_or_a_block_are_passed_in_good_time() {
+    // Each of them would have cost a read of its own, and each block a look at each position that is recorded.
+    let log = b"PGDMP".repeat(2 << 20);
+    assert_eq!(find_archive(&mut Cursor::new(log), 0, &Default::default()).unwrap(), None);
+
+    let entries: Vec<_> = (1..=20_000)
+        .map(|dump_id| {
+            let entry = TocEntry::builder(dump_id, "TABLE DATA", "t").section(Section::Data).has_data(true);
+            entry.copy_statement(Some(b"COPY public.t (a) FROM stdin;\n")).build().unwrap()
+        })
+        .collect();
+    let toc = Toc::new(entries).unwrap();
+    let file = Cursor::new(Vec::new());
+    let mut archive = ArchiveWriter::to_file(file, &header(), toc, &options(CompressionSpecification::NONE)).unwrap();
+    for dump_id in 1..=20_000 {
+        archive.data(dump_id).unwrap().finish().unwrap();
+    }
+    let mut archive = archive.finish().unwrap().into_inner();
+    let data_start = ArchiveReader::new(&archive[..]).unwrap().position() as usize;
+    // Heads of blocks, each behind a byte, so that none is where the table of contents says.
+    let heads = (1..=20_000_u32).flat_map(|id| [&[9, 1, 0], &id.to_le_bytes()[..], &[0, 9, 0, 0, 0]].concat());
+    archive.truncate(data_start);
+    archive.extend(heads);
+    let plan = plan(&archive).unwrap();
+    assert!(plan.recovered().is_empty() && !plan.is_whole());
 }

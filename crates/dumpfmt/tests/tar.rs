@@ -97,6 +97,24 @@ fn large_objects_belong_to_the_entry_whose_list_follows_them() {
 }
 
 #[test]
+fn the_sequence_goes_on_behind_an_entry_that_was_jumped_to() {
+    let bytes = groups();
+    let sequence = |archive: &mut ArchiveReader<Cursor<&[u8]>>| {
+        let mut order = Vec::new();
+        while let Some(block) = archive.next_block().unwrap() {
+            order.push((block.entry().dump_id(), block_contents(block).unwrap()));
+        }
+        order
+    };
+    let mut archive = ArchiveReader::new(Cursor::new(&bytes[..])).unwrap();
+    let all = sequence(&mut archive);
+    for place in 0..all.len() {
+        assert!(archive.block(all[place].0).unwrap().is_some());
+        assert_eq!(sequence(&mut archive), all[place + 1..]);
+    }
+}
+
+#[test]
 fn the_stored_bytes_of_a_tar_are_those_of_its_members() {
     let bytes = sample();
     let mut archive = ArchiveReader::new(&bytes[..]).unwrap();

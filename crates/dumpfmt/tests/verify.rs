@@ -3,12 +3,12 @@
 mod data;
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Cursor, Read, Seek, Write};
 
 use data::{Data, compressions, large_data};
 use dumpfmt::{
-    ArchiveReader, DataState, ErrorKind, Rewrite, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader,
-    VerifyingWriter, WriteOptions,
+    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, Rewrite, Toc, TocEntry,
+    VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter, WriteOptions,
 };
 
 fn in_file(archive: &[u8]) -> File {
@@ -155,4 +155,81 @@ fn an_archive_that_was_not_read_to_its_end_is_not_known_to_be_whole() {
     let mut reader = VerifyingReader::new(&archive[..], VerifyOptions::default());
     reader.read_exact(&mut vec![0; archive.len()]).unwrap();
     assert!(matches!(reader.finish().unwrap_err().kind(), ErrorKind::Usage(_)));
+}
+
+#[test]
+fn a_sequence_that_was_left_is_not_verified_and_a_block_that_was_begun_is_passed() {
+    let data = large_data();
+    let options = WriteOptions::default().threads(2);
+    for archive in [data.piped(&options), data.seekable(&options)] {
+        let expected = by_one(&archive).unwrap();
+        let mut reader = ArchiveReader::new(Cursor::new(&archive[..])).unwrap();
+        let last = expected.last().unwrap().dump_id;
+        assert!(reader.block(last).unwrap().is_some());
+        let error = reader.verify(|_| {}).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Usage(_)) && error.to_string().contains("rewind"), "{error}");
+        reader.rewind().unwrap();
+        assert_eq!(reader.verify(|_| {}).unwrap(), expected);
+
+        // The rest of a block that was begun, and then a question about an entry without data.
+        reader.rewind().unwrap();
+        let Some(Block::Data(mut begun)) = reader.next_block().unwrap() else { panic!("no data") };
+        begun.read_exact(&mut [0; 10]).unwrap();
+        assert!(reader.block(1).unwrap().is_none());
+        assert_eq!(reader.verify(|_| {}).unwrap(), expected[1..]);
+    }
+}
+
+#[test]
+fn a_cut_is_told_at_a_byte_that_there_is_by_those_too_who_pass_over_data() {
+    let data = large_data();
+    let archive = data.piped(&WriteOptions::new(CompressionSpecification::NONE));
+    let length = archive.len() * 2 / 3;
+    let cut = &archive[..length];
+    let last = by_one(&archive).unwrap().last().unwrap().dump_id;
+    let by_jump = || ArchiveReader::new(Cursor::new(cut)).unwrap().block(last).map(|block| block.is_some());
+    for error in [by_one(cut).unwrap_err(), by_several(cut).unwrap_err(), by_jump().unwrap_err()] {
+        assert!(matches!(error.kind(), ErrorKind::Truncated(_)), "{error}");
+        assert!(error.offset() <= length as u64 && error.entry().is_some(), "{length}: {error}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_the_oid_of_a_large_object_is_noticed_by_all_who_copy_it() {
+    let objects: Vec<_> = (16_400..16_404_u32).map(|oid| (oid, vec![7; 100])).collect();
+    let data = Data { tables: vec![], large_objects: objects };
+    let names = data.large_objects.iter().zip(2000..).map(|((oid, _), dump_id)| {
+        TocEntry::builder(dump_id, "BLOB", oid.to_string()).catalog_id(2613, *oid).build().unwrap()
+    });
+    let toc = Toc::new(data.toc().entries().iter().cloned().chain(names).collect()).unwrap();
+    let options = WriteOptions::new(CompressionSpecification::NONE);
+    let writer = ArchiveWriter::to_pipe(Vec::new(), &data::header(), toc, &options).unwrap();
+    let archive = data.write(writer).unwrap().finish().unwrap();
+    assert_eq!(by_several(&archive).unwrap(), by_one(&archive).unwrap());
+    let begin = ArchiveReader::new(&archive[..]).unwrap().position() as usize;
+    let oid = begin + archive[begin..].windows(4).rposition(|it| it == 16_401_u32.to_le_bytes()).unwrap();
+    // 16400 comes twice, a large object is there that the contents do not name.
+    for bit in [0, 7] {
+        let mut damaged = archive.clone();
+        damaged[oid] ^= 1 << bit;
+        let rewritten =
+            Rewrite::new(options.clone()).to_pipe(&mut ArchiveReader::new(&damaged[..]).unwrap(), Vec::new(), |_| {});
+        let errors = [
+            by_one(&damaged).unwrap_err(),
+            by_several(&damaged).unwrap_err(),
+            on_the_way(&damaged).unwrap_err(),
+            rewritten.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(error.kind(), ErrorKind::Corrupt(_)), "{error}");
+            let text = if bit == 0 { "large object 16400 is there twice" } else { "names no large object" };
+            assert!(error.to_string().contains(text) && error.entry().is_some(), "{error}");
+        }
+    }
+    // The object is not there, and neither is its OID.
+    let length = 5 + 5 + 100 + 5;
+    let missing = [&archive[..oid - 1], &archive[oid - 1 + length..]].concat();
+    for error in [by_one(&missing).unwrap_err(), by_several(&missing).unwrap_err()] {
+        assert!(error.to_string().contains("large object 16401, which the table of contents names"), "{error}");
+    }
 }

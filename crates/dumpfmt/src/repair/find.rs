@@ -15,6 +15,8 @@ use crate::toc::Toc;
 const BUFFER_BYTES: usize = 256 << 10;
 /// Places that look like the begin of an archive, and are none, before the search ends.
 const MOST_CANDIDATES: usize = 64;
+/// More than any header takes: its texts are the name of a database and two versions.
+const HEADER_BYTES: usize = 4096;
 /// What is read to see how lines end.
 const LINES_BYTES: u64 = 1 << 20;
 
@@ -47,24 +49,15 @@ pub struct FoundArchive {
 ///
 /// When the file cannot be read.
 pub fn find_archive<R: Read + Seek>(source: &mut R, from: u64, options: &ReadOptions) -> Result<Option<FoundArchive>> {
-    let mut from = from;
-    while let Some(start) = find_bytes(source, from, MAGIC)? {
-        match read_header(source, start, options) {
-            Ok(header) => return Ok(Some(FoundArchive { start, header })),
-            Err(e) if matches!(e.kind(), ErrorKind::Io(_)) => return Err(e),
-            Err(_) => from = start + 1,
-        }
-    }
-    Ok(None)
+    each_place(source, from, MAGIC, HEADER_BYTES, |start, bytes| {
+        let header = read_header(bytes, options).ok()?;
+        Some(FoundArchive { start, header })
+    })
 }
 
-fn read_header<R: Read + Seek>(source: &mut R, start: u64, options: &ReadOptions) -> Result<Header> {
-    let mut input = Input::new(window(source, start)?);
-    let mut budget = TextBudget::new(options.limits.toc_bytes);
-    for _ in MAGIC {
-        input.byte("within its first bytes")?;
-    }
-    Header::read(&mut input, Format::Custom, options, &mut budget)
+fn read_header(archive: &[u8], options: &ReadOptions) -> Result<Header> {
+    let mut input = Input::new(&archive[MAGIC.len()..]);
+    Header::read(&mut input, Format::Custom, options, &mut TextBudget::new(options.limits.toc_bytes))
 }
 
 fn window<R: Read + Seek>(source: &mut R, start: u64) -> Result<Window<&mut R>> {
@@ -116,28 +109,37 @@ fn diagnose<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<Err
             b"P\0G\0D\0M\0P\0",
             "it was rewritten as UTF-16, as the `>` of some versions of PowerShell does; the data is lost",
         ),
-        (b"PGDMP", "it holds the begin of an archive, but the header that should follow is damaged"),
+        (MAGIC, "it holds the begin of an archive, but the header that should follow is damaged"),
     ];
+    // A tar holds the begin of an archive too: its first member.
+    if let Ok(archive) = ArchiveReader::with_options(window(source, 0)?, options.clone()) {
+        let format = archive.header().format;
+        let text = format!("only archives in the custom format are repaired, and this one is in the {format} format");
+        return Ok(Error::new(ErrorKind::Unsupported(text), 0));
+    }
     for (bytes, text) in encoded {
         if let Some(start) = find_bytes(source, 0, bytes)? {
             return Ok(Error::new(ErrorKind::NotAnArchive(text.into()), start));
         }
     }
-    match ArchiveReader::with_options(window(source, 0)?, options.clone()) {
-        Err(error) => Ok(error),
-        // A tar, which is not searched for.
-        Ok(archive) => {
-            let text = format!(
-                "only archives in the custom format are repaired, and this one is in {} format",
-                archive.header().format
-            );
-            Ok(Error::new(ErrorKind::Unsupported(text), 0))
-        }
-    }
+    let opened = ArchiveReader::with_options(window(source, 0)?, options.clone());
+    Ok(opened.err().unwrap_or_else(|| Error::corrupt("the file was changed while it was read", 0)))
 }
 
 /// Where these bytes are first, from `from` on.
 fn find_bytes<R: Read + Seek>(source: &mut R, from: u64, bytes: &[u8]) -> Result<Option<u64>> {
+    each_place(source, from, bytes, bytes.len(), |start, _| Some(start))
+}
+
+/// Shows each place of `bytes` from `from` on to `look`, until that returns something: where it is in the file, and
+/// what is there, at least `context` bytes unless the file ends.
+fn each_place<R: Read + Seek, T>(
+    source: &mut R,
+    from: u64,
+    bytes: &[u8],
+    context: usize,
+    mut look: impl FnMut(u64, &[u8]) -> Option<T>,
+) -> Result<Option<T>> {
     let failed = |e| Error::new(ErrorKind::Io(e), from);
     source.seek(SeekFrom::Start(from)).map_err(failed)?;
     let finder = memmem::Finder::new(bytes);
@@ -145,18 +147,22 @@ fn find_bytes<R: Read + Seek>(source: &mut R, from: u64, bytes: &[u8]) -> Result
     // Bytes of the buffer that were there before, and where in the file it begins.
     let (mut kept, mut start) = (0, from);
     loop {
-        let read = crate::verify::fill(source, &mut buffer[kept..]).map_err(failed)?;
-        if let Some(place) = finder.find(&buffer[..kept + read]) {
-            return Ok(Some(start + place as u64));
+        let filled = kept + crate::verify::fill(source, &mut buffer[kept..]).map_err(failed)?;
+        let is_last = filled < buffer.len();
+        // What begins later has not all of its context here; it is shown with the next bytes.
+        let searched = if is_last { filled } else { filled - (context - 1) };
+        let places = finder.find_iter(&buffer[..filled]).take_while(|&place| place < searched);
+        for place in places {
+            if let Some(found) = look(start + place as u64, &buffer[place..filled]) {
+                return Ok(Some(found));
+            }
         }
-        if kept + read < buffer.len() {
+        if is_last {
             return Ok(None);
         }
-        // The end could be the begin of them.
-        kept = bytes.len() - 1;
-        start += (buffer.len() - kept) as u64;
-        let rest = buffer.len() - kept;
-        buffer.copy_within(rest.., 0);
+        buffer.copy_within(searched.., 0);
+        kept = filled - searched;
+        start += searched as u64;
     }
 }
 

@@ -10,6 +10,7 @@ use super::scan::{Scan, scan};
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
 use crate::limits::ReadOptions;
+use crate::named_objects;
 use crate::statement::{CopyStatement, ForeignKey};
 use crate::toc::{Toc, TocEntry};
 use crate::version::Version;
@@ -185,7 +186,7 @@ impl RepairPlan {
         let lost: Vec<_> = lost.collect();
         let left_out: HashSet<i32> = lost.iter().map(|entry| entry.dump_id).collect();
         let kept = source_toc.entries().iter().filter(|entry| !left_out.contains(&entry.dump_id()));
-        let toc = Toc::new(kept.cloned().collect())?;
+        let toc = Toc::new(named_objects::without(kept, &lost_objects.iter().copied().collect())?)?;
         let options = options.clone();
         Ok(Self { header, source_toc, toc, options, start, end, trailing, recovered, lost, damage, lost_objects })
     }
@@ -212,7 +213,8 @@ impl RepairPlan {
     }
 
     /// The large objects that the table of contents names, but whose content is lost; in the order of their OIDs.
-    /// A restore creates them empty. Before version 1.12 the table of contents does not name them.
+    /// The repaired archive does not name them, since a restore would create them empty. Before version 1.12 no table of
+    /// contents names large objects.
     pub fn lost_large_objects(&self) -> &[u32] {
         &self.lost_objects
     }

@@ -18,6 +18,7 @@ use super::window::Window;
 use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Header};
+use crate::named_objects;
 use crate::statement::CopyStatement;
 use crate::toc::{DataState, Toc};
 
@@ -25,6 +26,8 @@ use crate::toc::{DataState, Toc};
 const SEARCH_FACTOR: u64 = 16;
 /// What they may read of a small archive.
 const SEARCH_BYTES: u64 = 64 << 20;
+/// What a look at anything that seems to be a block costs of that, besides what is read of it.
+const LOOK_BYTES: u64 = 64 << 10;
 
 /// What a scan has found.
 pub(crate) struct Scan {
@@ -60,13 +63,14 @@ pub(crate) fn scan<R: Read + Seek>(
         length,
         ranks: with_data().zip(0..).map(|(entry, rank)| (entry.dump_id(), rank)).collect(),
         recorded: recorded_positions(toc, length),
+        next_recorded: 0,
         found: Vec::new(),
         seen: HashSet::new(),
         out_of_turn: Vec::new(),
         broken: HashMap::new(),
         damage: Vec::new(),
         budget: length.saturating_mul(SEARCH_FACTOR).saturating_add(SEARCH_BYTES),
-        objects: expected_objects(toc),
+        objects: named_objects::oids(toc).collect(),
         objects_found: HashSet::new(),
         progress,
     };
@@ -141,6 +145,8 @@ struct Scanner<'t, 's, 'p, R> {
     ranks: HashMap<i32, usize>,
     /// What the table of contents records: position and dump ID, sorted.
     recorded: Vec<(u64, i32)>,
+    /// The first of these at which the search may still find something: it only goes forward.
+    next_recorded: usize,
     found: Vec<RecoveredEntry>,
     /// The dump IDs of `found`.
     seen: HashSet<i32>,
@@ -306,12 +312,15 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
 
     /// Where the next block could begin: where the table of contents says, or anywhere.
     fn next_head(&mut self, from: u64) -> Result<Option<(u64, i32)>> {
-        let first = self.recorded.partition_point(|(position, _)| *position < from);
-        for index in first..self.recorded.len() {
-            let (position, dump_id) = self.recorded[index];
-            if !self.seen.contains(&dump_id) && self.blocks.begins_at(position)? == Begins::Block(dump_id) {
+        self.budget = self.budget.saturating_sub(LOOK_BYTES);
+        while let Some(&(position, dump_id)) = self.recorded.get(self.next_recorded) {
+            if position >= from
+                && !self.seen.contains(&dump_id)
+                && self.blocks.begins_at(position)? == Begins::Block(dump_id)
+            {
                 return Ok(Some((position, dump_id)));
             }
+            self.next_recorded += 1;
         }
         let seen = &self.seen;
         self.blocks.find_head(from, |dump_id| !seen.contains(&dump_id))
@@ -430,7 +439,10 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     whole.bytes += drained.map_err(|e| Error::from_io(e, position))?;
                     progress(object.position());
                     if expected.contains(&object.oid()) {
-                        oids.insert(object.oid());
+                        if !oids.insert(object.oid()) {
+                            let text = format!("large object {} is there twice", object.oid());
+                            return Err(Error::corrupt(text, object.position()));
+                        }
                     } else if !expected.is_empty() {
                         let text = format!("the table of contents names no large object {}", object.oid());
                         return Err(Error::corrupt(text, object.position()));
@@ -561,13 +573,4 @@ fn recorded_positions(toc: &Toc, length: u64) -> Vec<(u64, i32)> {
         .collect();
     positions.sort_unstable();
     positions
-}
-
-/// The large objects that the table of contents names: one for each `BLOB`, several in a `BLOB METADATA`.
-fn expected_objects(toc: &Toc) -> HashSet<u32> {
-    let parse = |text: &[u8]| std::str::from_utf8(text).ok()?.trim().parse().ok();
-    let single = toc.of_type("BLOB").filter_map(|entry| parse(entry.tag()));
-    let groups = toc.of_type("BLOB METADATA").filter_map(|entry| entry.definition());
-    let grouped = groups.flat_map(|oids| oids.split(|&byte| byte == b'\n')).filter_map(parse);
-    single.chain(grouped).collect()
 }

@@ -86,7 +86,8 @@ impl RepairPlan {
     ) -> Result<S> {
         let is_raw = matches!(S::CONTAINER, Container::Chunks)
             && self.header.int_size == INT_SIZE
-            && self.header.compression == options.compression.algorithm();
+            && self.header.compression == options.compression.algorithm()
+            && options.compression.level().is_none();
         let (first, others) = encoders(options, S::CONTAINER)?;
         thread::scope(|scope| {
             let pool = OrderedPool::scoped(scope, first, others);

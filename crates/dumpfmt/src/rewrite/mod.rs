@@ -30,7 +30,7 @@ type InspectLargeObject<'a> = dyn Fn(u32, &[u8], bool) -> Result<(), RowError> +
 /// How an archive is rewritten: what happens to the data of each entry, and what the new archive is like.
 ///
 /// Nothing said, the data of an entry is copied as it is stored, without decompressing it, where
-/// the new archive has the same compression and format; otherwise it is compressed anew. The rows of an entry can be
+/// the new archive has the same compression, at no level in particular, and format; otherwise it is compressed anew. The rows of an entry can be
 /// changed ([`rows`](Self::rows)), looked at ([`inspect`](Self::inspect)), or left out ([`omit`](Self::omit)).
 ///
 /// ```
@@ -55,8 +55,8 @@ type InspectLargeObject<'a> = dyn Fn(u32, &[u8], bool) -> Result<(), RowError> +
 ///
 /// The entries keep their order, and so do rows. Positions in the file are those of the new archive. The
 /// source is read once from its first block to its end, so it can be a pipe; the work on rows and the compression
-/// are done by several threads ([`WriteOptions::threads`]), each with two pieces of 512 KiB in hand at most (or
-/// of one row, where that is longer).
+/// are done by several threads ([`WriteOptions::threads`]), with two pieces of 512 KiB for each in hand at most. A longer
+/// row is taken alone.
 pub struct Rewrite<'a> {
     options: WriteOptions,
     contents: Option<Toc>,

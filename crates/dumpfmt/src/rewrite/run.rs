@@ -11,6 +11,7 @@ use crate::body::StoredBytes;
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Format};
+use crate::named_objects::NamedObjects;
 use crate::reader::ArchiveReader;
 use crate::rows::RowBatch;
 use crate::verify::fill;
@@ -33,16 +34,22 @@ pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
         (Format::Directory, Container::File) => true,
         _ => false,
     };
-    let raw = raw.then(|| rewrite.options.compression.algorithm());
+    // Nobody can tell at which level the source was compressed: who asks for one gets it.
+    let compression = &rewrite.options.compression;
+    let raw = (raw && compression.level().is_none()).then(|| compression.algorithm());
     let mut tallies = Tallies::default();
+    let mut objects = NamedObjects::of(source.toc());
     loop {
         progress(source.position());
-        let Some(block) = source.next_block()? else { return Ok(tallies) };
+        let Some(block) = source.next_block()? else {
+            objects.expect_all(source.position())?;
+            return Ok(tallies);
+        };
         let dump_id = block.entry().dump_id();
         if core.toc().get(dump_id).is_none() {
             continue;
         }
-        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, dump_id, raw };
+        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, objects: &mut objects, dump_id, raw };
         match (rewrite.entries.get(&dump_id), block) {
             (Some(Treatment::Omit), _) => {
                 return Err(Error::usage("the new table of contents has an entry that is to be omitted"));
@@ -75,6 +82,8 @@ struct BlockCopy<'c, 'env, S, P> {
     core: &'c mut Core<'env, S>,
     progress: &'c mut P,
     tallies: &'c mut Tallies,
+    /// Those of the source.
+    objects: &'c mut NamedObjects,
     dump_id: i32,
     /// The compression of bodies that can be copied as they are; `None` when none can.
     raw: Option<Compression>,
@@ -126,7 +135,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                 return self.core.end_stored();
             };
             let tally = Arc::clone(&tally);
-            self.core.piece(false, move |_, _| {
+            self.core.piece(false, batch.len() + stored.len(), move |_, _| {
                 let batch = RowBatch::new(&batch);
                 inspect(batch).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
                 let rows = batch.count();
@@ -155,12 +164,13 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
             if is_full || last {
                 let rows = std::mem::replace(&mut piece, Vec::with_capacity(if last { 0 } else { PIECE_BYTES }));
                 let tally = Arc::clone(&tally);
-                self.core.piece(last, move |encoder, place| {
+                self.core.piece(last, rows.len(), move |encoder, place| {
                     let mut edited = Vec::with_capacity(rows.len() + rows.len() / 8 + END_OF_ROWS.len());
                     let batch = RowBatch::new(&rows);
                     let mut out = RowWriter::new(&mut edited);
                     edit(batch, &mut out).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
                     tally.add(batch.count(), out.count());
+                    drop(rows);
                     if place.last {
                         edited.extend_from_slice(END_OF_ROWS);
                     }
@@ -201,6 +211,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
         let mut buffer = vec![0; PIECE_BYTES];
         while let Some(object) = objects.next_object()? {
             let oid = object.oid();
+            self.objects.find(oid, object.position()).map_err(|e| object.locate(e))?;
             let is_raw = self.raw == Some(object.encoding().compression());
             if !is_raw {
                 self.tallies.entries[place].1 = EntryDepth::Reencoded;
@@ -235,6 +246,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                 }
             }
         }
+        self.objects.end_entry();
         self.core.end_large_objects()
     }
 }

@@ -1,7 +1,10 @@
 //! Which entries of an archive are wanted, what of them, and in which order.
 
+use std::io::Read;
+
 use super::SqlError;
 use super::options::{PgRestoreVersion, SqlOptions};
+use crate::reader::ArchiveReader;
 use crate::toc::{Section, Toc, TocEntry};
 
 /// A comment that stands in the place of a definition where the rows of a partition go to its root.
@@ -84,6 +87,44 @@ fn order(toc: &Toc, options: &SqlOptions) -> Result<(Vec<u32>, Option<Vec<bool>>
     let mut order: Vec<u32> = all.filter(|index| !listed[*index as usize]).collect();
     order.extend(last);
     Ok((order, Some(listed)))
+}
+
+impl<R: Read> ArchiveReader<R> {
+    /// The table of contents of an archive that has only what the options choose of this one, for
+    /// [`Rewrite::contents`](crate::Rewrite::contents).
+    ///
+    /// Of the options only those count that choose: they choose what [`write_sql`](Self::write_sql) would write. The settings
+    /// of the dump and the database itself stay, so that the new archive can be restored with `--create` too. The entries
+    /// keep their order, also those of a list: pg_restore can read the new archive from a pipe only in that order.
+    ///
+    /// ```
+    /// # let file = dumpfmt::example::archive();
+    /// use dumpfmt::{ArchiveReader, Rewrite, SqlOptions, WriteOptions};
+    ///
+    /// let mut source = ArchiveReader::new(file)?;
+    /// let mut schema_only = SqlOptions::default();
+    /// schema_only.data = false;
+    /// let mut rewrite = Rewrite::new(WriteOptions::like(source.header()));
+    /// rewrite.contents(source.selected(&schema_only)?);
+    /// let (archive, _) = rewrite.to_pipe(&mut source, Vec::new(), |_| {})?;
+    /// assert!(ArchiveReader::new(&archive[..])?.toc().entries().iter().all(|entry| !entry.has_data()));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When a list among the options names what the archive does not have.
+    pub fn selected(&self, options: &SqlOptions) -> Result<Toc, SqlError> {
+        let (toc, version) = (self.toc(), options.version_for(self.header()));
+        let options = SqlOptions { create: true, ..options.clone() };
+        let selection = Selection::new(toc, &options, version)?;
+        let is_selected = |&(index, entry): &(usize, &TocEntry)| {
+            let wanted = selection.wanted[index];
+            wanted.special || wanted.data || (wanted.any() && !entry.has_data())
+        };
+        let entries = toc.entries().iter().enumerate().filter(is_selected).map(|(_, entry)| entry.clone());
+        Ok(Toc::new(entries.collect())?)
+    }
 }
 
 struct Choice<'a> {

@@ -35,6 +35,7 @@ impl PositionFields {
                 fields.push((entry.dump_id, input.position() - (width + behind) as u64));
             }
             // Nothing of the entry is kept.
+            scratch.store.forget();
             budget = TextBudget::new(limits.toc_bytes);
         }
         Ok(Self { fields, width, end: input.position() })

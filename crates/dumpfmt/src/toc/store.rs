@@ -79,6 +79,13 @@ impl Store {
         Stored { piece: Arc::clone(&self.shared), text, dependencies }
     }
 
+    /// Forgets all entries of the piece.
+    pub(super) fn forget(&mut self) {
+        self.texts.clear();
+        self.dependencies.clear();
+        self.begin = (0, 0);
+    }
+
     /// Whether the piece is to be closed.
     pub(super) fn is_full(&self) -> bool {
         self.texts.len() + size_of_val(&*self.dependencies) >= PIECE_BYTES

@@ -6,12 +6,14 @@ mod tap;
 
 use std::fmt;
 use std::io::Read;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::block::{Block, EntryData, LargeObjects};
 use crate::error::{Error, Result};
 use crate::header::Format;
+use crate::named_objects::NamedObjects;
 use crate::reader::ArchiveReader;
 use crate::toc::DataState;
 
@@ -100,7 +102,8 @@ impl<R: Read> ArchiveReader<R> {
     /// Decodes every block from here to the end of the archive and returns what
     /// each held. Success means that the archive is complete: each entry that
     /// must have data has it once, every compressed stream and all COPY text
-    /// ends as it should, recorded positions are right, and nothing follows the last block.
+    /// ends as it should, recorded positions are right, the large objects are those that the table of contents
+    /// names, and nothing follows the last block.
     ///
     /// Damage that leaves all of this intact cannot be seen: of the
     /// compressions of pg_dump only gzip carries a checksum.
@@ -112,7 +115,7 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// # Errors
     ///
-    /// At the first damage.
+    /// At the first damage. After [`block`](Self::block), unless [`rewind`](Self::rewind) was called since.
     pub fn verify(&mut self, progress: impl FnMut(u64)) -> Result<Vec<VerifiedEntry>> {
         self.verify_with(&VerifyOptions::default(), progress)
     }
@@ -127,16 +130,24 @@ impl<R: Read> ArchiveReader<R> {
         options: &VerifyOptions,
         mut progress: impl FnMut(u64),
     ) -> Result<Vec<VerifiedEntry>> {
+        if self.has_jumped() {
+            // Nobody could tell whether each entry has had its data.
+            return Err(Error::usage("`block` has left the sequence of the blocks: call `rewind` before `verify`"));
+        }
+        let is_custom = self.header().format == Format::Custom;
+        // What was passed before was not looked at.
+        let objects = self.is_at_first_block().then(|| Mutex::new(NamedObjects::of(self.toc())));
         let mut verified = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let position = self.position();
-            let is_custom = self.header().format == Format::Custom;
-            let Some(block) = self.next_block()? else { return Ok(verified) };
+            let Some((block, position)) = self.next_block_at()? else {
+                expect_all_objects(objects.as_ref(), self.position())?;
+                return Ok(verified);
+            };
             if is_custom {
                 expect_recorded(&block, position)?;
             }
-            verified.push(verify_block(block, options.digests, &mut buffer, &mut progress)?);
+            verified.push(verify_block(block, options.digests, objects.as_ref(), &mut buffer, &mut progress)?);
             progress(self.position());
         }
     }
@@ -156,6 +167,7 @@ fn expect_recorded<R: Read>(block: &Block<'_, R>, position: u64) -> Result<()> {
 fn verify_block<R: Read>(
     block: Block<'_, R>,
     digests: bool,
+    named: Option<&Mutex<NamedObjects>>,
     buffer: &mut [u8],
     progress: &mut impl FnMut(u64),
 ) -> Result<VerifiedEntry> {
@@ -175,7 +187,7 @@ fn verify_block<R: Read>(
             entry.bytes = drain(&mut data, buffer, digest.as_mut(), |data| progress(position(data)))?;
         }
         Block::LargeObjects(objects) => {
-            let (count, bytes) = verify_large_objects(objects, buffer, digest.as_mut(), progress)?;
+            let (count, bytes) = verify_large_objects(objects, named, buffer, digest.as_mut(), progress)?;
             (entry.large_objects, entry.bytes) = (Some(count), bytes);
         }
     }
@@ -186,12 +198,16 @@ fn verify_block<R: Read>(
 /// How many there are, and their bytes.
 fn verify_large_objects<R: Read>(
     mut objects: LargeObjects<'_, R>,
+    named: Option<&Mutex<NamedObjects>>,
     buffer: &mut [u8],
     mut list: Option<&mut Sha256>,
     progress: &mut impl FnMut(u64),
 ) -> Result<(u64, u64)> {
     let (mut count, mut bytes) = (0, 0);
     while let Some(mut object) = objects.next_object()? {
+        if let Some(named) = named {
+            lock(named).find(object.oid(), object.position()).map_err(|e| object.locate(e))?;
+        }
         let mut digest = list.is_some().then(Sha256::new);
         bytes += drain(&mut object, buffer, digest.as_mut(), |object| progress(object.total_position()))?;
         count += 1;
@@ -200,7 +216,18 @@ fn verify_large_objects<R: Read>(
             list.update(digest.finalize());
         }
     }
+    if let Some(named) = named {
+        lock(named).end_entry();
+    }
     Ok((count, bytes))
+}
+
+fn lock(named: &Mutex<NamedObjects>) -> MutexGuard<'_, NamedObjects> {
+    named.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn expect_all_objects(named: Option<&Mutex<NamedObjects>>, offset: u64) -> Result<()> {
+    named.map_or(Ok(()), |named| lock(named).expect_all(offset))
 }
 
 /// Reads to the end, and returns how many bytes there were.

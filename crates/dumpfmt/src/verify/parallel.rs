@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{BUFFER_BYTES, VerifiedEntry, VerifyOptions, expect_recorded, verify_block};
+use super::{BUFFER_BYTES, VerifiedEntry, VerifyOptions, expect_all_objects, expect_recorded, verify_block};
 use crate::block::OpenBlock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
 use crate::input::Input;
 use crate::limits::Limits;
+use crate::named_objects::NamedObjects;
 use crate::reader::ArchiveReader;
 use crate::source::{Layout, Source};
 use crate::toc::Toc;
@@ -60,7 +61,8 @@ impl ArchiveReader<File> {
             let open = source.next_block(&header, &toc, &limits, 0)?;
             open.ok_or_else(|| Error::corrupt("the file was changed while it was read", work.begin))
         };
-        let shared = Shared { toc: &toc, limits: &limits, header: &header, options };
+        let objects = Mutex::new(NamedObjects::of(&toc));
+        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: &objects };
         shared.run(source, open, &mut progress, |give| {
             while let Some((dump_id, begin, end)) = self.pass_block()? {
                 if !give(Work { dump_id, begin, end: Some(end) }) {
@@ -76,7 +78,8 @@ impl ArchiveReader<File> {
         let another = &*self;
         let source = || another.another_source();
         let open = |source: &mut Source<File>, work: &Work| source.open_entry(&header, work.dump_id, &toc);
-        let shared = Shared { toc: &toc, limits: &limits, header: &header, options };
+        let objects = Mutex::new(NamedObjects::of(&toc));
+        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: &objects };
         shared.run(source, open, &mut progress, |give| {
             let entries = toc.entries().iter().filter(|entry| entry.has_data());
             // There is no position, but an order.
@@ -107,6 +110,7 @@ struct Shared<'a> {
     toc: &'a Toc,
     limits: &'a Limits,
     options: &'a VerifyOptions,
+    objects: &'a Mutex<NamedObjects>,
 }
 
 impl Shared<'_> {
@@ -119,16 +123,17 @@ impl Shared<'_> {
         walk: impl FnOnce(&mut dyn FnMut(Work) -> bool) -> Result<()>,
     ) -> Result<Vec<VerifiedEntry>> {
         let (work, queue) = mpsc::sync_channel::<Work>(WAITING);
-        let queue = Mutex::new(queue);
+        let queue = Arc::new(Mutex::new(queue));
         let (results, found) = mpsc::channel();
         let bytes = AtomicU64::new(0);
         thread::scope(|scope| {
             for _ in 0..self.options.threads {
                 let (mut source, results) = (source()?, results.clone());
-                let (queue, open, bytes) = (&queue, &open, &bytes);
-                scope.spawn(move || self.work(&mut source, open, queue, &results, bytes));
+                let (queue, open, bytes) = (Arc::clone(&queue), &open, &bytes);
+                scope.spawn(move || self.work(&mut source, open, &queue, &results, bytes));
             }
-            drop(results);
+            // The threads alone hold these: when all of them have ended, nobody waits for them.
+            drop((results, queue));
             let mut all = Results::default();
             let walked = walk(&mut |next| {
                 all.take_ready(&found);
@@ -137,7 +142,9 @@ impl Shared<'_> {
             });
             drop(work);
             all.take_all(&found, || progress(bytes.load(Ordering::Relaxed)));
-            all.finish(walked)
+            let verified = all.finish(walked)?;
+            expect_all_objects(Some(self.objects), bytes.load(Ordering::Relaxed))?;
+            Ok(verified)
         })
     }
 
@@ -184,8 +191,8 @@ impl Shared<'_> {
             last = last.max(position);
         };
         let block = block.present(entry, self.limits, source);
-        let verified =
-            verify_block(block, self.options.digests, buffer, &mut progress).map_err(|e| e.in_entry(entry))?;
+        let verified = verify_block(block, self.options.digests, Some(self.objects), buffer, &mut progress)
+            .map_err(|e| e.in_entry(entry))?;
         progress(source.input.total_position());
         match work.end {
             Some(end) if end != source.input.position() => {

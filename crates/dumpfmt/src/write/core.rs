@@ -103,10 +103,11 @@ impl<'env, S: Sink> Core<'env, S> {
         self.event(Event::LargeObject(oid))
     }
 
-    /// Takes the next piece of the body, as a job that makes it.
+    /// Takes the next piece of the body, as a job that makes it and holds so many bytes for that.
     pub(crate) fn piece(
         &mut self,
         last: bool,
+        bytes: usize,
         job: impl FnOnce(&mut PieceEncoder, Place) -> Result<EncodedPiece> + Send + 'env,
     ) -> Result<()> {
         let first = match &mut self.open {
@@ -118,17 +119,20 @@ impl<'env, S: Sink> Core<'env, S> {
             _ => return Err(self.misuse("there is no data that a piece belongs to")),
         };
         let place = Place { first, last };
-        self.events.push_back(Event::Piece);
-        match self.pool.submit(move |encoder| job(encoder, place)) {
-            Ok(None) => Ok(()),
-            Ok(Some(oldest)) => self.write_piece(oldest),
-            Err(WorkerLost) => Err(self.lost()),
+        loop {
+            match self.pool.make_room(bytes) {
+                Ok(Some(oldest)) => self.write_piece(oldest)?,
+                Ok(None) => break,
+                Err(WorkerLost) => return Err(self.lost()),
+            }
         }
+        self.events.push_back(Event::Piece);
+        self.pool.submit(bytes, move |encoder| job(encoder, place)).map_err(|WorkerLost| self.lost())
     }
 
     /// As [`piece`](Self::piece), for bytes that are only to be compressed.
     pub(crate) fn bytes(&mut self, bytes: Vec<u8>, last: bool) -> Result<()> {
-        self.piece(last, move |encoder, place| {
+        self.piece(last, bytes.len(), move |encoder, place| {
             encoder.encode(&bytes, place).map_err(|e| Error::new(ErrorKind::Write(e), 0))
         })
     }
@@ -168,7 +172,7 @@ impl<'env, S: Sink> Core<'env, S> {
 
     /// Takes the next bytes of a stored body.
     pub(crate) fn stored(&mut self, bytes: Vec<u8>) -> Result<()> {
-        self.piece(false, move |_, _| Ok(EncodedPiece::stored(bytes)))
+        self.piece(false, bytes.len(), move |_, _| Ok(EncodedPiece::stored(bytes)))
     }
 
     /// Ends a stored body, whose own end was among the bytes.

@@ -143,6 +143,10 @@ impl PieceEncoder {
         let whole_frame = !matches!(self.codec, Codec::None | Codec::Gzip { .. });
         match self.container {
             Container::File => encoded.bytes.extend_from_slice(compressed),
+            Container::Chunks if whole_frame && i32::try_from(compressed.len()).is_err() => {
+                let text = "a row of 2 GiB or more cannot be written with lz4 or zstd: it has to be one chunk";
+                return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, text));
+            }
             Container::Chunks if whole_frame => put_chunk(compressed, &mut encoded.bytes),
             Container::Chunks => {
                 encoded.bytes.reserve(compressed.len() + 64);

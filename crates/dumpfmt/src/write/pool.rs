@@ -5,14 +5,16 @@ use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use super::encode::PIECE_BYTES;
+
 /// A piece of work: it is done with the state that its thread has, such as a compressor.
 type Job<'env, S, T> = Box<dyn FnOnce(&mut S) -> T + Send + 'env>;
 
 /// How many pieces there can be for each thread: one that it works on, one that waits.
 const PIECES_PER_THREAD: usize = 2;
 
-/// Threads that take jobs and give their results back in order. Memory is bounded by how many jobs there can be at once:
-/// who submits one more has to take a result first.
+/// Threads that take jobs and give their results back in order. Memory is bounded by how many jobs there can be at once,
+/// and how many bytes they hold together: who submits one more has to take results first.
 pub(crate) struct OrderedPool<'env, S, T> {
     workers: Workers<'env, S, T>,
 }
@@ -22,8 +24,10 @@ enum Workers<'env, S, T> {
     None { state: S, done: VecDeque<T> },
     Threads {
         jobs: SyncSender<(Job<'env, S, T>, SyncSender<T>)>,
-        /// One for each job, in the order in which they were submitted.
-        results: VecDeque<Receiver<T>>,
+        /// One for each job, in the order in which they were submitted, with the bytes that it holds.
+        results: VecDeque<(usize, Receiver<T>)>,
+        /// The sum of these bytes.
+        held: usize,
         most: usize,
     },
 }
@@ -69,32 +73,47 @@ impl<'env, S: Send + 'env, T: Send + 'env> OrderedPool<'env, S, T> {
                 }
             }));
         }
-        Self { workers: Workers::Threads { jobs, results: VecDeque::new(), most } }
+        Self { workers: Workers::Threads { jobs, results: VecDeque::new(), held: 0, most } }
     }
 
-    /// Hands a job over. When there are as many as there may be, the oldest result comes back first.
+    /// The oldest result, when there is no room for a job of so many bytes beside those that there are; to be called
+    /// until it returns `None`. A job is never too long to be the only one.
+    ///
+    /// # Errors
+    ///
+    /// When the job of that result panicked.
+    pub(crate) fn make_room(&mut self, bytes: usize) -> Result<Option<T>, WorkerLost> {
+        match &self.workers {
+            Workers::Threads { results, held, most, .. }
+                if results.len() >= *most || held.saturating_add(bytes) > most * PIECE_BYTES =>
+            {
+                self.next_result()
+            }
+            Workers::Threads { .. } => Ok(None),
+            Workers::None { .. } => self.next_result(),
+        }
+    }
+
+    /// Hands a job over that holds so many bytes, for which [`make_room`](Self::make_room) has made room.
     ///
     /// # Errors
     ///
     /// When a job before it panicked.
-    pub(crate) fn submit(&mut self, job: impl FnOnce(&mut S) -> T + Send + 'env) -> Result<Option<T>, WorkerLost> {
+    pub(crate) fn submit(
+        &mut self,
+        bytes: usize,
+        job: impl FnOnce(&mut S) -> T + Send + 'env,
+    ) -> Result<(), WorkerLost> {
         match &mut self.workers {
-            Workers::None { state, done } => {
-                done.push_back(job(state));
-                Ok(done.pop_front())
-            }
-            Workers::Threads { jobs, results, most } => {
-                let oldest = if results.len() >= *most {
-                    results.pop_front().map(|result| result.recv().map_err(|_| WorkerLost)).transpose()?
-                } else {
-                    None
-                };
+            Workers::None { state, done } => done.push_back(job(state)),
+            Workers::Threads { jobs, results, held, .. } => {
                 let (sender, receiver) = mpsc::sync_channel(1);
                 jobs.send((Box::new(job), sender)).map_err(|_| WorkerLost)?;
-                results.push_back(receiver);
-                Ok(oldest)
+                results.push_back((bytes, receiver));
+                *held += bytes;
             }
         }
+        Ok(())
     }
 
     /// The oldest result that was not taken yet, waiting for it; `None` when there is none.
@@ -105,8 +124,10 @@ impl<'env, S: Send + 'env, T: Send + 'env> OrderedPool<'env, S, T> {
     pub(crate) fn next_result(&mut self) -> Result<Option<T>, WorkerLost> {
         match &mut self.workers {
             Workers::None { done, .. } => Ok(done.pop_front()),
-            Workers::Threads { results, .. } => {
-                results.pop_front().map(|result| result.recv().map_err(|_| WorkerLost)).transpose()
+            Workers::Threads { results, held, .. } => {
+                let Some((bytes, result)) = results.pop_front() else { return Ok(None) };
+                *held -= bytes;
+                result.recv().map(Some).map_err(|_| WorkerLost)
             }
         }
     }
@@ -129,7 +150,10 @@ mod tests {
                     }
                     job
                 };
-                results.extend(pool.submit(work).unwrap());
+                while let Some(result) = pool.make_room(1).unwrap() {
+                    results.push(result);
+                }
+                pool.submit(1, work).unwrap();
             }
             while let Some(result) = pool.next_result().unwrap() {
                 results.push(result);
@@ -141,8 +165,21 @@ mod tests {
     #[test]
     fn a_job_that_panics_is_an_error_and_no_hang() {
         let mut pool = OrderedPool::<(), u32>::detached((), vec![()]);
-        pool.submit(|()| panic!("as the test wants")).unwrap();
+        pool.submit(1, |()| panic!("as the test wants")).unwrap();
         assert!(pool.next_result().is_err());
+    }
+
+    #[test]
+    fn a_job_of_many_bytes_waits_until_it_is_alone() {
+        let mut pool = OrderedPool::detached((), vec![()]);
+        let mut order = Vec::new();
+        for (job, bytes) in [1, 1, 100 * PIECE_BYTES, 100 * PIECE_BYTES, 1].into_iter().enumerate() {
+            while let Some(result) = pool.make_room(bytes).unwrap() {
+                order.push((job, result));
+            }
+            pool.submit(bytes, move |()| job).unwrap();
+        }
+        assert_eq!(order, [(2, 0), (2, 1), (3, 2), (4, 3)]);
     }
 
     #[test]
@@ -150,7 +187,7 @@ mod tests {
         let text = String::from("borrowed");
         let lengths = thread::scope(|scope| {
             let mut pool = OrderedPool::scoped(scope, (), vec![()]);
-            pool.submit(|()| text.len()).unwrap();
+            pool.submit(1, |()| text.len()).unwrap();
             std::iter::from_fn(|| pool.next_result().unwrap()).collect::<Vec<_>>()
         });
         assert_eq!(lengths, [8]);

@@ -11,7 +11,7 @@ pub(crate) fn put_int(value: i32, out: &mut Vec<u8>) {
     out.extend_from_slice(&value.unsigned_abs().to_le_bytes());
 }
 
-/// The length of a chunk. None is longer than a piece, and so none exceeds an `Int`.
+/// The length of a chunk, which the caller has made sure does not exceed an `Int`.
 pub(crate) fn start_chunk(length: usize, out: &mut Vec<u8>) {
     debug_assert!(i32::try_from(length).is_ok(), "a chunk of {length} bytes");
     put_int(length as i32, out);
