@@ -20,7 +20,7 @@ use rows::{RowCount, count_rows};
 pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
 /// What [`ArchiveReader::verify`] found in one entry that has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -153,7 +153,7 @@ fn expect_recorded<R: Read>(block: &Block<'_, R>, position: u64) -> Result<()> {
     }
 }
 
-fn verify_block<R: Read>(
+pub(crate) fn verify_block<R: Read>(
     block: Block<'_, R>,
     digests: bool,
     buffer: &mut [u8],
@@ -204,7 +204,7 @@ fn verify_large_objects<R: Read>(
 }
 
 /// Reads to the end, and returns how many bytes there were.
-fn drain<D: Read>(
+pub(crate) fn drain<D: Read>(
     data: &mut D,
     buffer: &mut [u8],
     mut digest: Option<&mut Sha256>,
