@@ -1,6 +1,6 @@
 //! What can be kept of an archive in the directory or tar format that lacks files, or its end.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
@@ -91,8 +91,8 @@ impl MemberPlan {
         let toc = source.toc();
         let is_lost = |dump_id, has_data: bool| has_data && !kept.contains(&dump_id);
         let lost = toc.entries().iter().filter(|entry| is_lost(entry.dump_id(), entry.has_data())).map(|entry| {
-            let own = losses.iter().find(|(dump_id, _)| *dump_id == entry.dump_id()).map(|(_, why)| why);
-            let why = own.or(damage.as_ref()).cloned().unwrap_or_else(|| "it was not found".into());
+            let why =
+                losses.get(&entry.dump_id()).or(damage.as_ref()).cloned().unwrap_or_else(|| "it was not found".into());
             LostMember { dump_id: entry.dump_id(), entry: entry.to_string(), why }
         });
         let lost = lost.collect();
@@ -237,7 +237,7 @@ impl MemberPlan {
 struct Found {
     recovered: Vec<RecoveredMember>,
     /// By dump ID.
-    losses: Vec<(i32, String)>,
+    losses: HashMap<i32, String>,
     damage: Option<String>,
 }
 
@@ -251,7 +251,7 @@ impl Found {
                 if verified.large_objects.is_some_and(|count| count > 0) {
                     self.recovered.push(RecoveredMember { verified, missing: Some(why) });
                 } else {
-                    self.losses.push((dump_id, why));
+                    self.losses.insert(dump_id, why);
                 }
             }
         }
@@ -277,7 +277,9 @@ fn each_file<R: Read + Seek>(source: &mut ArchiveReader<R>, progress: &mut impl 
         match source.block(dump_id) {
             Ok(Some(block)) => found.take(dump_id, look_at(block, &mut buffer, progress))?,
             Ok(None) => {}
-            Err(e) => found.losses.push((dump_id, loss(e)?)),
+            Err(e) => {
+                found.losses.insert(dump_id, loss(e)?);
+            }
         }
         progress(source.position());
     }
