@@ -216,6 +216,54 @@ fn a_list_chooses_and_the_new_archive_keeps_its_order() {
 }
 
 #[test]
+fn a_name_that_nothing_has_is_refused_where_pg_restore_refuses_it() {
+    let job = Job::without_target();
+    let mut refused = 0;
+    for args in [
+        &["--table", "workspace"][..],
+        &["--table", "workspace", "--table", "none"],
+        &["--table", "workspace", "--schema", "Mixed Case"],
+        &["--table", "workspace", "--schema", "public", "--section", "data"],
+        &["--table", "workspace", "--schema", "none"],
+        &["--table", "workspace", "--exclude-schema", "none"],
+        &["--table", "workspace", "--exclude-schema", "public"],
+        &["--schema", "public", "--schema-only"],
+        &["--schema", "none"],
+        &["--index", "none"],
+        &["--index", "none", "--trigger", "none"],
+        &["--trigger", "none"],
+        &["--function", "none()"],
+    ] {
+        let stock = Command::new(Server::shared(17).tools().program("pg_restore"))
+            .args(["-f", "-", "--restrict-key", "Key", "--strict-names"])
+            .args(args)
+            .arg(&*DUMPS.custom)
+            .output()
+            .unwrap();
+        for format in ["sql", "custom"] {
+            let mut command = convert(&job, &DUMPS.custom, "new");
+            command.args(["--force", "--format", format, "--strict-names"]).args(args);
+            if format == "sql" {
+                command.args(["--restrict-key", "Key"]);
+            }
+            let run = Run::of(&mut command);
+            if stock.status.success() {
+                let _ = run.done();
+                assert!(format != "sql" || fs::read(job.file("new")).unwrap() == stock.stdout, "{args:?}");
+            } else {
+                let said = String::from_utf8(stock.stderr.clone()).unwrap();
+                let _ = run.failed(&[said.lines().next().unwrap().strip_prefix("pg_restore: error: ").unwrap()]);
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused >= 2 * 6, "{refused}");
+    // pg_restore finds a name only once, and refuses this.
+    let twice = ["--strict-names", "--force", "--table", "workspace", "--table", "workspace"];
+    let _ = Run::of(convert(&job, &DUMPS.custom, "new").args(twice)).done();
+}
+
+#[test]
 fn sql_is_that_of_the_pg_restore_that_is_asked_for() {
     let server = Server::shared(18);
     let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));

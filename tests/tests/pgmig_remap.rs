@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
+use dumpfmt::ArchiveReader;
 use pgmig_tests::awkward::{self, MAPPING, Others, Source, Store};
 use pgmig_tests::pgmig::{Job, Run, program};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Restored, Server, fixture};
@@ -333,6 +334,67 @@ fn dumps_in_the_directory_and_tar_formats_are_remapped() {
     let job = job();
     let new = remap(&job, Pipes, &tar, Some(&["--compress", "zstd"]));
     expected.assert_same(&restored(17, Utf8, &new, &awkward::settle()));
+}
+
+#[test]
+fn a_new_archive_can_be_a_folder_which_is_there_only_when_no_stray_is_in_it() {
+    let job = job();
+    let args = ["--format", "directory", "--compress", "gzip:1"];
+    let _ = Run::of(command(&job, &SOURCE.archive, "folder").args(args)).done().says(&["wrote folder"]);
+    assert_eq!(left(&job), ["folder", "mapping.yaml", "profile.yaml"]);
+    let expected = restored(15, Utf8, &SOURCE.archive, &awkward::updates(&MAPPING, Others::Deleted));
+    let parallel = Restored::with(15, "UTF8", &job.file("folder"), &["-j2"]);
+    parallel.psql(&awkward::settle());
+    expected.assert_same(&parallel.now());
+
+    let _ = Run::of(command(&job, &SOURCE.archive, "folder").args(args)).failed(&["`folder` exists already"]);
+    fs::remove_dir_all(job.file("folder")).unwrap();
+    let strays = Source::dump_after(&fs::read_to_string(fixture("strays.sql")).unwrap(), &DumpOptions::piped());
+    let _ = Run::of(command(&job, &strays.archive, "folder").args(args)).failed(&["no archive was written"]);
+    assert_nothing_is_left(&job);
+    let bytes = fs::read(&SOURCE.archive).unwrap();
+    fs::write(job.file("cut.dump"), &bytes[..bytes.len() - 1]).unwrap();
+    let piped = Run::of(
+        command(&job, Path::new("-"), "folder").args(args).arg("--keep-unmapped").stdin(open(&job.file("cut.dump"))),
+    );
+    assert_eq!(piped.status.code(), Some(1), "{piped}");
+    fs::remove_file(job.file("cut.dump")).unwrap();
+    assert_nothing_is_left(&job);
+    let run = Run::of(command(&job, &SOURCE.archive, "-").args(args));
+    assert_eq!(run.status.code(), Some(2), "{run}");
+}
+
+#[test]
+fn a_remapped_archive_can_be_of_another_version() {
+    let source = Source::dump(18, Utf8, &DumpOptions::piped().compress(Zstd));
+    let expected = restored(18, Utf8, &source.archive, &awkward::updates(&MAPPING, Others::Deleted)).data();
+    let job = job();
+    let run = Run::of(command(&job, &source.archive, "old.dump").args([
+        "--archive-version",
+        "1.14",
+        "--report",
+        "report.json",
+    ]));
+    let run = run.done();
+    if ArchiveReader::open(&source.archive).unwrap().header().compression == dumpfmt::Compression::Zstd {
+        let _ = run.says(&["not compressed with zstd: this one is with gzip"]);
+    }
+    let report: serde_json::Value = serde_json::from_slice(&fs::read(job.file("report.json")).unwrap()).unwrap();
+    assert!(report["version_notes"].is_array(), "{report}");
+    let header = ArchiveReader::open(job.file("old.dump")).unwrap().header().clone();
+    assert_eq!(header.version, dumpfmt::Version::TABLE_ACCESS_METHOD);
+    expected.assert_same(&restored(15, Utf8, &job.file("old.dump"), &awkward::settle()).data());
+
+    // Of an older one; the version follows the compression where it has to.
+    let expected = restored(15, Utf8, &SOURCE.archive, &awkward::updates(&MAPPING, Others::Deleted)).data();
+    let args = ["--archive-version", "1.16", "--compress", "lz4:9", "--format", "directory"];
+    let _ = Run::of(command(&job, &SOURCE.archive, "new").args(args)).done();
+    expected.assert_same(&restored(17, Utf8, &job.file("new"), &awkward::settle()).data());
+    let run = Run::of(command(&job, &SOURCE.archive, "new.dump").args(["--compress", "lz4"])).done();
+    let _ = run.says(&["with lz4 the new archive is of version 1.15"]);
+    let run =
+        Run::of(command(&job, &SOURCE.archive, "x.dump").args(["--compress", "lz4", "--archive-version", "1.14"]));
+    assert_eq!(run.status.code(), Some(2), "{run}");
 }
 
 #[test]

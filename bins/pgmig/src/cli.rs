@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use dumpfmt::{Compression, CompressionSpecification, ReadOptions, Version};
+use dumpfmt::{CompressionSpecification, ReadOptions, Version};
 use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
 
 use crate::failure::Told;
+use crate::new_archive::is_modern;
 use crate::sql_options::{SelectionArgs, SqlArgs};
 
 /// What was typed. The first nine options are the original tool's.
@@ -111,21 +112,27 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RepairArgs {
-    /// File with an archive in the custom format, perhaps with other text around it
+    /// Archive, perhaps with other text around it where it is in the custom format; a tar file or a folder
     #[arg(short, long, value_name = "FILE")]
     source: PathBuf,
     /// New archive of what is whole, which must not exist yet; `-` writes to standard output
     #[arg(short, long, value_name = "FILE", required_unless_present = "in_place")]
     output: Option<PathBuf>,
     /// Only add the positions of its data to the archive itself, which has to be whole, so that `pg_restore -j` can use it
-    #[arg(long, conflicts_with_all = ["output", "compress", "partial_rows", "accept_loss", "force", "report"])]
+    #[arg(long, conflicts_with_all = ["output", "format", "compress", "partial_rows", "undo_crlf", "accept_loss", "force", "report"])]
     in_place: bool,
     /// Write a new archive also when something is lost
     #[arg(long)]
     accept_loss: bool,
-    /// Keep the whole rows of a table whose data is cut
+    /// Keep the whole rows of a table whose data is cut; in the custom format
     #[arg(long, requires = "accept_loss")]
     partial_rows: bool,
+    /// First take out the carriage returns that a terminal put before each line feed, as `kubectl exec -t` does
+    #[arg(long)]
+    undo_crlf: bool,
+    /// Format of the new archive
+    #[arg(long, value_enum, default_value_t = ArchiveFormat::Custom)]
+    format: ArchiveFormat,
     /// Compression of the new archive, as for pg_dump; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     compress: Option<CompressionSpecification>,
@@ -185,6 +192,24 @@ impl From<ReadArgs> for ReadOptions {
     }
 }
 
+/// The format of a new archive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// One file, as `pg_dump -Fc` writes it
+    Custom,
+    /// A folder, as `pg_dump -Fd` writes it
+    Directory,
+}
+
+impl ArchiveFormat {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Custom => "custom",
+            Self::Directory => "directory",
+        }
+    }
+}
+
 /// What `convert` makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -230,9 +255,16 @@ struct RemapArgs {
     /// Profile of the product; without it, that of Watson Assistant
     #[arg(long, value_name = "FILE")]
     profile: Option<PathBuf>,
+    /// Format of the new archive
+    #[arg(long, value_enum, default_value_t = ArchiveFormat::Custom)]
+    format: ArchiveFormat,
     /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     compress: Option<CompressionSpecification>,
+    /// Version of the new archive: 1.14 for pg_restore 12 and later, 1.15 for 16 and later, 1.16 for 17 and later;
+    /// without it, that of the source
+    #[arg(long, value_name = "VERSION", value_parser = archive_version)]
+    archive_version: Option<Version>,
     /// Replace IDs anywhere in the text of this column too; repeatable
     #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
     remap_also: Vec<ColumnName>,
@@ -309,14 +341,20 @@ pub(crate) enum Repair {
     /// It is whole and gets the positions of its data.
     InPlace,
     /// What is whole goes into a new archive.
-    Into {
-        output: PathBuf,
-        compression: Option<CompressionSpecification>,
-        partial_rows: bool,
-        accept_loss: bool,
-        force: bool,
-        report: Option<PathBuf>,
-    },
+    Into(RepairOptions),
+}
+
+/// How what is whole goes into a new archive.
+#[derive(Debug)]
+pub(crate) struct RepairOptions {
+    pub(crate) output: PathBuf,
+    pub(crate) format: ArchiveFormat,
+    pub(crate) compression: Option<CompressionSpecification>,
+    pub(crate) partial_rows: bool,
+    pub(crate) undo_crlf: bool,
+    pub(crate) accept_loss: bool,
+    pub(crate) force: bool,
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// An archive that is to be converted.
@@ -335,8 +373,7 @@ pub(crate) struct ConvertOptions {
 pub(crate) enum NewFormat {
     Sql(Box<SqlArgs>),
     Archive {
-        /// In the directory format, otherwise in the custom format.
-        folder: bool,
+        format: ArchiveFormat,
         compression: Option<CompressionSpecification>,
         version: Option<Version>,
         report: Option<PathBuf>,
@@ -366,7 +403,9 @@ pub(crate) struct RemapOptions {
     pub(crate) mapping: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) profile: Option<PathBuf>,
+    pub(crate) format: ArchiveFormat,
     pub(crate) compression: Option<CompressionSpecification>,
+    pub(crate) version: Option<Version>,
     pub(crate) remap_also: Vec<ColumnName>,
     pub(crate) remap_definitions: bool,
     pub(crate) ignore_strays: bool,
@@ -432,8 +471,8 @@ impl Work {
                 NewFormat::Archive { report, .. } => told_of_report(report.as_deref()),
             },
             Self::Remap(options) => told_of_report(options.report.as_deref()),
-            Self::Repair(RepairCommand { repair: Repair::Into { report, .. }, .. }) => {
-                told_of_report(report.as_deref())
+            Self::Repair(RepairCommand { repair: Repair::Into(options), .. }) => {
+                told_of_report(options.report.as_deref())
             }
             Self::Repair(_) => OutputFormat::Text,
         };
@@ -443,6 +482,23 @@ impl Work {
             (OutputFormat::Json, _) => Told::Json,
         }
     }
+}
+
+/// Refuses an archive that cannot be.
+fn possible(
+    output: &Path,
+    format: ArchiveFormat,
+    compression: Option<CompressionSpecification>,
+    version: Option<Version>,
+) -> Result<(), clap::Error> {
+    let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+    if format == ArchiveFormat::Directory && output == Path::new("-") {
+        return refuse("a folder cannot go to standard output; `--output` has to name it");
+    }
+    if version == Some(Version::TABLE_ACCESS_METHOD) && compression.is_some_and(|it| is_modern(it.algorithm())) {
+        return refuse("archives of version 1.14 can be compressed with gzip alone");
+    }
+    Ok(())
 }
 
 fn told_of_report(report: Option<&Path>) -> OutputFormat {
@@ -463,14 +519,17 @@ impl TryFrom<RepairArgs> for RepairCommand {
         if args.report.as_deref() == Some(Path::new("-")) && output == Path::new("-") {
             return refuse("the archive and the report cannot both go to standard output");
         }
-        let repair = Repair::Into {
+        possible(&output, args.format, args.compress, None)?;
+        let repair = Repair::Into(RepairOptions {
             output,
+            format: args.format,
             compression: args.compress,
             partial_rows: args.partial_rows,
+            undo_crlf: args.undo_crlf,
             accept_loss: args.accept_loss,
             force: args.force,
             report: args.report,
-        };
+        });
         Ok(Self { source: args.source, repair })
     }
 }
@@ -489,12 +548,15 @@ impl TryFrom<RemapArgs> for RemapOptions {
             let text = "the archive and the report cannot both go to standard output";
             return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
         }
+        possible(&args.output, args.format, args.compress, args.archive_version)?;
         Ok(Self {
             source: args.source,
             mapping: args.mapping,
             output: args.output,
             profile: args.profile,
+            format: args.format,
             compression: args.compress,
+            version: args.archive_version,
             remap_also: args.remap_also,
             remap_definitions: args.remap_definitions,
             ignore_strays: args.ignore_strays,
@@ -510,9 +572,6 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
 
     fn try_from(args: ConvertArgs) -> Result<Self, clap::Error> {
         let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
-        let modern = |compression: &CompressionSpecification| {
-            matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd)
-        };
         let format = match args.format {
             Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
                 return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
@@ -529,23 +588,19 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
                      archive",
                 );
             }
-            Format::Directory if args.output == Path::new("-") => {
-                return refuse("a folder cannot go to standard output; `--output` has to name it");
-            }
-            _ if args.archive_version == Some(Version::TABLE_ACCESS_METHOD)
-                && args.compress.is_some_and(|it| modern(&it)) =>
-            {
-                return refuse("archives of version 1.14 can be compressed with gzip alone");
-            }
             _ if args.report.as_deref() == Some(Path::new("-")) && args.output == Path::new("-") => {
                 return refuse("the archive and the report cannot both go to standard output");
             }
-            format => NewFormat::Archive {
-                folder: format == Format::Directory,
-                compression: args.compress,
-                version: args.archive_version,
-                report: args.report,
-            },
+            format => {
+                let format = if format == Format::Directory { ArchiveFormat::Directory } else { ArchiveFormat::Custom };
+                possible(&args.output, format, args.compress, args.archive_version)?;
+                NewFormat::Archive {
+                    format,
+                    compression: args.compress,
+                    version: args.archive_version,
+                    report: args.report,
+                }
+            }
         };
         let (read, selection) = (args.read.into(), args.selection);
         Ok(Self { source: args.source, read, output: args.output, selection, format, force: args.force })

@@ -6,8 +6,8 @@ use std::io::{BufReader, Read};
 
 use anyhow::Context;
 use dumpfmt::{
-    ArchiveReader, Compression, CompressionSpecification, EntryDepth, ListFile, Rewrite, RewriteReport, SqlError,
-    SqlOptions, Toc, TocEntry, Transcoding, Version, WriteOptions,
+    ArchiveReader, EntryDepth, Header, ListFile, Rewrite, RewriteReport, SqlError, SqlOptions, Toc, TocEntry,
+    Transcoding, Version,
 };
 use indicatif::ProgressBar;
 use pgmig_core::archive::{Archive, ArchiveError};
@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cli::{ConvertOptions, NewFormat};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewReport, publish};
+use crate::new_archive::{NewArchive, NewReport, Properties, publish};
 use crate::progress;
 use crate::source::{self, is_stream, name};
 use crate::sql_options::SelectionArgs;
@@ -81,17 +81,19 @@ fn convert<R: Read>(
             })?;
             publish(new, &options.output)
         }
-        NewFormat::Archive { folder, compression, version, report } => {
+        NewFormat::Archive { format, compression, version, report } => {
             let chosen = chosen(&options.selection, archive.toc())?;
             let report_file = NewReport::begin(report.as_deref())?;
             let toc = archive.selected(&chosen).map_err(Failure::from)?;
             warn_of_order(&chosen, &toc);
             let entries_left_out = archive.toc().entries().len() - toc.entries().len();
-            let Plan { toc, options: write_options, compression, notes } = plan(archive, toc, *compression, *version)?;
+            let Properties { options: write_options, compression, mut notes } =
+                Properties::like(archive.header(), *compression, *version)?;
+            let toc = transcoded(toc, archive.header(), write_options.archive_version(), &mut notes)?;
             notes.iter().for_each(warn);
             let mut report = ConvertReport {
                 version: 1,
-                format: if *folder { "directory" } else { "custom" },
+                format: format.name(),
                 archive_version: write_options.archive_version().to_string(),
                 compression: compression.to_string(),
                 entries: toc.entries().len(),
@@ -102,11 +104,7 @@ fn convert<R: Read>(
             let mut rewrite = Rewrite::new(write_options);
             decode_all(&mut rewrite, &toc);
             rewrite.contents(toc);
-            let new = if *folder {
-                NewArchive::begin_folder(&options.output)?
-            } else {
-                NewArchive::begin(&options.output, options.force)?
-            };
+            let new = NewArchive::begin_in(*format, &options.output, options.force)?;
             let written = new.write(&rewrite, archive, bar);
             bar.finish_and_clear();
             let (new, rewritten) = written.map_err(failed)?;
@@ -153,54 +151,17 @@ fn converted(rewritten: &RewriteReport, toc: &Toc) -> Vec<ConvertedData> {
     data.collect()
 }
 
-/// What the new archive is like.
-struct Plan {
-    toc: Toc,
-    options: WriteOptions,
-    compression: CompressionSpecification,
-    notes: Vec<String>,
-}
-
-/// An archive of these entries of another one.
-fn plan<R: Read>(
-    archive: &ArchiveReader<R>,
-    toc: Toc,
-    compression: Option<CompressionSpecification>,
-    version: Option<Version>,
-) -> Result<Plan, Failure> {
-    let header = archive.header();
-    let mut notes = Vec::new();
-    let compression = match (compression, version) {
-        (Some(compression), _) => compression,
-        (None, Some(version)) if version < Version::COMPRESSION_ALGORITHM && is_modern(header.compression) => {
-            notes.push(format!(
-                "archives of version {version} are not compressed with {}: this one is with gzip",
-                header.compression
-            ));
-            CompressionSpecification::GZIP
-        }
-        // It was read, so it can be written.
-        (None, _) => CompressionSpecification::new(header.compression)?,
-    };
-    let options = WriteOptions::like(header).compression(compression);
-    let options = match version {
-        Some(version) => options.version(version),
-        None => options,
-    };
-    let version = options.archive_version();
+/// The table of contents of a new archive with these entries of another one.
+fn transcoded(toc: Toc, header: &Header, version: Version, notes: &mut Vec<String>) -> Result<Toc, Failure> {
     if version == (Version { revision: 0, ..header.version }) {
-        return Ok(Plan { toc, options, compression, notes });
+        return Ok(toc);
     }
     let transcoding = Transcoding::plan(&toc, header, version).map_err(|e| {
         let text = format!("cannot make an archive of version {version} of this one: {e}");
         Failure::new(text, "choose another --archive-version, or leave it out")
     })?;
     notes.extend(transcoding.notes().iter().map(ToString::to_string));
-    Ok(Plan { toc: transcoding.into_toc(), options, compression, notes })
-}
-
-fn is_modern(compression: Compression) -> bool {
-    matches!(compression, Compression::Lz4 | Compression::Zstd)
+    Ok(transcoding.into_toc())
 }
 
 /// What is copied as it is stored is decoded all the same: a damaged archive must not become another one.

@@ -8,13 +8,63 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
-use dumpfmt::{ArchiveReader, Rewrite, RewriteReport};
+use dumpfmt::{
+    ArchiveReader, Compression, CompressionSpecification, Header, Rewrite, RewriteReport, Version, WriteOptions,
+};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tempfile::NamedTempFile;
 
+use crate::cli::ArchiveFormat;
 use crate::failure::Failure;
 use crate::terminal::{json_text, print_json, step};
+
+/// What a new archive is to be like.
+pub(crate) struct Properties {
+    pub(crate) options: WriteOptions,
+    pub(crate) compression: CompressionSpecification,
+    /// What nobody asked for, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+impl Properties {
+    /// Like the archive with this header, but for what was asked for.
+    pub(crate) fn like(
+        header: &Header,
+        compression: Option<CompressionSpecification>,
+        version: Option<Version>,
+    ) -> Result<Self, Failure> {
+        let like = WriteOptions::like(header);
+        let mut notes = Vec::new();
+        let compression = match (compression, version) {
+            (Some(compression), _) => compression,
+            (None, Some(version)) if version < Version::COMPRESSION_ALGORITHM && is_modern(header.compression) => {
+                notes.push(format!(
+                    "archives of version {version} are not compressed with {}: this one is with gzip",
+                    header.compression
+                ));
+                CompressionSpecification::GZIP
+            }
+            // It was read, so it can be written.
+            (None, _) => CompressionSpecification::new(header.compression)?,
+        };
+        let options = like.clone().compression(compression);
+        let options = match version {
+            Some(version) => options.version(version),
+            None => options,
+        };
+        let new = options.archive_version();
+        if version.is_none() && new > like.archive_version() {
+            notes.push(format!("with {compression} the new archive is of version {new}, for pg_restore 16 and later"));
+        }
+        Ok(Self { options, compression, notes })
+    }
+}
+
+/// Whether archives before 1.15 cannot have it.
+pub(crate) fn is_modern(compression: Compression) -> bool {
+    matches!(compression, Compression::Lz4 | Compression::Zstd)
+}
 
 /// Where a new archive goes.
 pub(crate) enum NewArchive {
@@ -25,7 +75,15 @@ pub(crate) enum NewArchive {
 }
 
 impl NewArchive {
-    /// Begins a new archive at `path`; `-` is standard output. A file that is there is replaced with `force` only.
+    /// Begins a new archive at `path` in this format.
+    pub(crate) fn begin_in(format: ArchiveFormat, path: &Path, force: bool) -> Result<Self, Failure> {
+        match format {
+            ArchiveFormat::Custom => Self::begin(path, force),
+            ArchiveFormat::Directory => NewFolder::begin(path).map(Self::Folder),
+        }
+    }
+
+    /// Begins a file at `path`; `-` is standard output. A file that is there is replaced with `force` only.
     pub(crate) fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
         if path != Path::new("-") {
             return NewFile::begin(path, force).map(Self::File);
@@ -38,11 +96,6 @@ impl NewArchive {
         // Not through the standard library's own buffer, which looks for the ends of lines.
         let out = out.as_fd().try_clone_to_owned().context("cannot write to standard output")?;
         Ok(Self::StandardOutput(out.into()))
-    }
-
-    /// Begins a new archive in the directory format.
-    pub(crate) fn begin_folder(path: &Path) -> Result<Self, Failure> {
-        NewFolder::begin(path).map(Self::Folder)
     }
 
     pub(crate) fn is_standard_output(&self) -> bool {

@@ -7,7 +7,7 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
-use crate::new_archive::{self, NewArchive, NewReport};
+use crate::new_archive::{self, NewArchive, NewReport, Properties};
 use crate::source::{self, is_stream, name};
 use crate::terminal::{harmless, step, tell, warn};
 use crate::{inspect, progress, text};
@@ -15,7 +15,7 @@ use crate::{inspect, progress, text};
 pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let profile = inspect::profile(options.profile.as_deref())?;
     let mapping = MappingFile::load(&options.mapping)?;
-    let new = NewArchive::begin(&options.output, options.force)?;
+    let new = NewArchive::begin_in(options.format, &options.output, options.force)?;
     let report_file = NewReport::begin(options.report.as_deref())?;
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
@@ -39,7 +39,7 @@ fn file(
 ) -> Result<(NewArchive, RemapReport), Failure> {
     let mut archive = inspect::open(&options.source)?;
     let bar = progress::bytes(archive.bytes());
-    let write_options = write_options(options, archive.header());
+    let write_options = write_options(options, archive.header())?;
     let mut new = Some(new);
     let result =
         remap.archive(&mut archive, write_options, &mut |rewrite, source| write(rewrite, source, &mut new, &bar));
@@ -54,7 +54,7 @@ fn stream(
 ) -> Result<(NewArchive, RemapReport), Failure> {
     let bar = progress::unknown_bytes();
     let mut source = source::open_stream(&options.source, ReadOptions::default())?;
-    let write_options = write_options(options, source.header());
+    let write_options = write_options(options, source.header())?;
     let mut new = Some(new);
     let place = source::place(&options.source);
     let result =
@@ -63,15 +63,10 @@ fn stream(
     Ok(result?)
 }
 
-fn write_options(options: &RemapOptions, header: &Header) -> WriteOptions {
-    let like = WriteOptions::like(header);
-    let Some(compression) = options.compression else { return like };
-    let new = like.clone().compression(compression);
-    if new.archive_version() > like.archive_version() {
-        let version = new.archive_version();
-        warn(format_args!("with {compression} the new archive is of version {version}, for pg_restore 16 and later"));
-    }
-    new
+fn write_options(options: &RemapOptions, header: &Header) -> Result<WriteOptions, Failure> {
+    let Properties { options, notes, .. } = Properties::like(header, options.compression, options.version)?;
+    notes.iter().for_each(warn);
+    Ok(options)
 }
 
 fn write<R: std::io::Read>(
@@ -88,6 +83,7 @@ fn write<R: std::io::Read>(
 }
 
 fn warn_of(report: &RemapReport) {
+    report.version_notes.iter().for_each(warn);
     for unknown in &report.unknown_ids {
         let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
         warn(format_args!("{column} has {values} that no mapped tenant has, such as {}; they stay", unknown.example));

@@ -1,15 +1,17 @@
 //! `pgmig repair`: archives without positions, cut short, damaged, or within a log.
 
 use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
 
-use dumpfmt::repair::{IndexError, IndexOptions, RepairOptions, RepairPlan, index_in_place};
-use dumpfmt::{ErrorKind, WriteOptions};
-use pgmig_core::archive::ArchiveError;
+use dumpfmt::repair::{IndexError, IndexOptions, MemberPlan, RepairPlan, index_in_place, undo_crlf};
+use dumpfmt::{ArchiveReader, ErrorKind, Format, Header, ReadOptions, WriteOptions};
+use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
 
-use crate::cli::{Repair, RepairCommand};
+use crate::cli::{Repair, RepairCommand, RepairOptions};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewReport, publish};
+use crate::new_archive::{NewArchive, NewReport, Properties, publish};
 use crate::terminal::{step, warn};
 use crate::{progress, text};
 
@@ -21,6 +23,8 @@ struct RepairReport {
     whole: bool,
     /// Where in the file the archive begins.
     start: u64,
+    /// How many of them were taken out, as asked for.
+    carriage_returns: u64,
     entries: usize,
     rows: u64,
     large_objects: u64,
@@ -31,7 +35,7 @@ struct RepairReport {
 pub(crate) fn run(command: &RepairCommand) -> Result<(), Failure> {
     match &command.repair {
         Repair::InPlace => index(command),
-        Repair::Into { .. } => repair(command),
+        Repair::Into(options) => repair(&command.source, options),
     }
 }
 
@@ -68,23 +72,110 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn repair(command: &RepairCommand) -> Result<(), Failure> {
-    let Repair::Into { output, compression, partial_rows, accept_loss, force, report } = &command.repair else {
-        return Ok(());
-    };
-    let source = &command.source;
-    let report_file = NewReport::begin(report.as_deref())?;
+fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
+    let report_file = NewReport::begin(options.report.as_deref())?;
     step(format_args!("look for what is whole in {}", source.display()));
-    let mut file = File::open(source).map_err(|e| ArchiveError::Open { path: source.clone(), source: e })?;
-    let bar = progress::bytes(file.metadata()?.len());
-    let mut options = RepairOptions::default();
-    options.partial_rows = *partial_rows;
-    let plan = RepairPlan::of(&mut file, &options, |position| bar.set_position(position));
+    if source.is_dir() {
+        if options.undo_crlf {
+            let text = "carriage returns are taken out of a file, not out of a folder";
+            return Err(Failure::new(text, "leave --undo-crlf out"));
+        }
+        let (archive, _) = Archive::open_reader(source, ReadOptions::default())?;
+        return members(source, archive, 0, options, report_file);
+    }
+    let mut file = File::open(source).map_err(|e| ArchiveError::Open { path: source.to_owned(), source: e })?;
+    let mut carriage_returns = 0;
+    if options.undo_crlf {
+        (file, carriage_returns) = without_carriage_returns(source, file)?;
+    }
+    if let Ok(archive) = ArchiveReader::new(file.try_clone()?)
+        && archive.header().format == Format::Tar
+    {
+        return members(source, archive, carriage_returns, options, report_file);
+    }
+    let bytes = file.metadata()?.len();
+    let bar = progress::bytes(bytes);
+    let mut how = dumpfmt::repair::RepairOptions::default();
+    how.partial_rows = options.partial_rows;
+    let plan = RepairPlan::of(&mut file, &how, |position| bar.set_position(position));
+    bar.finish_and_clear();
+    let plan = plan.map_err(|e| {
+        let has_carriage_returns = e.to_string().contains("`undo_crlf`");
+        let failure = Failure::from(ArchiveError::of_copy(source, e));
+        if has_carriage_returns { failure.with_hint("run the same command with --undo-crlf") } else { failure }
+    })?;
+    tell_of_surroundings(&plan);
+    let told = RepairReport { carriage_returns, ..told(&plan) };
+    write(source, plan.header(), &told, bytes, options, report_file, |new, write_options, show| match new {
+        NewArchive::File(mut new) => {
+            plan.to_file(&mut file, new.file(), write_options, show)?;
+            Ok(NewArchive::File(new))
+        }
+        NewArchive::Folder(new) => {
+            plan.to_directory(&mut file, new.hidden(), write_options, show)?;
+            Ok(NewArchive::Folder(new))
+        }
+        NewArchive::StandardOutput(out) => {
+            plan.to_pipe(&mut file, out, write_options, show).map(NewArchive::StandardOutput)
+        }
+    })
+}
+
+/// Repairs a tar, or a folder.
+fn members(
+    source: &Path,
+    mut archive: ArchiveReader<File>,
+    carriage_returns: u64,
+    options: &RepairOptions,
+    report_file: NewReport,
+) -> Result<(), Failure> {
+    if options.partial_rows {
+        let text = format!(
+            "rows of data that is cut are kept of the custom format, not of the {} format",
+            archive.header().format
+        );
+        return Err(Failure::new(text, "leave --partial-rows out"));
+    }
+    let bytes = bytes_of(source);
+    let bar = progress::bytes(bytes);
+    let plan = MemberPlan::of(&mut archive, |position| bar.set_position(position));
     bar.finish_and_clear();
     let plan = plan.map_err(|e| ArchiveError::of_copy(source, e))?;
+    let told = RepairReport { carriage_returns, ..told_of_members(&plan) };
+    write(source, plan.header(), &told, bytes, options, report_file, |new, write_options, show| match new {
+        NewArchive::File(mut new) => {
+            plan.to_file(&mut archive, new.file(), write_options, show)?;
+            Ok(NewArchive::File(new))
+        }
+        NewArchive::Folder(new) => {
+            plan.to_directory(&mut archive, new.hidden(), write_options, show)?;
+            Ok(NewArchive::Folder(new))
+        }
+        NewArchive::StandardOutput(out) => {
+            plan.to_pipe(&mut archive, out, write_options, show).map(NewArchive::StandardOutput)
+        }
+    })
+}
 
-    let told = told(&plan);
-    tell_of_surroundings(&plan);
+/// Of a file, or of all files in a folder.
+fn bytes_of(path: &Path) -> u64 {
+    let length = |path: &Path| std::fs::metadata(path).map_or(0, |it| it.len());
+    match std::fs::read_dir(path) {
+        Ok(files) => files.flatten().map(|file| length(&file.path())).sum(),
+        Err(_) => length(path),
+    }
+}
+
+/// Tells what is lost, and writes the new archive by `write` if that is acceptable.
+fn write(
+    source: &Path,
+    header: &Header,
+    told: &RepairReport,
+    bytes: u64,
+    options: &RepairOptions,
+    report_file: NewReport,
+    write: impl FnOnce(NewArchive, &WriteOptions, &mut dyn FnMut(u64)) -> dumpfmt::Result<NewArchive>,
+) -> Result<(), Failure> {
     told.lost.iter().for_each(warn);
     let what = format!(
         "{}, {} and {}",
@@ -92,36 +183,44 @@ fn repair(command: &RepairCommand) -> Result<(), Failure> {
         text::counted(told.rows, "row"),
         text::counted(told.large_objects, "large object")
     );
-    if !told.whole && !accept_loss {
-        report_file.write(&told)?;
+    if !told.whole && !options.accept_loss {
+        report_file.write(told)?;
         return Err(Failure::new(
             format!("the archive `{}` is not whole; {what} could be kept", source.display()),
             "no archive was written; take the dump again if you can, or keep what is whole with --accept-loss",
         )
         .after_result());
     }
-    let mut write_options = WriteOptions::like(plan.header());
-    if let Some(compression) = compression {
-        write_options = write_options.compression(*compression);
-    }
-    let new = NewArchive::begin(output, *force)?;
-    let bar = progress::bytes(file.metadata()?.len());
-    let show = |position| bar.set_position(position);
-    let written = match new {
-        NewArchive::File(mut new) => {
-            plan.to_file(&mut file, new.file(), &write_options, show).map(drop).map(|()| NewArchive::File(new))
-        }
-        NewArchive::Folder(folder) => {
-            plan.to_directory(&mut file, folder.hidden(), &write_options, show).map(|()| NewArchive::Folder(folder))
-        }
-        NewArchive::StandardOutput(out) => {
-            plan.to_pipe(&mut file, out, &write_options, show).map(NewArchive::StandardOutput)
-        }
-    };
+    let Properties { options: write_options, notes, .. } = Properties::like(header, options.compression, None)?;
+    notes.iter().for_each(warn);
+    let new = NewArchive::begin_in(options.format, &options.output, options.force)?;
+    let bar = progress::bytes(bytes);
+    let written = write(new, &write_options, &mut |position| bar.set_position(position));
     bar.finish_and_clear();
-    publish(written.map_err(|e| ArchiveError::of_copy(source, e))?, output)?;
+    publish(written.map_err(|e| ArchiveError::of_copy(source, e))?, &options.output)?;
     step(format_args!("kept {what}"));
-    report_file.write(&told)
+    report_file.write(told)
+}
+
+/// A copy without the carriage returns before line feeds, and how many there were.
+fn without_carriage_returns(source: &Path, file: File) -> Result<(File, u64), Failure> {
+    let cannot = |e: &dyn std::fmt::Display| {
+        let text = format!("cannot keep a copy of `{}` without carriage returns: {e}", source.display());
+        Failure::new(text, "set TMPDIR to a folder with room for the whole archive")
+    };
+    let mut copy = tempfile::tempfile().map_err(|e| cannot(&e))?;
+    let undone = undo_crlf(file, BufWriter::with_capacity(256 << 10, &mut copy)).map_err(|e| match e.kind() {
+        ErrorKind::Write(io) => cannot(io),
+        _ => ArchiveError::of_copy(source, e).into(),
+    })?;
+    step(format_args!("took out {}", text::counted(undone.removed, "carriage return")));
+    if undone.line_feeds_alone > 0 {
+        warn(format_args!(
+            "{} had none before: not a terminal alone changed this file, and what was taken out may have belonged to the data",
+            text::counted(undone.line_feeds_alone, "line feed")
+        ));
+    }
+    Ok((copy, undone.removed))
 }
 
 fn tell_of_surroundings(plan: &RepairPlan) {
@@ -147,9 +246,30 @@ fn told(plan: &RepairPlan) -> RepairReport {
         version: 1,
         whole: plan.is_whole(),
         start: plan.start(),
+        carriage_returns: 0,
         entries: plan.recovered().len(),
         rows: plan.recovered().iter().filter_map(|entry| entry.rows).sum(),
         large_objects: plan.recovered().iter().filter_map(|entry| entry.large_objects).sum(),
+        lost,
+    }
+}
+
+fn told_of_members(plan: &MemberPlan) -> RepairReport {
+    let mut lost: Vec<_> = plan.lost().iter().map(|entry| format!("lost: {}: {}", entry.entry, entry.why)).collect();
+    lost.extend(plan.recovered().iter().filter_map(|entry| {
+        let name = plan.toc().get(entry.verified.dump_id).map_or_else(String::new, ToString::to_string);
+        Some(format!("kept in part: {name}: {}", entry.missing.as_ref()?))
+    }));
+    lost.extend(plan.damage().map(|damage| format!("not read to its end: {damage}")));
+    let verified = || plan.recovered().iter().map(|entry| &entry.verified);
+    RepairReport {
+        version: 1,
+        whole: plan.is_whole(),
+        start: 0,
+        carriage_returns: 0,
+        entries: plan.recovered().len(),
+        rows: verified().filter_map(|entry| entry.rows).sum(),
+        large_objects: verified().filter_map(|entry| entry.large_objects).sum(),
         lost,
     }
 }

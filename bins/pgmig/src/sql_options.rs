@@ -32,6 +32,9 @@ pub(crate) struct SelectionArgs {
     /// The trigger of this name
     #[arg(long, value_name = "NAME")]
     trigger: Vec<OsString>,
+    /// Each of these names, but for those of excluded schemas, has to be that of something
+    #[arg(long)]
+    strict_names: bool,
     /// What a list names: one that `pgmig inspect --list` or `pg_restore -l` wrote, edited. SQL is in its order, a new
     /// archive in that of the source
     #[arg(long, value_name = "FILE")]
@@ -134,6 +137,7 @@ impl SelectionArgs {
         options.indexes = bytes(&self.index);
         options.functions = bytes(&self.function);
         options.triggers = bytes(&self.trigger);
+        options.strict_names = self.strict_names;
         options.schema = !(self.data_only || self.statistics_only || self.no_schema);
         options.data = !(self.schema_only || self.statistics_only || self.no_data);
         options.statistics = !(self.data_only || self.schema_only || self.no_statistics);

@@ -9,7 +9,8 @@ use archives::{
     EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents, stored_bodies,
 };
 use dumpfmt::example::{Builder, seal_tar_header, tar, tar_header};
-use dumpfmt::{ArchiveReader, Block, DataState, ErrorKind, Format};
+use dumpfmt::repair::MemberPlan;
+use dumpfmt::{ArchiveReader, Block, CompressionSpecification, DataState, ErrorKind, Format, WriteOptions};
 
 const BLOCK: usize = 512;
 
@@ -168,6 +169,57 @@ fn a_flipped_bit_in_a_tar_is_an_error_or_the_data_it_makes() {
             }
         }
     }
+}
+
+/// The archive that a repair of these bytes makes, and the plan; `None` when the table of contents is not whole.
+fn repaired(bytes: &[u8]) -> Option<dumpfmt::Result<(MemberPlan, Vec<u8>)>> {
+    let mut source = ArchiveReader::new(Cursor::new(bytes)).ok()?;
+    let options = WriteOptions::new(CompressionSpecification::NONE).threads(0);
+    Some(MemberPlan::of(&mut source, |_| {}).and_then(|plan| {
+        let file = plan.to_file(&mut source, Cursor::new(Vec::new()), &options, |_| {})?;
+        Ok((plan, file.into_inner()))
+    }))
+}
+
+#[test]
+fn a_repair_of_a_tar_cut_at_any_byte_keeps_what_is_before_the_cut() {
+    let bytes = sample();
+    let mut kept = Vec::new();
+    for length in 0..=bytes.len() {
+        let Some(result) = repaired(&bytes[..length]) else {
+            assert!(kept.is_empty(), "cut at {length}");
+            continue;
+        };
+        let (plan, new) = result.unwrap_or_else(|e| panic!("cut at {length}: {e}"));
+        let found = contents(&mut ArchiveReader::new(Cursor::new(new)).unwrap()).unwrap();
+        let expected = sample_contents();
+        assert!(found.iter().all(|(tag, data)| expected[tag] == *data), "cut at {length}");
+        assert_eq!(plan.is_whole(), length >= bytes.len() - BLOCK, "cut at {length}");
+        let in_part = plan.recovered().iter().filter(|entry| entry.missing.is_some()).count();
+        assert!(in_part == 0 || plan.recovered().len() == 3, "cut at {length}");
+        assert_eq!(plan.recovered().len() + plan.lost().len(), 3, "cut at {length}");
+        assert!(!plan.is_whole() || found == expected, "cut at {length}");
+        kept.push(found.len());
+    }
+    assert!(kept.is_sorted() && kept[0] == 0 && kept.contains(&3) && kept.last() == Some(&4), "{kept:?}");
+}
+
+#[test]
+fn a_repair_of_a_tar_with_a_flipped_bit_makes_an_archive_or_is_an_error() {
+    let bytes = sample();
+    let mut whole = 0;
+    for position in 0..bytes.len() {
+        for bit in 0..8 {
+            let mut damaged = bytes.clone();
+            damaged[position] ^= 1 << bit;
+            let Some(Ok((plan, new))) = repaired(&damaged) else { continue };
+            let verified = ArchiveReader::new(Cursor::new(new)).and_then(|mut archive| archive.verify(|_| {}));
+            let verified = verified.unwrap_or_else(|e| panic!("byte {position}, bit {bit}: {e}"));
+            assert_eq!(verified.len(), plan.recovered().len(), "byte {position}, bit {bit}");
+            whole += usize::from(plan.is_whole());
+        }
+    }
+    assert!(whole > 0 && whole < bytes.len() * 8);
 }
 
 #[test]

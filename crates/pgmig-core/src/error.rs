@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use dumpfmt::{TranscodeError, Version};
 use tokio_postgres::error::SqlState;
 
 use crate::archive::ArchiveError;
@@ -20,6 +21,15 @@ pub enum Error {
     /// What was asked for does not fit what was found; every fault at once.
     #[error(transparent)]
     Faults(#[from] Faults),
+    /// The archive cannot be brought into the version of the new one.
+    #[error("cannot make an archive of version {version} of this one")]
+    Transcode {
+        /// The version of the new archive.
+        version: Version,
+        /// Why.
+        #[source]
+        source: TranscodeError,
+    },
     /// The target's server refused or failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
@@ -32,6 +42,7 @@ impl Error {
             Self::Archive(e) => e.hint(),
             Self::ConfigFile(e) => e.hint(),
             Self::Faults(e) => e.hint(),
+            Self::Transcode { .. } => Some("choose another version of the new archive".into()),
             Self::Database(e) => e.hint(),
         }
     }

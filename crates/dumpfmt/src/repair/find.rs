@@ -6,6 +6,7 @@ use memchr::memmem;
 
 use super::window::Window;
 use crate::error::{Error, ErrorKind, Result};
+use crate::foreign;
 use crate::header::{Format, Header, MAGIC};
 use crate::input::{Input, TextBudget};
 use crate::limits::ReadOptions;
@@ -111,19 +112,32 @@ fn diagnose<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<Err
         ),
         (MAGIC, "it holds the begin of an archive, but the header that should follow is damaged"),
     ];
-    // A tar holds the begin of an archive too: its first member.
-    if let Ok(archive) = ArchiveReader::with_options(window(source, 0)?, options.clone()) {
-        let format = archive.header().format;
-        let text = format!("only archives in the custom format are repaired, and this one is in the {format} format");
-        return Ok(Error::new(ErrorKind::Unsupported(text), 0));
-    }
-    for (bytes, text) in encoded {
+    // The table of contents of a tar has the same first bytes.
+    let is_tar = begins_with(source, foreign::TAR)?;
+    for (bytes, text) in encoded.into_iter().filter(|_| !is_tar) {
         if let Some(start) = find_bytes(source, 0, bytes)? {
             return Ok(Error::new(ErrorKind::NotAnArchive(text.into()), start));
         }
     }
-    let opened = ArchiveReader::with_options(window(source, 0)?, options.clone());
-    Ok(opened.err().unwrap_or_else(|| Error::corrupt("the file was changed while it was read", 0)))
+    match ArchiveReader::with_options(window(source, 0)?, options.clone()) {
+        Err(error) => Ok(error),
+        // A tar, which is not searched for.
+        Ok(archive) => {
+            let text = format!(
+                "only archives in the custom format are repaired, and this one is in {} format",
+                archive.header().format
+            );
+            Ok(Error::new(ErrorKind::Unsupported(text), 0))
+        }
+    }
+}
+
+fn begins_with<R: Read + Seek>(source: &mut R, bytes: &[u8]) -> Result<bool> {
+    let failed = |e| Error::new(ErrorKind::Io(e), 0);
+    source.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let mut begin = vec![0; bytes.len()];
+    let read = crate::verify::fill(source, &mut begin).map_err(failed)?;
+    Ok(begin[..read] == *bytes)
 }
 
 /// Where these bytes are first, from `from` on.

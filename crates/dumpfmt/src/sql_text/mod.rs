@@ -41,6 +41,14 @@ pub enum SqlError {
     /// The options contradict each other or the archive.
     #[error("{0}")]
     Options(String),
+    /// Nothing has a name that was asked for; see [`SqlOptions::strict_names`].
+    #[error("{kind} \"{name}\" not found")]
+    NoSuchName {
+        /// `schema`, `table`, `index`, `function` or `trigger`.
+        kind: &'static str,
+        /// The name.
+        name: String,
+    },
     /// The archive is read from front to back, and what is to come next was passed.
     #[error(
         "{entry} is to come here, but its data lies further ahead in the archive, which is read from front to back"
@@ -74,6 +82,7 @@ impl SqlError {
             Self::UnknownOwner { .. } => Some("leave the owners out, and set them by hand"),
             Self::Damaged { .. } => Some("take the dump again, or leave this entry out with a list"),
             Self::Output(_) => Some("make room, or write to another place; then run the same command again"),
+            Self::NoSuchName { .. } => Some("look at the listing of the archive for the names that it has"),
             Self::Options(_) => None,
         }
     }

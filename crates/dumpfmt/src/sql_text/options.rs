@@ -67,7 +67,7 @@ pub enum RestrictKey {
 ///
 /// Names are bytes in the encoding of the archive and match in full, without patterns.
 ///
-/// Left out are `--verbose`, `--filter`, `--strict-names` and `--transaction-size`, and what makes no difference to
+/// Left out are `--verbose`, `--filter` and `--transaction-size`, and what makes no difference to
 /// text: `--jobs`, `--exit-on-error`, `--no-data-for-failed-tables`.
 ///
 /// ```
@@ -106,6 +106,9 @@ pub struct SqlOptions {
     pub functions: Vec<Vec<u8>>,
     /// `-T`: triggers of these names, which are `table trigger` in an archive.
     pub triggers: Vec<Vec<u8>>,
+    /// `--strict-names`: each of these names, but for those of excluded schemas, has to be that of something.
+    /// One that is given twice counts once; pg_restore refuses that.
+    pub strict_names: bool,
     /// Of what the other options let through, entries of these types alone (`TABLE`, `INDEX`, ...), or all if there
     /// are none. `pg_restore` has no such option.
     pub types: Vec<Vec<u8>>,
@@ -164,6 +167,7 @@ impl Default for SqlOptions {
             indexes: Vec::new(),
             functions: Vec::new(),
             triggers: Vec::new(),
+            strict_names: false,
             types: Vec::new(),
             list: None,
             clean: false,

@@ -1,5 +1,6 @@
 //! Which entries of an archive are wanted, what of them, and in which order.
 
+use std::cell::Cell;
 use std::io::Read;
 
 use super::SqlError;
@@ -42,7 +43,16 @@ impl Selection {
     pub(crate) fn new(toc: &Toc, options: &SqlOptions, version: PgRestoreVersion) -> Result<Self, SqlError> {
         let (order, listed) = order(toc, options)?;
         let mut selection = Self { order, wanted: vec![Wanted::default(); toc.entries().len()] };
-        let choice = Choice { toc, options, version };
+        let choice = Choice {
+            toc,
+            options,
+            version,
+            schemas: Names::new("schema", &options.schemas),
+            tables: Names::new("table", &options.tables),
+            indexes: Names::new("index", &options.indexes),
+            functions: Names::new("function", &options.functions),
+            triggers: Names::new("trigger", &options.triggers),
+        };
         // An entry without a section belongs to that of the one before it.
         let mut section = Section::PreData;
         for place in 0..selection.order.len() {
@@ -53,6 +63,10 @@ impl Selection {
             }
             let listed = listed.as_ref().is_none_or(|listed| listed[index]);
             selection.wanted[index] = choice.wanted(entry, section, listed, &selection.wanted);
+        }
+        if options.strict_names {
+            let Choice { schemas, tables, indexes, functions, triggers, .. } = &choice;
+            [schemas, tables, indexes, functions, triggers].into_iter().try_for_each(Names::expect_found)?;
         }
         Ok(selection)
     }
@@ -113,7 +127,7 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// # Errors
     ///
-    /// When a list among the options names what the archive does not have.
+    /// When a list among the options, or with [`SqlOptions::strict_names`] a name, is of what the archive does not have.
     pub fn selected(&self, options: &SqlOptions) -> Result<Toc, SqlError> {
         let (toc, version) = (self.toc(), options.version_for(self.header()));
         let options = SqlOptions { create: true, ..options.clone() };
@@ -131,6 +145,43 @@ struct Choice<'a> {
     toc: &'a Toc,
     options: &'a SqlOptions,
     version: PgRestoreVersion,
+    schemas: Names<'a>,
+    tables: Names<'a>,
+    indexes: Names<'a>,
+    functions: Names<'a>,
+    triggers: Names<'a>,
+}
+
+/// Names that were asked for, and which of them something has.
+struct Names<'a> {
+    kind: &'static str,
+    names: &'a [Vec<u8>],
+    found: Vec<Cell<bool>>,
+}
+
+impl<'a> Names<'a> {
+    fn new(kind: &'static str, names: &'a [Vec<u8>]) -> Self {
+        Self { kind, names, found: vec![Cell::new(false); names.len()] }
+    }
+
+    fn include(&self, name: &[u8]) -> bool {
+        let place = self.names.iter().position(|one| one == name);
+        place.inspect(|&place| self.found[place].set(true)).is_some()
+    }
+
+    /// Refuses the first name that nothing has, as `pg_restore --strict-names` does.
+    fn expect_found(&self) -> Result<(), SqlError> {
+        // One that is given twice counts at its first place alone.
+        let is_missing =
+            |(place, name): &(usize, &Vec<u8>)| !self.found[*place].get() && !self.names[..*place].contains(name);
+        match self.names.iter().enumerate().find(is_missing) {
+            None => Ok(()),
+            Some((_, name)) => {
+                let name = String::from_utf8_lossy(name).escape_debug().to_string();
+                Err(SqlError::NoSuchName { kind: self.kind, name })
+            }
+        }
+    }
 }
 
 impl Choice<'_> {
@@ -186,7 +237,7 @@ impl Choice<'_> {
             }
             return !(by_name || by_schema) || self.belongs_to_selected(entry, before);
         }
-        if !options.schemas.is_empty() && !entry.namespace().is_some_and(|name| is_one_of(name, &options.schemas)) {
+        if !options.schemas.is_empty() && !entry.namespace().is_some_and(|name| self.schemas.include(name)) {
             return false;
         }
         if entry.namespace().is_some_and(|name| is_one_of(name, &options.exclude_schemas)) {
@@ -212,13 +263,13 @@ impl Choice<'_> {
             | b"MATERIALIZED VIEW"
             | b"MATERIALIZED VIEW DATA"
             | b"SEQUENCE"
-            | b"SEQUENCE SET" => &self.options.tables,
-            b"INDEX" => &self.options.indexes,
-            b"FUNCTION" | b"AGGREGATE" | b"PROCEDURE" => &self.options.functions,
-            b"TRIGGER" => &self.options.triggers,
+            | b"SEQUENCE SET" => &self.tables,
+            b"INDEX" => &self.indexes,
+            b"FUNCTION" | b"AGGREGATE" | b"PROCEDURE" => &self.functions,
+            b"TRIGGER" => &self.triggers,
             _ => return false,
         };
-        is_one_of(entry.tag(), names)
+        names.include(entry.tag())
     }
 
     /// Whether the object is wanted that it is a property of.

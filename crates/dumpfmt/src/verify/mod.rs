@@ -22,7 +22,7 @@ use rows::{RowCount, count_rows};
 pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.
-const BUFFER_BYTES: usize = 256 << 10;
+pub(crate) const BUFFER_BYTES: usize = 256 << 10;
 
 /// What [`ArchiveReader::verify`] found in one entry that has data.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,7 @@ fn expect_recorded<R: Read>(block: &Block<'_, R>, position: u64) -> Result<()> {
     }
 }
 
-fn verify_block<R: Read>(
+pub(crate) fn verify_block<R: Read>(
     block: Block<'_, R>,
     digests: bool,
     named: Option<&Mutex<NamedObjects>>,
@@ -231,7 +231,7 @@ fn expect_all_objects(named: Option<&Mutex<NamedObjects>>, offset: u64) -> Resul
 }
 
 /// Reads to the end, and returns how many bytes there were.
-fn drain<D: Read>(
+pub(crate) fn drain<D: Read>(
     data: &mut D,
     buffer: &mut [u8],
     mut digest: Option<&mut Sha256>,

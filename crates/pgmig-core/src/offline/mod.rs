@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
-use dumpfmt::{ArchiveReader, Rewrite, RewriteReport, WriteOptions};
+use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, Toc, Transcoding, Version, WriteOptions};
 use serde::Serialize;
 
 use self::contents::remapped_contents;
@@ -67,6 +67,8 @@ pub struct RemapReport {
     pub statistics_left_out: Vec<TableName>,
     /// Objects in whose definitions IDs were replaced.
     pub definitions_remapped: Vec<String>,
+    /// What the version of the new archive cannot hold, and what an older server will refuse, for people.
+    pub version_notes: Vec<String>,
     /// Foreign keys that may not hold in the new archive, since rows that they refer to were left out.
     pub doubtful_foreign_keys: Vec<DoubtfulForeignKey>,
     /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
@@ -123,11 +125,12 @@ impl<'a> OfflineRemap<'a> {
         Self { profile, mapping, remap_also: Vec::new(), keep_unmapped: false, remap_definitions: false }
     }
 
-    /// Remaps an archive in a file: its tenants are read first.
+    /// Remaps an archive in a file: its tenants are read first. The new archive is of the version that `options` say, whatever
+    /// that of the source is; see [`Transcoding`].
     ///
     /// # Errors
     ///
-    /// When the archive is damaged, or the mapping or the profile does not fit it.
+    /// When the archive is damaged, the mapping or the profile does not fit it, or it cannot be brought into that version.
     pub fn archive<W>(
         &self,
         archive: &mut Archive,
@@ -177,6 +180,8 @@ impl<'a> OfflineRemap<'a> {
         let id_columns = id_columns::find(&schema, self.profile, &self.remap_also)?;
         let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids, self.remap_definitions)?;
 
+        let (toc, version_notes) = transcoded(toc, source.header(), options.archive_version())?;
+
         let pass = Pass::new(self, contents, &id_columns, &ids, known.is_none())?;
         let mut rewrite = Rewrite::new(options);
         rewrite.contents(toc);
@@ -197,6 +202,7 @@ impl<'a> OfflineRemap<'a> {
             doubtful_foreign_keys: doubtful_foreign_keys(contents, &id_columns, &found.tables),
             statistics_left_out: definitions.statistics_left_out,
             definitions_remapped: definitions.remapped,
+            version_notes,
             profile: self.profile.name.clone(),
             mapping,
             tables: found.tables,
@@ -233,6 +239,17 @@ impl<'a> OfflineRemap<'a> {
         let unmapped = mapping.into_iter().flat_map(|mapping| &mapping.left_out);
         IdMap::new(mapped.chain(unmapped.map(|tenant| (tenant.id.clone(), fate.clone()))).collect())
     }
+}
+
+/// The table of contents in the version of the new archive, and what is to be known of it.
+fn transcoded(toc: Toc, header: &Header, version: Version) -> Result<(Toc, Vec<String>), Error> {
+    if version == (Version { revision: 0, ..header.version }) {
+        return Ok((toc, Vec::new()));
+    }
+    let transcoding =
+        Transcoding::plan(&toc, header, version).map_err(|source| Error::Transcode { version, source })?;
+    let notes = transcoding.notes().iter().map(ToString::to_string).collect();
+    Ok((transcoding.into_toc(), notes))
 }
 
 /// The foreign keys of rows without a tenant to tables of which rows were left out.
