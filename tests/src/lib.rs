@@ -39,7 +39,7 @@ pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
 pub use restored::Restored;
-pub use tools::{Compression, DumpOptions, PgTools, cache};
+pub use tools::{Compression, DumpOptions, MAJORS, PgTools, cache};
 
 // The examples of the README are compiled, like those of the documentation.
 #[cfg(doctest)]
