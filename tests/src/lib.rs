@@ -29,13 +29,17 @@ mod restored;
 mod tls;
 mod tools;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
 
 pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::CutProxy;
 pub use restored::Restored;
-pub use tools::{Compression, DumpOptions, PgTools, cache};
+pub use tools::{Compression, DumpOptions, MAJORS, PgTools, cache};
 
 // The examples of the README are compiled, like those of the documentation.
 #[cfg(doctest)]
@@ -51,4 +55,18 @@ pub fn fixture(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     assert!(path.exists(), "there is no fixture `{}`", path.display());
     path
+}
+
+/// Waits for something that comes soon, however slow the machine is.
+///
+/// # Panics
+///
+/// When it has not come after a minute.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "waited a minute, and still not: {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
 }

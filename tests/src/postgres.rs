@@ -403,7 +403,7 @@ impl Server {
         initdb
             .arg("-D")
             .arg(self.data())
-            .args(["-U", SUPERUSER, "-A", "scram-sha-256", "--no-sync", "--no-instructions"])
+            .args(["-U", SUPERUSER, "-A", "scram-sha-256", "--no-sync"])
             .args(["-E", options.encoding.as_deref().unwrap_or("UTF8")])
             .arg(format!("--locale={}", options.locale.as_deref().unwrap_or("C")))
             .arg("--pwfile")

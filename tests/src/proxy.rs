@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -10,6 +11,8 @@ use std::{
     thread,
     time::Duration,
 };
+
+use crate::wait_until;
 
 /// A TCP proxy on loopback in front of a server, which can cut every connection at a chosen byte.
 ///
@@ -26,10 +29,20 @@ struct State {
     from_server: AtomicU64,
     cut_at: AtomicU64,
     stall_at: AtomicU64,
-    delay_ms: AtomicU64,
+    stalled: AtomicBool,
     cut: AtomicBool,
     stopped: AtomicBool,
     streams: Mutex<Vec<TcpStream>>,
+    // clients that may still send something
+    clients: AtomicU64,
+    watched: Mutex<Watched>,
+}
+
+// A file that grows while clients send, and how long it was before each piece that they sent.
+#[derive(Debug, Default)]
+struct Watched {
+    file: Option<PathBuf>,
+    lengths: Vec<(u64, u64)>,
 }
 
 impl CutProxy {
@@ -46,10 +59,12 @@ impl CutProxy {
             from_server: AtomicU64::new(0),
             cut_at: AtomicU64::new(u64::MAX),
             stall_at: AtomicU64::new(u64::MAX),
-            delay_ms: AtomicU64::new(0),
+            stalled: AtomicBool::new(false),
             cut: AtomicBool::new(false),
             stopped: AtomicBool::new(false),
             streams: Mutex::default(),
+            clients: AtomicU64::new(0),
+            watched: Mutex::default(),
         });
         let shared = Arc::clone(&state);
         thread::spawn(move || {
@@ -92,14 +107,29 @@ impl CutProxy {
         self.state.stall_at.store(self.bytes_from_clients() + bytes, SeqCst);
     }
 
-    /// Holds what clients send for a while before it is counted and passed on.
-    pub fn slow_down(&self, delay: Duration) {
-        self.state.delay_ms.store(u64::try_from(delay.as_millis()).expect("a short delay"), SeqCst);
+    /// Watches a file that a client writes, for example its standard error; see [`CutProxy::watched`].
+    pub fn watch(&self, file: &Path) {
+        self.state.watched.lock().expect("no thread panics with the lock").file = Some(file.to_owned());
     }
 
-    /// Whether everything has been passed on that a stall lets through.
+    /// How long the watched file was, and how many bytes clients had sent before, when each piece of what
+    /// they sent arrived. What a client writes before it sends something is in the file by then.
+    pub fn watched(&self) -> Vec<(u64, u64)> {
+        self.state.watched.lock().expect("no thread panics with the lock").lengths.clone()
+    }
+
+    /// Whether a stall holds bytes back: all before them have been passed on.
     pub fn is_stalled(&self) -> bool {
-        self.bytes_from_clients() >= self.state.stall_at.load(SeqCst)
+        self.state.stalled.load(SeqCst)
+    }
+
+    /// Waits until all clients have closed their connections, and what they sent has been passed on.
+    ///
+    /// # Panics
+    ///
+    /// When that takes a minute.
+    pub fn wait_for_the_end(&self) {
+        wait_until("the clients close their connections", || self.state.clients.load(SeqCst) == 0);
     }
 
     /// Cuts all connections now.
@@ -145,7 +175,11 @@ impl State {
         }
         let (client_again, server_again) = (client.try_clone()?, server.try_clone()?);
         let (up, down) = (Arc::clone(self), Arc::clone(self));
-        thread::spawn(move || up.pump(client, server, true));
+        self.clients.fetch_add(1, SeqCst);
+        thread::spawn(move || {
+            up.pump(client, server, true);
+            up.clients.fetch_sub(1, SeqCst);
+        });
         thread::spawn(move || down.pump(server_again, client_again, false));
         Ok(())
     }
@@ -156,22 +190,21 @@ impl State {
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             let mut pass = read;
             if from_client {
-                let delay = self.delay_ms.load(SeqCst);
-                if delay > 0 {
-                    thread::sleep(Duration::from_millis(delay));
-                }
                 let sent = count.load(SeqCst);
+                self.look_at_watched(sent);
                 let stall_at = self.stall_at.load(SeqCst);
                 if sent + read as u64 > stall_at {
                     let pass = usize::try_from(stall_at.saturating_sub(sent)).unwrap_or(usize::MAX);
                     to.write_all(&buffer[..pass]).ok();
                     count.fetch_add(pass as u64, SeqCst);
+                    self.stalled.store(true, SeqCst);
                     while self.stall_at.load(SeqCst) == stall_at {
                         if self.cut.load(SeqCst) || self.stopped.load(SeqCst) {
                             return;
                         }
                         thread::sleep(Duration::from_millis(5));
                     }
+                    self.stalled.store(false, SeqCst);
                     to.write_all(&buffer[pass..read]).ok();
                     count.fetch_add((read - pass) as u64, SeqCst);
                     continue;
@@ -190,6 +223,14 @@ impl State {
         }
         // One side has closed: the other is told, and may still send what it has.
         to.shutdown(Shutdown::Write).ok();
+    }
+
+    fn look_at_watched(&self, sent: u64) {
+        let mut watched = self.watched.lock().expect("no thread panics with the lock");
+        if let Some(file) = &watched.file {
+            let length = file.metadata().expect("the watched file is there").len();
+            watched.lengths.push((length, sent));
+        }
     }
 
     fn cut(&self) {

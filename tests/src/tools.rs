@@ -6,11 +6,15 @@ use std::{
     io,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::OnceLock,
 };
 
 use tempfile::{TempDir, TempPath};
 
 use crate::Server;
+
+/// The versions of PostgreSQL whose archives we read and write: all those that `scripts/test-servers.sh` installs.
+pub const MAJORS: [u32; 6] = [13, 14, 15, 16, 17, 18];
 
 /// The programs of one major version of PostgreSQL.
 #[derive(Debug, Clone)]
@@ -49,6 +53,16 @@ impl PgTools {
     /// The path of one program, for example of `pg_dump`.
     pub fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
+    }
+
+    /// Whether this `pg_restore` puts a script between `\restrict` and `\unrestrict`, with a key that can be given. All
+    /// releases since August 2025 do.
+    pub fn writes_restrict(&self) -> bool {
+        static KNOWN: [OnceLock<bool>; 32] = [const { OnceLock::new() }; 32];
+        *KNOWN[self.major as usize].get_or_init(|| {
+            let help = Command::new(self.program("pg_restore")).arg("--help").output().expect("pg_restore runs");
+            String::from_utf8_lossy(&help.stdout).contains("--restrict-key")
+        })
     }
 
     /// The compressions that this `pg_dump` really writes.

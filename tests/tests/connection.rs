@@ -347,19 +347,19 @@ async fn a_server_that_is_full_is_not_ready() {
 
 #[tokio::test]
 async fn a_session_may_wait_however_short_the_limits_of_the_role_are() {
-    for major in [15, 17] {
-        let server = Server::start_with(&PgTools::major(major), &ServerOptions::default());
+    let waits = async |server: &Server| {
         let mut limits = vec!["statement_timeout", "idle_session_timeout", "idle_in_transaction_session_timeout"];
-        if major >= 17 {
+        if server.tools().version() >= 17 {
             limits.push("transaction_timeout");
         }
+        // Long enough for a slow machine: they hold until the session has set them aside.
         for limit in &limits {
-            server.psql("postgres", &format!("alter role postgres set {limit} = '900ms'"));
+            server.psql("postgres", &format!("alter role postgres set {limit} = '3s'"));
         }
         server.psql("postgres", "alter role postgres set lock_timeout = '7s'");
-        let connection = connect(&target(&server, "")).await.expect("a connection");
-        tokio::time::sleep(Duration::from_millis(1200)).await;
-        connection.client.batch_execute("begin; select pg_sleep(1.2)").await.expect("no limit");
+        let connection = connect(&target(server, "")).await.expect("a connection");
+        tokio::time::sleep(Duration::from_millis(3300)).await;
+        connection.client.batch_execute("begin; select pg_sleep(3.3)").await.expect("no limit");
         for limit in limits {
             let row = connection.client.query_one(&format!("show {limit}"), &[]).await.expect("a row");
             assert_eq!(row.get::<_, String>(0), "0", "{limit}");
@@ -367,7 +367,9 @@ async fn a_session_may_wait_however_short_the_limits_of_the_role_are() {
         let row = connection.client.query_one("show lock_timeout", &[]).await.expect("a row");
         assert_eq!(row.get::<_, String>(0), "7s");
         connection.close().await;
-    }
+    };
+    let servers = [15, 17].map(|major| Server::start(&PgTools::major(major)));
+    tokio::join!(waits(&servers[0]), waits(&servers[1]));
 }
 
 /// A target on a port where a thread does `serve` with each connection.

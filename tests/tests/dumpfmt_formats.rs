@@ -9,9 +9,8 @@ use std::io::{Read, Seek};
 use std::path::Path;
 
 use dumpfmt::{ArchiveReader, Block, Format, VerifiedEntry};
-use pgmig_tests::{Compression, DumpOptions, PgTools, Server};
+use pgmig_tests::{Compression, DumpOptions, MAJORS, PgTools, Server};
 
-const MAJORS: [u32; 4] = [15, 16, 17, 18];
 /// More than the thousand that pg_dump 17 and later put into one entry.
 const MANY_LARGE_OBJECTS: u64 = 1100;
 /// Where their number does not matter.

@@ -8,9 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use dumpfmt::repair::{IndexOptions, RepairOptions, RepairPlan, index_in_place};
 use dumpfmt::{ArchiveReader, DataState, Version, WriteOptions};
 use pgmig_tests::awkward::{Source, Store};
-use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server};
-
-const MAJORS: [u32; 4] = [15, 16, 17, 18];
+use pgmig_tests::{Compression, DumpOptions, Fingerprint, MAJORS, PgTools, Server};
 
 /// The server runs programs under its own user, who must be able to read the archive.
 fn folder() -> tempfile::TempDir {

@@ -14,10 +14,9 @@ use dumpfmt::{
     ArchiveReader, ListFaultKind, ListFile, ListFileError, PgRestoreVersion, RestrictKey, Section, SqlError, SqlOptions,
 };
 use pgmig_tests::awkward::{Source, Store};
-use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
+use pgmig_tests::{Compression, DumpOptions, Fingerprint, MAJORS, PgTools, Server, fixture};
 use tempfile::TempPath;
 
-const MAJORS: [u32; 4] = [15, 16, 17, 18];
 const KEY: &str = "TheKeyOfTheTest1";
 
 /// How the database with an object of every kind is dumped.
@@ -57,7 +56,7 @@ fn every_kind(major: u32, shape: Shape) -> &'static Path {
 fn options(major: u32, arguments: &[&str], archive: &Path) -> SqlOptions {
     let mut options = SqlOptions::default();
     options.version = Some(PgRestoreVersion::of_major(major));
-    options.restrict_key = RestrictKey::Given(KEY.to_owned());
+    options.restrict_key = key_for(major);
     let mut arguments = arguments.iter();
     while let Some(&argument) = arguments.next() {
         let mut value = || arguments.next().expect("the option has a value").as_bytes().to_vec();
@@ -120,9 +119,17 @@ fn text_of(what: &str, output: Output) -> Vec<u8> {
     output.stdout
 }
 
+/// The key that `pg_restore` of this version is given, if it is a release that takes one.
+fn key_for(major: u32) -> RestrictKey {
+    if is_older_release(major) { RestrictKey::None } else { RestrictKey::Given(KEY.to_owned()) }
+}
+
 fn stock_sql(major: u32, archive: &Path, arguments: &[&str]) -> Vec<u8> {
     let mut command = pg_restore(major, arguments);
-    command.arg(format!("--restrict-key={KEY}")).args(["-f", "-"]).arg(archive);
+    if key_for(major) != RestrictKey::None {
+        command.arg(format!("--restrict-key={KEY}"));
+    }
+    command.args(["-f", "-"]).arg(archive);
     text_of("pg_restore", command.output().expect("pg_restore runs"))
 }
 
@@ -167,8 +174,26 @@ fn assert_equal(major: u32, archive: &Path, arguments: &[&str]) {
     let stock = stock_sql(major, archive, arguments);
     assert!(stock.starts_with(b"--\n-- PostgreSQL database dump\n"), "{what}: pg_restore printed no script");
     let ours = our_sql(archive, &options).unwrap_or_else(|e| panic!("{what}: {e}"));
-    assert_same(&stock, &ours, &what);
-    assert_same(&stock_listing(major, archive, arguments), &our_listing(archive, &options), &format!("{what} -l"));
+    assert_same(&stock, &as_released(major, ours), &what);
+    if lists_alike(major, arguments) {
+        assert_same(&stock_listing(major, archive, arguments), &our_listing(archive, &options), &format!("{what} -l"));
+    }
+}
+
+/// Whether `pg_restore` of this version is a release from before August 2025, as the one that the tests use for 14 is.
+/// We write as later releases do.
+fn is_older_release(major: u32) -> bool {
+    !PgTools::major(major).writes_restrict()
+}
+
+/// Our SQL without the encoding that older releases do not set before they connect.
+fn as_released(major: u32, ours: Vec<u8>) -> Vec<u8> {
+    if is_older_release(major) { without_line(&ours, b"\\encoding SQL_ASCII") } else { ours }
+}
+
+/// Older releases leave comments and rights out of the listing of what was chosen, though not out of the SQL.
+fn lists_alike(major: u32, arguments: &[&str]) -> bool {
+    arguments.is_empty() || !is_older_release(major)
 }
 
 #[test]
@@ -205,6 +230,12 @@ fn how_it_is_written_follows_the_options() {
             &["--role", "re'ader \"x\"", "--enable-row-security"],
             &["-1"],
         ] {
+            let unknown = arguments == ["--no-table-access-method"] && major < 15;
+            // Older releases keep the comments on what these leave out.
+            let keeps_comments = matches!(arguments[0], "--no-publications" | "--no-subscriptions");
+            if unknown || keeps_comments && is_older_release(major) {
+                continue;
+            }
             assert_equal(major, archive, arguments);
         }
     }
@@ -283,7 +314,7 @@ fn a_list_chooses_the_entries_and_their_order() {
 
 #[test]
 fn a_newer_pg_restore_can_be_asked_for() {
-    for (dump, restore) in [(15, 16), (15, 18), (16, 17), (17, 18), (18, 17)] {
+    for (dump, restore) in [(13, 14), (14, 15), (13, 18), (15, 16), (15, 18), (16, 17), (17, 18), (18, 17)] {
         for arguments in [&[][..], &["-c", "--if-exists"], &["-n", "plain"], &["-t", "thing", "-C"]] {
             assert_equal(restore, every_kind(dump, Shape::Roots), arguments);
         }
@@ -295,7 +326,7 @@ fn the_version_of_pg_dump_is_the_one_that_is_written_if_none_is_asked_for() {
     for major in MAJORS {
         let archive = every_kind(major, Shape::Plain);
         let mut options = SqlOptions::default();
-        options.restrict_key = RestrictKey::Given(KEY.to_owned());
+        options.restrict_key = key_for(major);
         let ours = our_sql(archive, &options).expect("it can be written");
         assert_same(&stock_sql(major, archive, &[]), &ours, &format!("PostgreSQL {major}"));
     }
@@ -345,9 +376,8 @@ fn directories_and_tar_files_are_written_like_custom_archives() {
             for arguments in [&[][..], &["-c", "--if-exists", "-1"], &["-a", "-N", "plain"], &["-s", "-n", "plain"]] {
                 assert_equal(major, &archive, arguments);
             }
-            let key = RestrictKey::Given(KEY.to_owned());
             let mut options = SqlOptions::default();
-            options.restrict_key = key;
+            options.restrict_key = key_for(major);
             let same = our_sql(of_the_database, &options).expect("it can be written");
             assert_same(&same, &our_sql(&archive, &options).expect("it can be written"), format);
         }
@@ -405,8 +435,8 @@ fn archives_of_every_version_are_written_as_each_pg_restore_writes_them() {
             .data(8, &[b"COMMENT ON LARGE OBJECT 18 IS 'it''s';\n"]);
         let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
         file.write_all(&builder.build()).expect("it is writable");
-        // 1.15 came with 16, 1.16 with 17.
-        for major in MAJORS.into_iter().filter(|major| u32::from(minor) < *major.min(&17)) {
+        // 1.14 came with 12, 1.15 with 16, 1.16 with 17.
+        for major in MAJORS.into_iter().filter(|major| u32::from(minor) < (*major).clamp(15, 17)) {
             for arguments in
                 [&[][..], &["-c", "--if-exists"], &["-O", "-t", "t"], &["-n", "public"], &["--section=data"]]
             {
@@ -417,8 +447,10 @@ fn archives_of_every_version_are_written_as_each_pg_restore_writes_them() {
                     |stock: Vec<u8>| if minor < 10 { without_line(&stock, b"umped by pg_dump version") } else { stock };
                 let ours = our_sql(file.path(), &options).unwrap_or_else(|e| panic!("{what}: {e}"));
                 assert_same(&truthful(stock_sql(major, file.path(), arguments)), &ours, &what);
-                let stock = truthful(stock_listing(major, file.path(), arguments));
-                assert_same(&stock, &our_listing(file.path(), &options), &format!("{what} -l"));
+                if lists_alike(major, arguments) {
+                    let stock = truthful(stock_listing(major, file.path(), arguments));
+                    assert_same(&stock, &our_listing(file.path(), &options), &format!("{what} -l"));
+                }
             }
         }
     }

@@ -19,7 +19,7 @@ fn connects(server: &Server, tools: &PgTools, parameters: &str) -> bool {
 
 #[test]
 fn a_server_of_each_major_version_answers() {
-    for major in MAJORS {
+    for major in pgmig_tests::MAJORS {
         let server = Server::shared(major);
         assert!(server.psql("postgres", "show server_version").starts_with(&major.to_string()));
     }

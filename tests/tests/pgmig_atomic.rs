@@ -5,16 +5,16 @@
 
 use std::env;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Stdio};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use pgmig_core::archive::Archive;
 use pgmig_tests::awkward::{MAPPING, OldRows, Source, Store, Target};
 use pgmig_tests::pgmig::{Job, Run};
-use pgmig_tests::{Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions};
+use pgmig_tests::{Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, wait_until};
 
 static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::dump(15, Store::Utf8, &DumpOptions::piped()));
 static EXPECTED: LazyLock<Fingerprint> = LazyLock::new(|| SOURCE.expected(Store::Utf8, &MAPPING));
@@ -55,20 +55,25 @@ struct Course {
 static COURSE: LazyLock<Course> = LazyLock::new(|| {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
     let proxy = CutProxy::start(target.server.port());
-    // A step is printed before its first bytes are sent, and these are held until the line has been read.
-    proxy.slow_down(Duration::from_millis(15));
     let job = Job::via(&SOURCE.archive, &target, proxy.port());
-    let mut child = job.command().spawn().expect("the program starts");
+    let log = tempfile::NamedTempFile::new().expect("a temporary file");
+    proxy.watch(log.path());
+    let status = job.command().stderr(log.reopen().expect("it is there")).status().expect("the program starts");
+    assert!(status.success());
+    proxy.wait_for_the_end();
+
+    // A step is printed before its first bytes are sent.
+    let (pieces, text) = (proxy.watched(), fs::read_to_string(log.path()).expect("the program writes UTF-8"));
     let mut steps = Vec::new();
-    for line in BufReader::new(child.stderr.take().expect("it is piped")).lines() {
-        let line = line.expect("the program writes UTF-8");
-        if let Some(step) = step_of(&line) {
-            steps.push((step, proxy.bytes_from_clients()));
+    let mut offset = 0;
+    for line in text.split_inclusive('\n') {
+        if let Some(step) = step_of(line) {
+            let first = pieces.iter().find(|(length, _)| *length > offset);
+            steps.push((step, first.expect("bytes are sent in each step").1));
         }
+        offset += line.len() as u64;
     }
-    assert!(child.wait().expect("it ends").success());
     assert_eq!(steps.iter().map(|(step, _)| *step).collect::<Vec<_>>(), STEPS);
-    thread::sleep(Duration::from_millis(200));
     // the last message says goodbye
     Course { steps, commit_ends: proxy.bytes_from_clients() - "X\0\0\0\x04".len() as u64 }
 });
@@ -97,14 +102,10 @@ impl Stalled {
     /// Starts the program and waits until the network stalls.
     fn start(job: &Job, proxy: &CutProxy) -> Self {
         let mut child = job.command().spawn().expect("the program starts");
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while !proxy.is_stalled() {
+        wait_until("the network stalls", || {
             assert!(child.try_wait().expect("it can be waited for").is_none(), "the program ended before the stall");
-            assert!(Instant::now() < deadline, "the program sends nothing");
-            thread::sleep(Duration::from_millis(2));
-        }
-        // what it prints next, it prints now
-        thread::sleep(Duration::from_millis(20));
+            proxy.is_stalled()
+        });
         Self { child }
     }
 
@@ -126,7 +127,10 @@ fn a_kill_in_any_step_leaves_the_target_as_it_was() {
         proxy.stall_after(bytes);
         let job = Job::via(&SOURCE.archive, &target, proxy.port());
         let stalled = Stalled::start(&job, &proxy);
-        assert_eq!(stalled.kill(), step, "at byte {bytes}");
+        let printed = stalled.kill();
+        // A statement is given back without waiting for an answer: before or after the next step is printed.
+        let number = |wanted| STEPS.iter().position(|step| *step == wanted).expect("it is a step");
+        assert!(number(printed).abs_diff(number(step)) <= 1, "at byte {bytes}, of `{step}`: it is at `{printed}`");
         // the kernel closes the sockets of a killed process
         proxy.cut();
         target.assert_unchanged();
@@ -139,24 +143,32 @@ fn a_kill_in_any_step_leaves_the_target_as_it_was() {
 
 #[test]
 fn a_kill_at_any_moment_leaves_all_or_nothing() {
-    let mut target = Target::on(15, Store::Utf8, OldRows::Some);
-    let (mut done, mut undone) = (0, 0);
+    let fresh = || Target::on(15, Store::Utf8, OldRows::Some);
+    // How long a whole restore takes on this machine, now.
+    let mut target = fresh();
     let began = Instant::now();
-    let _ = Job::new(&SOURCE.archive, &target).run(&["--dry-run"]).done();
-    let longest = began.elapsed() * 3;
-    let count = places_in(12, 150);
-    for number in 0..count {
+    let _ = Job::new(&SOURCE.archive, &target).run(&[]).done();
+    let whole = began.elapsed();
+    target = fresh();
+    let (mut done, mut undone) = (0, 0);
+    let count = u32::try_from(places_in(12, 150)).expect("a small count");
+    for number in 0..=count {
         let job = Job::new(&SOURCE.archive, &target);
         let mut child = job.command().spawn().expect("the program starts");
-        thread::sleep(longest * u32::try_from(number).unwrap() / u32::try_from(count).unwrap());
-        child.kill().expect("it can be killed");
-        child.wait().expect("it ends");
+        // The first is killed at once, and the last is let to its end: both outcomes are seen however fast the machine is.
+        if number == count {
+            let _ = Run::from(child.wait_with_output().expect("it ends")).done();
+        } else {
+            thread::sleep(whole * number / (count - 1));
+            child.kill().expect("it can be killed");
+            child.wait().expect("it ends");
+        }
         if target.before.differences(&target.now()).is_empty() {
             undone += 1;
         } else {
             target.assert_restored(&EXPECTED);
             done += 1;
-            target = Target::on(15, Store::Utf8, OldRows::Some);
+            target = fresh();
         }
         // A run that comes at once is not kept out by what the killed one has left.
         if number % 4 == 3 {
@@ -189,9 +201,7 @@ fn a_connection_lost_while_committing_is_asked_about() {
     proxy.cut_after(COURSE.commit_ends);
     let job = Job::via(&SOURCE.archive, &target, proxy.port());
     let child = job.command().spawn().expect("the program starts");
-    while !proxy.is_cut() {
-        thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("the connection is cut", || proxy.is_cut());
     proxy.heal();
     let _ = Run::from(child.wait_with_output().expect("it ends")).done();
     target.assert_restored(&EXPECTED);
@@ -202,9 +212,7 @@ fn a_connection_lost_while_committing_is_asked_about() {
     proxy.cut_after(COURSE.commit_ends - 1);
     let job = Job::via(&SOURCE.archive, &target, proxy.port());
     let child = job.command().spawn().expect("the program starts");
-    while !proxy.is_cut() {
-        thread::sleep(Duration::from_millis(2));
-    }
+    wait_until("the connection is cut", || proxy.is_cut());
     proxy.heal();
     let _ = Run::from(child.wait_with_output().expect("it ends")).failed(&["the target is as it was before"]);
     target.assert_unchanged();
@@ -379,18 +387,20 @@ fn an_interrupt_during_the_commit_waits_for_what_becomes_of_it() {
     let target = Target::in_server(server, Store::Utf8, OldRows::Some);
     server.psql("postgres", &format!("alter database \"{}\" set synchronous_commit = on", target.database));
     let job = Job::new(&SOURCE.archive, &target);
-    let child = job.command().spawn().expect("the program starts");
+    let mut child = job.command().spawn().expect("the program starts");
     let waiting = "select count(*) from pg_stat_activity where wait_event = 'SyncRep'";
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while server.psql("postgres", waiting) != "1" {
-        assert!(Instant::now() < deadline, "the commit never comes");
-        thread::sleep(Duration::from_millis(20));
-    }
+    wait_until("the commit waits", || server.psql("postgres", waiting) == "1");
     send("TERM", &child);
-    thread::sleep(Duration::from_millis(300));
+    let mut errors = BufReader::new(child.stderr.take().expect("it is piped"));
+    let mut said = String::new();
+    while !said.contains("being committed") {
+        assert!(errors.read_line(&mut said).expect("the program writes UTF-8") > 0, "it does not wait: {said}");
+    }
     server.psql("postgres", "alter system set synchronous_standby_names = ''");
     server.psql("postgres", "select pg_reload_conf()");
-    let _ = Run::from(child.wait_with_output().expect("it ends")).done().says(&["being committed", "==> committed"]);
+    errors.read_to_string(&mut said).expect("the program writes UTF-8");
+    let output = child.wait_with_output().expect("it ends");
+    let _ = Run::from(Output { stderr: said.into_bytes(), ..output }).done().says(&["==> committed"]);
     target.assert_restored(&EXPECTED);
 }
 
@@ -422,7 +432,7 @@ fn a_target_that_changes_after_the_plan_is_left_alone() {
 fn a_store_that_is_in_use_is_not_waited_for_for_ever() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
     let mut session = target.server.client(target.server.tools(), "psql", &target.database);
-    let sql = "begin; select count(*) from workspace; \\echo ready\n select pg_sleep(120);";
+    let sql = "begin; select count(*) from workspace; \\echo ready\n select pg_sleep(600);";
     let mut session = session
         .args(["-XAtq"])
         .stdin(Stdio::piped())

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use pgmig_tests::awkward::{INTERNAL, MAPPING, OldRows, Source, Store, Target};
 use pgmig_tests::pgmig::{Job, Run, SECRET_TOKEN};
 use pgmig_tests::resource_controller::{Provisioned, ResourceControllerOptions, ResourceControllerServer};
-use pgmig_tests::{CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls};
+use pgmig_tests::{CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls, wait_until};
 
 static SOURCE: LazyLock<Source> = LazyLock::new(|| Source::dump(15, Store::Utf8, &DumpOptions::piped()));
 static EXPECTED: LazyLock<Fingerprint> = LazyLock::new(|| SOURCE.expected(Store::Utf8, &MAPPING));
@@ -448,9 +448,7 @@ fn secrets_are_in_no_argument_and_in_no_file_that_is_left() {
     let controller = controller(None);
     controller.write_yaml(&job.file("resourceController.yaml"));
     let child = job.command().args(["-r", "resourceController.yaml"]).spawn().unwrap();
-    while !proxy.is_stalled() {
-        std::thread::sleep(std::time::Duration::from_millis(5));
-    }
+    wait_until("the network stalls", || proxy.is_stalled());
     let secrets = [target.server.password(), SECRET_TOKEN];
     for file in ["cmdline", "environ"] {
         let text = String::from_utf8_lossy(&fs::read(format!("/proc/{}/{file}", child.id())).unwrap()).into_owned();

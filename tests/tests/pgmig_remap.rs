@@ -41,7 +41,9 @@ use Streams::{Files, Pipes};
 /// version restores it.
 type Case = (u32, Compression, Way, Store, Streams, Option<&'static str>, u32);
 #[rustfmt::skip]
-const MATRIX: [Case; 18] = [
+const MATRIX: [Case; 20] = [
+    (13, Gzip,  PIPED,    Utf8,   Files, None,           13),
+    (14, Gzip,  SEEKABLE, Latin1, Pipes, Some("none"),   14),
     (15, Gzip,  PIPED,    Utf8,   Files, None,           15),
     (15, Gzip,  SEEKABLE, Latin1, Pipes, None,           15),
     (15, Plain, SEEKABLE, Utf8,   Files, Some("gzip:1"), 15),

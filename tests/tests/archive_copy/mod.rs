@@ -37,7 +37,8 @@ pub(crate) fn pg_restore(tools: &PgTools, args: &[&str], archive: &Path) -> Vec<
 
 /// The archive as SQL text. The key of `\restrict` would differ each time.
 pub(crate) fn as_sql(tools: &PgTools, archive: &Path) -> Vec<u8> {
-    pg_restore(tools, &["-f", "-", "--restrict-key=key"], archive)
+    let key: &[&str] = if tools.writes_restrict() { &["--restrict-key=key"] } else { &[] };
+    pg_restore(tools, &[&["-f", "-"], key].concat(), archive)
 }
 
 /// The lines of `pg_restore -l` that are entries.

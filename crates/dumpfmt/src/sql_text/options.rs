@@ -18,7 +18,7 @@ use crate::toc::Section;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum PgRestoreVersion {
-    /// PostgreSQL 15.
+    /// PostgreSQL 15. Releases of 13 and 14 since August 2025 write the same.
     V15,
     /// PostgreSQL 16.
     V16,
