@@ -14,7 +14,7 @@ use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
 
 use crate::cli::{ConvertOptions, NewFormat};
-use crate::failure::Failure;
+use crate::failure::{Failure, OutputError};
 use crate::new_archive::{NewArchive, NewReport, Properties, publish};
 use crate::progress;
 use crate::source::{self, is_stream, name};
@@ -72,11 +72,13 @@ fn convert<R: Read>(
         NewFormat::Sql(sql) => {
             let mut chosen = chosen(&options.selection, archive.toc())?;
             sql.add_to(&mut chosen);
-            let mut new = NewArchive::begin(&options.output, options.force)?;
+            let mut new = NewArchive::begin_text(&options.output, options.force)?;
             let written = write_sql(archive, new.file()?, &chosen);
             bar.finish_and_clear();
             written.map_err(|e| match e {
                 SqlError::Archive(e) => failed(e).into(),
+                // Whoever reads the script has seen enough, as with `| head`.
+                SqlError::Output(e) if new.is_pipe() => Failure::from(OutputError(e)),
                 e => Failure::from(e),
             })?;
             publish(new, &options.output)

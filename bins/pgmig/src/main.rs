@@ -10,6 +10,7 @@ mod failure;
 mod inspect;
 mod mapping;
 mod new_archive;
+mod partial;
 mod progress;
 mod remap;
 mod repair;
@@ -71,7 +72,7 @@ async fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'stat
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}
         }
-        if new_archive::abandon() {
+        if partial::abandon() {
             return Err(Failure::interrupted("no archive was written"));
         }
     }

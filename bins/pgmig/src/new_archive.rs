@@ -1,11 +1,9 @@
 //! The archive that is made: a file that gets its name when it is complete, or standard output.
 
-use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use dumpfmt::{
@@ -13,10 +11,11 @@ use dumpfmt::{
 };
 use indicatif::ProgressBar;
 use serde::Serialize;
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::cli::ArchiveFormat;
 use crate::failure::Failure;
+use crate::partial::{self, unfinished};
 use crate::terminal::{json_text, print_json, step};
 
 /// What a new archive is to be like.
@@ -70,8 +69,8 @@ pub(crate) fn is_modern(compression: Compression) -> bool {
 pub(crate) enum NewArchive {
     File(NewFile),
     Folder(NewFolder),
-    /// A pipe: what reads it has to look at our exit status.
-    StandardOutput(File),
+    /// Standard output, a named pipe or a device: what reads it has to look at our exit status.
+    Pipe(File),
 }
 
 impl NewArchive {
@@ -85,28 +84,39 @@ impl NewArchive {
 
     /// Begins a file at `path`; `-` is standard output. A file that is there is replaced with `force` only.
     pub(crate) fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
-        if path != Path::new("-") {
-            return NewFile::begin(path, force).map(Self::File);
-        }
-        let out = io::stdout();
-        if out.is_terminal() {
+        if path == Path::new("-") && io::stdout().is_terminal() {
             let text = "a terminal cannot take an archive";
             return Err(Failure::new(text, "redirect standard output, or name a file with --output"));
         }
-        // Not through the standard library's own buffer, which looks for the ends of lines.
-        let out = out.as_fd().try_clone_to_owned().context("cannot write to standard output")?;
-        Ok(Self::StandardOutput(out.into()))
+        Self::begin_text(path, force)
     }
 
-    pub(crate) fn is_standard_output(&self) -> bool {
-        matches!(self, Self::StandardOutput(_))
+    /// As [`begin`](Self::begin), for text, which a terminal takes.
+    pub(crate) fn begin_text(path: &Path, force: bool) -> Result<Self, Failure> {
+        if path != Path::new("-") {
+            return match fs::metadata(path) {
+                // It takes bytes, but is nothing to be replaced.
+                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
+                    let file = File::options().write(true).open(path);
+                    file.map(Self::Pipe).map_err(|e| cannot_write(path, &e))
+                }
+                _ => NewFile::begin(path, force).map(Self::File),
+            };
+        }
+        // Not through the standard library's own buffer, which looks for the ends of lines.
+        let out = io::stdout().as_fd().try_clone_to_owned().context("cannot write to standard output")?;
+        Ok(Self::Pipe(out.into()))
+    }
+
+    pub(crate) fn is_pipe(&self) -> bool {
+        matches!(self, Self::Pipe(_))
     }
 
     /// Where bytes go that are no archive.
     pub(crate) fn file(&mut self) -> Result<&mut File, Failure> {
         match self {
             Self::File(file) => Ok(file.file()),
-            Self::StandardOutput(file) => Ok(file),
+            Self::Pipe(file) => Ok(file),
             Self::Folder(_) => Err(anyhow::anyhow!("a folder takes no text").into()),
         }
     }
@@ -128,19 +138,22 @@ impl NewArchive {
                 let report = rewrite.to_directory(source, &folder.hidden, show)?;
                 Ok((Self::Folder(folder), report))
             }
-            Self::StandardOutput(out) => {
+            Self::Pipe(out) => {
                 let (out, report) = rewrite.to_pipe(source, out, show)?;
-                Ok((Self::StandardOutput(out), report))
+                Ok((Self::Pipe(out), report))
             }
         }
     }
 }
 
-/// A folder for an archive in the directory format, which is made under another name beside it by the library. It is removed
+/// A folder for an archive in the directory format, which the library makes within another one beside it. It is removed
 /// when it is dropped before it is published.
 pub(crate) struct NewFolder {
     path: PathBuf,
     hidden: PathBuf,
+    /// These end with it: first the folder, then the lock on it.
+    _partial: TempDir,
+    _lock: File,
 }
 
 impl NewFolder {
@@ -150,24 +163,13 @@ impl NewFolder {
             let text = format!("`{}` is no name for a new folder", path.display());
             return Err(Failure::new(text, "give the name of a folder that is not there yet"));
         }
-        if std::fs::symlink_metadata(path).is_ok() {
+        if fs::symlink_metadata(path).is_ok() {
             let text = format!("`{}` exists already", path.display());
             return Err(Failure::new(text, "give another name, or remove it first: folders are not replaced"));
         }
-        let within = |end: &str| {
-            let mut name = OsString::from(".");
-            name.push(path.file_name().unwrap_or_default());
-            name.push(end);
-            path.with_file_name(name)
-        };
-        let hidden = within(&format!(".{}", std::process::id()));
-        begun(&hidden);
-        // While the library writes it.
-        let mut partial = OsString::from(".");
-        partial.push(hidden.file_name().unwrap_or_default());
-        partial.push(".partial");
-        begun(&path.with_file_name(partial));
-        Ok(Self { path: path.to_owned(), hidden })
+        let (partial, lock) = partial::folder_in(folder_of(path)).map_err(|e| cannot_write(path, &e))?;
+        let hidden = partial.path().join(path.file_name().unwrap_or_default());
+        Ok(Self { path: path.to_owned(), hidden, _partial: partial, _lock: lock })
     }
 
     /// Where it is made.
@@ -181,22 +183,15 @@ impl NewFolder {
         if unfinished.abandoned {
             return Err(Failure::interrupted("no archive was written"));
         }
-        if std::fs::symlink_metadata(&self.path).is_ok() {
+        if fs::symlink_metadata(&self.path).is_ok() {
             let text = format!("{}: it exists by now", name());
             return Err(Failure::new(text, "give another name; folders are not replaced"));
         }
-        std::fs::rename(&self.hidden, &self.path).with_context(name)?;
+        fs::rename(&self.hidden, &self.path).with_context(name)?;
         unfinished.published = true;
         drop(unfinished);
         File::open(folder_of(&self.path)).and_then(|folder| folder.sync_all()).with_context(name)?;
         Ok(())
-    }
-}
-
-impl Drop for NewFolder {
-    fn drop(&mut self) {
-        // It is not there when it was published, or never finished.
-        let _ = std::fs::remove_dir_all(&self.hidden);
     }
 }
 
@@ -210,7 +205,7 @@ pub(crate) struct NewFile {
 
 impl NewFile {
     pub(crate) fn begin(path: &Path, force: bool) -> Result<Self, Failure> {
-        match std::fs::symlink_metadata(path) {
+        match fs::symlink_metadata(path) {
             Ok(metadata) if metadata.is_dir() => {
                 let text = format!("cannot write to `{}`: it is a folder", path.display());
                 return Err(Failure::new(text, "name a file in it"));
@@ -221,11 +216,7 @@ impl NewFile {
             }
             _ => {}
         }
-        let file = tempfile::Builder::new().prefix(".pgmig-partial-").tempfile_in(folder_of(path)).map_err(|e| {
-            let text = format!("cannot write to `{}`: {e}", path.display());
-            Failure::new(text, "name a file in a folder that you can write to")
-        })?;
-        begun(file.path());
+        let file = partial::file_in(folder_of(path)).map_err(|e| cannot_write(path, &e))?;
         Ok(Self { file, path: path.to_owned(), force })
     }
 
@@ -259,7 +250,7 @@ pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
     match new {
         NewArchive::File(file) => file.publish()?,
         NewArchive::Folder(folder) => folder.publish()?,
-        NewArchive::StandardOutput(_) => return Ok(()),
+        NewArchive::Pipe(_) => return Ok(()),
     }
     step(format_args!("wrote {}", path.display()));
     Ok(())
@@ -294,41 +285,13 @@ impl NewReport {
     }
 }
 
-/// What is there under names that nobody chose, for the one who interrupts us.
-static UNFINISHED: Mutex<Unfinished> = Mutex::new(Unfinished { paths: Vec::new(), published: false, abandoned: false });
-
-struct Unfinished {
-    paths: Vec<PathBuf>,
-    /// Something has got its name.
-    published: bool,
-    /// Nothing gets its name any more.
-    abandoned: bool,
-}
-
-fn unfinished() -> MutexGuard<'static, Unfinished> {
-    // None of its fields can be half written.
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Remembers a file or folder that has to be removed when we are interrupted.
-pub(crate) fn begun(path: &Path) {
-    unfinished().paths.push(path.to_owned());
-}
-
-/// Removes what is unfinished; from then on nothing is published. False when something has been already.
-pub(crate) fn abandon() -> bool {
-    let mut unfinished = unfinished();
-    if unfinished.published {
-        return false;
-    }
-    unfinished.abandoned = true;
-    for path in &unfinished.paths {
-        // Whoever still writes into a folder may make a file while we remove the others.
-        let _ = std::fs::remove_file(path);
-        let removed = |_| std::fs::remove_dir_all(path).is_ok();
-        (0..100).any(removed);
-    }
-    true
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let hint = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write to another place",
+        io::ErrorKind::NotFound => "make the folder that it is to be in first",
+        _ => "name something in a folder that you can write to",
+    };
+    Failure::new(format!("cannot write to `{}`: {error}", path.display()), hint)
 }
 
 fn folder_of(path: &Path) -> &Path {

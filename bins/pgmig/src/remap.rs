@@ -106,8 +106,7 @@ fn warn_of(report: &RemapReport) {
 fn publish(options: &RemapOptions, new: NewArchive, report: &RemapReport) -> Result<(), Failure> {
     if !options.ignore_strays {
         report.expect_no_strays().map_err(|strays| {
-            let what =
-                if new.is_standard_output() { "what was written is not to be used" } else { "no archive was written" };
+            let what = if new.is_pipe() { "what was written is not to be used" } else { "no archive was written" };
             let hint = strays.hint().unwrap_or_default();
             Failure::new(strays.to_string(), format!("{what}; {hint}"))
         })?;

@@ -115,9 +115,7 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
             plan.to_directory(&mut file, new.hidden(), write_options, show)?;
             Ok(NewArchive::Folder(new))
         }
-        NewArchive::StandardOutput(out) => {
-            plan.to_pipe(&mut file, out, write_options, show).map(NewArchive::StandardOutput)
-        }
+        NewArchive::Pipe(out) => plan.to_pipe(&mut file, out, write_options, show).map(NewArchive::Pipe),
     })
 }
 
@@ -151,9 +149,7 @@ fn members(
             plan.to_directory(&mut archive, new.hidden(), write_options, show)?;
             Ok(NewArchive::Folder(new))
         }
-        NewArchive::StandardOutput(out) => {
-            plan.to_pipe(&mut archive, out, write_options, show).map(NewArchive::StandardOutput)
-        }
+        NewArchive::Pipe(out) => plan.to_pipe(&mut archive, out, write_options, show).map(NewArchive::Pipe),
     })
 }
 

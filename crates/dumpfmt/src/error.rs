@@ -134,6 +134,7 @@ impl Error {
             ErrorKind::NotAnArchive(_) => {
                 Some("a dump in the custom, directory or tar format is needed: `pg_dump -Fc`")
             }
+            ErrorKind::Write(ref error) => Some(hint_of_write(error)),
             ErrorKind::NewerVersion(_) => Some(
                 "use a newer release; or, at your own risk, read it as version 1.16 (`ReadOptions::accept_newer_versions`)",
             ),
@@ -148,6 +149,17 @@ impl Error {
             Ok(inner) => inner,
             Err(error) => Self::new(ErrorKind::Io(error), offset),
         }
+    }
+}
+
+/// What a user can do when a new file could not be written.
+pub(crate) fn hint_of_write(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe => "what read the output ended before all of it was written: see why",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => "write to a place where you may",
+        io::ErrorKind::AlreadyExists => "give the name of something that is not there yet",
+        io::ErrorKind::NotFound => "make the folder that it is to be in first",
+        _ => "make room, or write to another place; then run the same command again",
     }
 }
 

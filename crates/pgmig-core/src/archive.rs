@@ -158,12 +158,7 @@ impl ArchiveError {
             ),
             Self::Read { source, .. } => Some(next_step(source).into()),
             Self::NotRestorable { .. } => Some("dump again with plain `pg_dump -Fc`".into()),
-            Self::Write(e) => match e.kind() {
-                ErrorKind::Write(_) => {
-                    Some("make room, or write to another place; then run the same command again".into())
-                }
-                _ => e.hint().map(Into::into),
-            },
+            Self::Write(e) => e.hint().map(Into::into),
             Self::Open { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("make the file readable for the user that runs this".into())
             }
@@ -176,7 +171,7 @@ impl ArchiveError {
 fn next_step(error: &dumpfmt::Error) -> &'static str {
     match error.kind() {
         ErrorKind::Unsupported(_) => {
-            "take the dump again in the custom format, with `pg_dump -Fc` of PostgreSQL 18 or older"
+            "see what the message says of it; or take the dump again in the custom format, with `pg_dump -Fc`"
         }
         ErrorKind::NewerVersion(_) => {
             "use a newer release of pgmig; or, at your own risk, see with `pgmig verify --accept-newer-versions` whether \

@@ -13,7 +13,7 @@ use std::collections::HashSet;
 use std::io::{BufWriter, Read, Seek, Write};
 
 use crate::block::{Block, EntryData};
-use crate::error::Error;
+use crate::error::{Error, hint_of_write};
 use crate::reader::ArchiveReader;
 use crate::toc::TocEntry;
 
@@ -81,7 +81,7 @@ impl SqlError {
             Self::OutOfOrder { .. } => Some("read the archive from a file, or leave its entries in their order"),
             Self::UnknownOwner { .. } => Some("leave the owners out, and set them by hand"),
             Self::Damaged { .. } => Some("take the dump again, or leave this entry out with a list"),
-            Self::Output(_) => Some("make room, or write to another place; then run the same command again"),
+            Self::Output(error) => Some(hint_of_write(error)),
             Self::NoSuchName { .. } => Some("look at the listing of the archive for the names that it has"),
             Self::Options(_) => None,
         }
