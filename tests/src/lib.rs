@@ -30,6 +30,7 @@ mod tls;
 mod tools;
 
 use std::{
+    env,
     path::{Path, PathBuf},
     thread,
     time::{Duration, Instant},
@@ -37,7 +38,7 @@ use std::{
 
 pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
-pub use proxy::CutProxy;
+pub use proxy::{CutProxy, Piece};
 pub use restored::Restored;
 pub use tools::{Compression, DumpOptions, MAJORS, PgTools, cache};
 
@@ -55,6 +56,11 @@ pub fn fixture(name: &str) -> PathBuf {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
     assert!(path.exists(), "there is no fixture `{}`", path.display());
     path
+}
+
+/// Whether the tests are to try everything, which takes many times as long: `PGMIG_TEST_THOROUGH=1`.
+pub fn thorough() -> bool {
+    env::var_os("PGMIG_TEST_THOROUGH").is_some_and(|value| value != "0")
 }
 
 /// Waits for something that comes soon, however slow the machine is.

@@ -42,7 +42,18 @@ struct State {
 #[derive(Debug, Default)]
 struct Watched {
     file: Option<PathBuf>,
-    lengths: Vec<(u64, u64)>,
+    pieces: Vec<Piece>,
+}
+
+/// Something that a client sent while a file was watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece {
+    /// How long the file was when it arrived. What a client writes before it sends something is in the file by then.
+    pub file_length: u64,
+    /// How many bytes clients had sent before.
+    pub sent_before: u64,
+    /// Its first byte, as a rule the type of a message.
+    pub first_byte: u8,
 }
 
 impl CutProxy {
@@ -112,10 +123,9 @@ impl CutProxy {
         self.state.watched.lock().expect("no thread panics with the lock").file = Some(file.to_owned());
     }
 
-    /// How long the watched file was, and how many bytes clients had sent before, when each piece of what
-    /// they sent arrived. What a client writes before it sends something is in the file by then.
-    pub fn watched(&self) -> Vec<(u64, u64)> {
-        self.state.watched.lock().expect("no thread panics with the lock").lengths.clone()
+    /// What clients have sent since a file is watched.
+    pub fn watched(&self) -> Vec<Piece> {
+        self.state.watched.lock().expect("no thread panics with the lock").pieces.clone()
     }
 
     /// Whether a stall holds bytes back: all before them have been passed on.
@@ -191,7 +201,7 @@ impl State {
             let mut pass = read;
             if from_client {
                 let sent = count.load(SeqCst);
-                self.look_at_watched(sent);
+                self.look_at_watched(sent, buffer[0]);
                 let stall_at = self.stall_at.load(SeqCst);
                 if sent + read as u64 > stall_at {
                     let pass = usize::try_from(stall_at.saturating_sub(sent)).unwrap_or(usize::MAX);
@@ -225,11 +235,11 @@ impl State {
         to.shutdown(Shutdown::Write).ok();
     }
 
-    fn look_at_watched(&self, sent: u64) {
+    fn look_at_watched(&self, sent_before: u64, first_byte: u8) {
         let mut watched = self.watched.lock().expect("no thread panics with the lock");
         if let Some(file) = &watched.file {
-            let length = file.metadata().expect("the watched file is there").len();
-            watched.lengths.push((length, sent));
+            let file_length = file.metadata().expect("the watched file is there").len();
+            watched.pieces.push(Piece { file_length, sent_before, first_byte });
         }
     }
 

@@ -14,7 +14,7 @@ use archive_copy::{Container, as_sql, assert_same_text, listed, open};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, CompressionSpecification, Error, Header, Sink, Toc, Version, WriteOptions,
 };
-use pgmig_tests::{Compression, DumpOptions, Fingerprint, MAJORS, PgTools, Server, fixture};
+use pgmig_tests::{Compression, DumpOptions, Fingerprint, MAJORS, PgTools, Server, fixture, thorough};
 use tempfile::TempPath;
 
 /// Bodies of several pieces, of rows longer than a piece, and of nothing; large objects likewise.
@@ -164,10 +164,6 @@ fn reads(tools: &PgTools, compression: CompressionSpecification) -> bool {
         _ => return true,
     };
     tools.compressions().contains(&method)
-}
-
-fn thorough() -> bool {
-    std::env::var_os("PGMIG_TEST_THOROUGH").is_some_and(|value| value == "1")
 }
 
 #[test]
