@@ -394,9 +394,6 @@ fn what_cannot_be_written_leaves_nothing_behind() {
     let _ = Run::of(convert(&job, &gzip, "-").stdout(full())).failed(&["cannot write the new archive"]);
     let _ =
         Run::of(convert(&job, &gzip, "-").args(["--format", "sql"]).stdout(full())).failed(&["writing the SQL failed"]);
-    let closed = std::io::pipe().unwrap().1;
-    let _ =
-        Run::of(convert(&job, &gzip, "-").args(["--format", "sql"]).stdout(closed)).failed(&["writing the SQL failed"]);
     for wrong in [
         &["--compress", "lz4", "--archive-version", "1.14"][..],
         &["--compress", "lz4:13"],
@@ -438,6 +435,96 @@ fn a_conversion_that_is_interrupted_leaves_nothing() {
         let _ = run.says(&["interrupted", "no archive was written"]);
         assert!(hidden(&job).is_empty() && !job.file("new").exists(), "{format}: {:?}", hidden(&job));
     }
+}
+
+#[test]
+fn an_archive_of_a_newer_version_is_read_at_ones_own_risk() {
+    let job = Job::without_target();
+    let mut bytes = fs::read(&DUMPS.custom).unwrap();
+    // The minor version, behind the magic and the major one.
+    assert_eq!(bytes[6], 16);
+    bytes[6] = 17;
+    fs::write(job.file("newer.dump"), bytes).unwrap();
+    let newer = job.file("newer.dump");
+    for args in [&["inspect", "--list"][..], &["verify"]] {
+        let told = ["archive version 1.17", "is newer than 1.16", "--accept-newer-versions"];
+        let _ = Run::of(job.bare().args(args).arg(&newer)).failed(&told);
+        let _ = Run::of(job.bare().args(args).arg("--accept-newer-versions").arg(&newer)).done();
+    }
+    let _ = Run::of(&mut convert(&job, &newer, "known.dump")).failed(&["--accept-newer-versions"]);
+    let _ = Run::of(convert(&job, &newer, "known.dump").arg("--accept-newer-versions")).done();
+    DUMPS.restored.assert_same(&Restored::new(17, "UTF8", &job.file("known.dump")).now());
+}
+
+#[test]
+fn what_takes_bytes_but_is_no_file_is_written_to_and_never_replaced() {
+    let job = Job::without_target();
+    let fifo = job.file("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = {
+        let fifo = fifo.clone();
+        std::thread::spawn(move || fs::read(fifo).unwrap())
+    };
+    let _ = Run::of(&mut convert(&job, &DUMPS.custom, "fifo")).done();
+    fs::write(job.file("read.dump"), reader.join().unwrap()).unwrap();
+    let _ = Run::of(job.bare().args(["verify", "read.dump"])).done();
+    assert!(!fs::symlink_metadata(&fifo).unwrap().is_file());
+    let full = Run::of(&mut convert(&job, &DUMPS.custom, "/dev/full"));
+    let _ = full.failed(&["No space left on device", "make room"]);
+    // Whoever reads only the begin of a script has seen enough; an archive is of no use then.
+    let closed = || std::io::pipe().unwrap().1;
+    let _ = Run::of(convert(&job, &DUMPS.custom, "-").args(["--format", "sql"]).stdout(closed())).done();
+    let _ =
+        Run::of(convert(&job, &DUMPS.custom, "-").stdout(closed())).failed(&["Broken pipe", "what read the output"]);
+}
+
+#[test]
+fn what_a_killed_run_has_left_does_not_stand_in_the_way_of_the_next_one() {
+    let bytes = fs::read(&DUMPS.custom).unwrap();
+    for format in ["custom", "directory"] {
+        let job = Job::without_target();
+        let mut command = convert(&job, Path::new("-"), "new");
+        let mut child = command.args(["--format", format]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(&bytes[..bytes.len() - 9]).unwrap();
+        while hidden(&job).is_empty() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended early");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        drop(stdin);
+        let left = job.file(&hidden(&job)[0]);
+        let hour_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(3600);
+        File::open(left).unwrap().set_modified(hour_ago).unwrap();
+        let _ = Run::of(convert(&job, &DUMPS.custom, "new").args(["--format", format])).done();
+        assert!(hidden(&job).is_empty() && job.file("new").exists(), "{format}: {:?}", hidden(&job));
+    }
+}
+
+#[test]
+fn entries_of_a_type_are_chosen() {
+    let job = Job::without_target();
+    let _ = Run::of(convert(&job, &DUMPS.custom, "new").args(["--type", "TABLE", "--type", "INDEX"])).done();
+    let types = |path: &Path| {
+        let archive = ArchiveReader::open(path).unwrap();
+        let types =
+            archive.toc().entries().iter().map(|entry| String::from_utf8_lossy(entry.description()).into_owned());
+        types.filter(|it| ["TABLE", "INDEX", "TABLE DATA", "VIEW"].contains(&it.as_str())).collect::<Vec<_>>()
+    };
+    let mut expected = types(&DUMPS.custom);
+    expected.retain(|it| ["TABLE", "INDEX"].contains(&it.as_str()));
+    assert_eq!(types(&job.file("new")), expected);
+}
+
+#[test]
+fn a_level_is_heeded_where_the_method_is_that_of_the_source() {
+    let job = Job::without_target();
+    let length = |level: &str| {
+        let _ = Run::of(convert(&job, &DUMPS.custom, "new").args(["--force", "--compress", level])).done();
+        fs::metadata(job.file("new")).unwrap().len()
+    };
+    assert!(length("zstd:1") > length("zstd:15"));
 }
 
 fn convert(job: &Job, source: &Path, output: &str) -> Command {

@@ -33,7 +33,8 @@ fn positions_are_added_in_place_for_a_parallel_restore() {
     fs::write(job.file("cut.dump"), &ARCHIVE[..ARCHIVE.len() - 5]).unwrap();
     let _ = repair(&job, "cut.dump", &["--in-place"]).failed(&["is cut short", "with --output"]);
     assert_eq!(fs::read(job.file("cut.dump")).unwrap(), ARCHIVE[..ARCHIVE.len() - 5]);
-    let _ = repair(&job, "none.dump", &["--in-place"]).failed(&["none.dump"]);
+    let _ = repair(&job, "none.dump", &["--in-place"]).failed(&["none.dump", "check the path"]);
+    let _ = repair(&job, ".", &["--in-place"]).failed(&["pg_dump"]);
 }
 
 #[test]
@@ -41,6 +42,7 @@ fn an_archive_within_a_log_is_taken_out_of_it() {
     let job = Job::without_target();
     let log = [b"Defaulted container \"postgres\"\n", &ARCHIVE[..], b"\njob done\n"].concat();
     fs::write(job.file("job.log"), log).unwrap();
+    let _ = Run::of(job.bare().args(["verify", "job.log"])).failed(&["kubectl exec", "`pgmig repair`"]);
     let run = repair(&job, "job.log", &["--output", "store.dump"]).done();
     let _ = run.says(&["begins at byte 31", "10 bytes behind the archive", "wrote store.dump"]);
     fs::write(job.file("piped.dump"), &*ARCHIVE).unwrap();

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, Read};
+use std::io::{BufReader, ErrorKind, Read};
 
 use anyhow::Context;
 use dumpfmt::{
@@ -78,7 +78,9 @@ fn convert<R: Read>(
             written.map_err(|e| match e {
                 SqlError::Archive(e) => failed(e).into(),
                 // Whoever reads the script has seen enough, as with `| head`.
-                SqlError::Output(e) if new.is_pipe() => Failure::from(OutputError(e)),
+                SqlError::Output(e) if new.is_pipe() && e.kind() == ErrorKind::BrokenPipe => {
+                    Failure::from(OutputError(e))
+                }
                 e => Failure::from(e),
             })?;
             publish(new, &options.output)
@@ -155,10 +157,13 @@ fn converted(rewritten: &RewriteReport, toc: &Toc) -> Vec<ConvertedData> {
 
 /// The table of contents of a new archive with these entries of another one.
 fn transcoded(toc: Toc, header: &Header, version: Version, notes: &mut Vec<String>) -> Result<Toc, Failure> {
-    if version == (Version { revision: 0, ..header.version }) {
+    // A newer version was read as the newest that is known: whoever asked for that has taken the risk.
+    let mut header = header.clone();
+    header.version = Version { revision: 0, ..header.version.min(Version::RELKIND) };
+    if version == header.version {
         return Ok(toc);
     }
-    let transcoding = Transcoding::plan(&toc, header, version).map_err(|e| {
+    let transcoding = Transcoding::plan(&toc, &header, version).map_err(|e| {
         let text = format!("cannot make an archive of version {version} of this one: {e}");
         Failure::new(text, "choose another --archive-version, or leave it out")
     })?;

@@ -41,8 +41,18 @@ pub(crate) fn run(command: &RepairCommand) -> Result<(), Failure> {
 
 fn index(command: &RepairCommand) -> Result<(), Failure> {
     let source = &command.source;
+    let metadata = std::fs::metadata(source);
+    let metadata = metadata.map_err(|e| ArchiveError::Open { path: source.clone(), source: e })?;
+    // One that an interrupted run was changing may not be readable before that is finished.
+    if let Ok((archive, _)) = Archive::open_reader(source, ReadOptions::default())
+        && archive.header().format != Format::Custom
+    {
+        let text =
+            format!("`{}` is in the {} format, which records no positions", source.display(), archive.header().format);
+        return Err(Failure::new(text, "`pgmig convert` makes an archive in the custom format of it, with positions"));
+    }
     step(format_args!("add the positions of its data to {}", source.display()));
-    let bar = progress::bytes(std::fs::metadata(source).map_or(0, |it| it.len()));
+    let bar = progress::bytes(metadata.len());
     let indexed = index_in_place(source, &IndexOptions::default(), |position| bar.set_position(position));
     bar.finish_and_clear();
     let report = indexed.map_err(|e| match e {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use dumpfmt::{PgRestoreVersion, RestrictKey, Section, SqlOptions};
 
-/// What is chosen of the contents. Every option here is one of `pg_restore`.
+/// What is chosen of the contents. Every option here but `--type` is one of `pg_restore`.
 #[derive(Debug, Default, PartialEq, Args)]
 #[command(next_help_heading = "What of the contents, as for pg_restore")]
 pub(crate) struct SelectionArgs {
@@ -32,6 +32,9 @@ pub(crate) struct SelectionArgs {
     /// The trigger of this name
     #[arg(long, value_name = "NAME")]
     trigger: Vec<OsString>,
+    /// Of all that, only what is of this type, as a listing shows it, such as `TABLE DATA`; repeatable. pg_restore has none
+    #[arg(long = "type", value_name = "TYPE")]
+    types: Vec<OsString>,
     /// Each of these names, but for those of excluded schemas, has to be that of something
     #[arg(long)]
     strict_names: bool,
@@ -137,6 +140,7 @@ impl SelectionArgs {
         options.indexes = bytes(&self.index);
         options.functions = bytes(&self.function);
         options.triggers = bytes(&self.trigger);
+        options.types = bytes(&self.types);
         options.strict_names = self.strict_names;
         options.schema = !(self.data_only || self.statistics_only || self.no_schema);
         options.data = !(self.schema_only || self.statistics_only || self.no_data);

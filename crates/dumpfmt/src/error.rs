@@ -131,9 +131,10 @@ impl Error {
                 Some("take the dump again, or fetch the file again and compare its size and checksum with the original")
             }
             ErrorKind::MissingFile(_) => Some("copy the whole folder again, or take the dump again"),
-            ErrorKind::NotAnArchive(_) => {
-                Some("a dump in the custom, directory or tar format is needed: `pg_dump -Fc`")
-            }
+            ErrorKind::NotAnArchive(_) => Some(
+                "a dump in the custom, directory or tar format is needed: `pg_dump -Fc`; one that is within something else, such \
+                     as a log, has to be found first",
+            ),
             ErrorKind::Write(ref error) => Some(hint_of_write(error)),
             ErrorKind::NewerVersion(_) => Some(
                 "use a newer release; or, at your own risk, read it as version 1.16 (`ReadOptions::accept_newer_versions`)",

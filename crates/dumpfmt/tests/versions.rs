@@ -6,7 +6,7 @@ use std::io::Cursor;
 
 use archives::{GZIP, NONE, check, contents, plain_sample, sample, sample_contents};
 use dumpfmt::example::Builder;
-use dumpfmt::{ArchiveReader, DataState, ErrorKind, ReadOptions, Section};
+use dumpfmt::{ArchiveReader, Compression, DataState, ErrorKind, ReadOptions, Section};
 
 fn every_version() -> std::ops::RangeInclusive<u8> {
     4..=16
@@ -172,6 +172,23 @@ fn a_later_revision_is_read_and_a_newer_version_only_at_ones_own_risk() {
         older[position] = value;
         assert!(check(&older).unwrap_err().to_string().contains("is older than 1.4"));
     }
+}
+
+#[test]
+fn before_1_15_the_header_has_a_level_whose_sign_is_no_method() {
+    let bytes = sample(14, GZIP).build();
+    // Behind the magic, the version, two sizes and the format.
+    let with_level = |level: [u8; 5]| [&bytes[..11], &level, &bytes[16..]].concat();
+    for (level, expected) in [([1, 1, 0, 0, 0], Some(-1)), ([0, 6, 0, 0, 0], Some(6)), ([0, 9, 0, 0, 0], Some(9))] {
+        let bytes = with_level(level);
+        assert_eq!(check(&bytes).unwrap(), sample_contents());
+        let archive = ArchiveReader::new(&bytes[..]).unwrap();
+        assert_eq!((archive.header().compression, archive.header().compression_level), (Compression::Gzip, expected));
+    }
+    let plain = sample(14, NONE).build();
+    assert_eq!(&plain[11..16], [0; 5]);
+    let archive = ArchiveReader::new(&plain[..]).unwrap();
+    assert_eq!((archive.header().compression, archive.header().compression_level), (Compression::None, Some(0)));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::io::{Cursor, Write};
 
 use data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
-    ArchiveReader, ArchiveWriter, Compression, CompressionSpecification, Error, ErrorKind, LocalTime, Section, Toc,
-    TocEntry, Version, WriteOptions,
+    ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Error, ErrorKind, LocalTime, Section,
+    Toc, TocEntry, Version, WriteOptions,
 };
 use proptest::prelude::*;
 
@@ -79,6 +79,39 @@ fn a_flipped_bit_in_any_compressed_data_that_is_written_here_is_noticed() {
                     "{compression}, byte {position}, bit {bit}"
                 );
             }
+        }
+    }
+}
+
+#[test]
+fn chunks_are_of_about_128_kib_however_long_a_body_is() {
+    // Of a megabyte and more, in one row too: a reader has to hold a chunk as a whole.
+    let digits = (0..400_000_u32).flat_map(|n| format!("{:08x}", n.wrapping_mul(2_654_435_761)).into_bytes());
+    let mut long: Vec<u8> = digits.collect();
+    long.push(b'\n');
+    let lines = long.chunks(79).flat_map(|line| [line, b"\n"].concat()).collect();
+    let data = Data { tables: vec![long, lines], large_objects: vec![(7, vec![7; 3 << 20])] };
+    for compression in compressions() {
+        let archive = data.piped(&WriteOptions::new(compression).threads(2));
+        let mut reader = ArchiveReader::new(&archive[..]).unwrap();
+        // Frames of zstd and LZ4 are whole chunks, of 512 KiB before compression unless that is one row.
+        let is_framed = matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd);
+        for most in [if is_framed { 4 << 20 } else { 128 << 10 }, if is_framed { 600 << 10 } else { 128 << 10 }] {
+            let Some(Block::Data(rows)) = reader.next_block().unwrap() else { panic!("no data") };
+            let mut stored = rows.stored().unwrap();
+            let mut bytes = Vec::new();
+            while let Some(piece) = stored.next_piece().unwrap() {
+                bytes.extend_from_slice(piece);
+            }
+            let mut rest = &bytes[..];
+            let mut lengths = Vec::new();
+            while let [0, a, b, c, d, behind @ ..] = rest {
+                let length = u32::from_le_bytes([*a, *b, *c, *d]) as usize;
+                lengths.push(length);
+                rest = &behind[length..];
+            }
+            assert_eq!((lengths.pop(), rest), (Some(0), &[][..]), "{compression}");
+            assert!(lengths.iter().all(|&length| 0 < length && length <= most), "{compression}: {lengths:?}");
         }
     }
 }

@@ -177,6 +177,10 @@ fn next_step(error: &dumpfmt::Error) -> &'static str {
             "use a newer release of pgmig; or, at your own risk, see with `pgmig verify --accept-newer-versions` whether \
              this one can read it, and make an archive of version 1.16 of it with `pgmig convert --accept-newer-versions`"
         }
+        ErrorKind::NotAnArchive(_) => {
+            "a dump in the custom, directory or tar format is needed: `pg_dump -Fc`; `pgmig repair` takes one out of a file with \
+             other text around it, such as a log"
+        }
         ErrorKind::LimitExceeded { .. } => {
             "no PostgreSQL server takes as much either, so the archive is most likely damaged: take the dump again, or \
              fetch the file again"
