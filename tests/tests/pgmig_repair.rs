@@ -34,7 +34,7 @@ fn positions_are_added_in_place_for_a_parallel_restore() {
     let _ = repair(&job, "cut.dump", &["--in-place"]).failed(&["is cut short", "with --output"]);
     assert_eq!(fs::read(job.file("cut.dump")).unwrap(), ARCHIVE[..ARCHIVE.len() - 5]);
     let _ = repair(&job, "none.dump", &["--in-place"]).failed(&["none.dump", "check the path"]);
-    let _ = repair(&job, ".", &["--in-place"]).failed(&["pg_dump"]);
+    let _ = repair(&job, ".", &["--in-place"]).failed(&["is a folder", "in the custom format"]);
 }
 
 #[test]

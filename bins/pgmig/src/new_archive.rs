@@ -288,7 +288,6 @@ impl NewReport {
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     let hint = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write to another place",
-        io::ErrorKind::NotFound => "make the folder that it is to be in first",
         _ => "name something in a folder that you can write to",
     };
     Failure::new(format!("cannot write to `{}`: {error}", path.display()), hint)

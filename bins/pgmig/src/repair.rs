@@ -43,6 +43,10 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
     let source = &command.source;
     let metadata = std::fs::metadata(source);
     let metadata = metadata.map_err(|e| ArchiveError::Open { path: source.clone(), source: e })?;
+    if metadata.is_dir() {
+        let text = format!("`{}` is a folder, and positions are for files in the custom format", source.display());
+        return Err(Failure::new(text, "`pgmig convert` makes an archive in the custom format of it, with positions"));
+    }
     // One that an interrupted run was changing may not be readable before that is finished.
     if let Ok((archive, _)) = Archive::open_reader(source, ReadOptions::default())
         && archive.header().format != Format::Custom

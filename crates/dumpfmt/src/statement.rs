@@ -1,5 +1,7 @@
 //! The statements of an archive that carry facts which a caller needs as values.
 
+use memchr::memmem;
+
 use crate::sql::{Token, Tokens};
 use crate::toc::{Toc, TocEntry};
 
@@ -324,7 +326,7 @@ impl Domain {
     }
 }
 
-/// A partition, from a `TABLE ATTACH` entry.
+/// A partition, from a `TABLE ATTACH` entry; up to pg_dump 13 from the `TABLE` entry that creates it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// The schema of the partitioned table.
@@ -341,13 +343,18 @@ impl Partition {
     /// Reads `ALTER TABLE ... ATTACH PARTITION ...` of an entry; `None` when the
     /// entry is another one.
     pub fn of(entry: &TocEntry) -> Option<Self> {
-        let mut tokens = Tokens::new(entry.definition()?);
+        let definition = entry.definition()?;
+        let creates = entry.description() == b"TABLE";
+        // The last statement of several.
+        let start = if creates { memmem::rfind(definition, b"\nALTER TABLE ONLY ")? } else { 0 };
+        let mut tokens = Tokens::new(&definition[start..]);
         tokens.keywords("ALTER TABLE")?;
         let _only = tokens.keyword("ONLY");
         let (parent_schema, parent) = tokens.qualified_name()?;
         tokens.keywords("ATTACH PARTITION")?;
         let (schema, table) = tokens.qualified_name()?;
-        Some(Self { parent_schema, parent, schema, table })
+        // What only looks like that statement could stand in a text.
+        (!creates || table == entry.tag()).then_some(Self { parent_schema, parent, schema, table })
     }
 }
 

@@ -383,13 +383,14 @@ impl Contents {
                         referenced_columns: names(&key.referenced_columns),
                     });
                 }
-                b"TABLE ATTACH" => {
-                    let Some(attached) = dumpfmt::Partition::of(entry) else { continue };
-                    let parent = table(attached.parent_schema.as_deref().or(entry.namespace()), &attached.parent);
-                    let partition = table(attached.schema.as_deref().or(entry.namespace()), &attached.table);
-                    contents.partitions.push((partition, parent));
-                }
                 _ => {}
+            }
+            if matches!(entry.description(), b"TABLE" | b"TABLE ATTACH")
+                && let Some(attached) = dumpfmt::Partition::of(entry)
+            {
+                let parent = table(attached.parent_schema.as_deref().or(entry.namespace()), &attached.parent);
+                let partition = table(attached.schema.as_deref().or(entry.namespace()), &attached.table);
+                contents.partitions.push((partition, parent));
             }
         }
         Ok(contents)

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use dumpfmt::{CopyStatement, PartitionKey, Toc, TocEntry};
+use dumpfmt::{CopyStatement, Partition, PartitionKey, Toc, TocEntry};
 
 use crate::archive::{ArchiveTable, Contents};
 use crate::error::{Fault, Faults};
@@ -112,9 +112,10 @@ fn load_via_root(entry: &TocEntry, root: &TocEntry) -> Result<TocEntry, Faults> 
     entry.to_builder().copy_statement(Some(&copy)).definition(definition).build().map_err(|e| unwritable(&e))
 }
 
-/// The definition of a TABLE ATTACH entry up to its list of values, and that list; `None` for other bounds.
+/// The definition of an entry that attaches a partition up to its list of values, and that list; `None` for other bounds.
 fn list_bound(entry: &TocEntry) -> Option<(&[u8], &[u8])> {
-    let definition = entry.definition().filter(|_| entry.description() == b"TABLE ATTACH")?;
+    let attaches = matches!(entry.description(), b"TABLE" | b"TABLE ATTACH") && Partition::of(entry).is_some();
+    let definition = entry.definition().filter(|_| attaches)?;
     // The last one: names stand before it. Within a value of the list it would leave IDs unreplaced, and these are strays.
     let start = memchr::memmem::rfind(definition, b" FOR VALUES IN (")?;
     Some(definition.split_at(start))
