@@ -509,6 +509,9 @@ fn many_bytes_that_look_like_an_archive_or_a_block_are_passed_in_good_time() {
     // Each of them would have cost a read of its own, and each block a look at each position that is recorded.
     let log = b"PGDMP".repeat(2 << 20);
     assert_eq!(find_archive(&mut Cursor::new(log), 0, &Default::default()).unwrap(), None);
+    let begun_twice = [b"PGDM", &piped(&small(), CompressionSpecification::NONE)[..]].concat();
+    let found = find_archive(&mut Cursor::new(begun_twice), 0, &Default::default()).unwrap();
+    assert_eq!(found.map(|found| found.start), Some(4));
 
     let entries: Vec<_> = (1..=20_000)
         .map(|dump_id| {

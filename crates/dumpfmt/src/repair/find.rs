@@ -165,11 +165,17 @@ fn each_place<R: Read + Seek, T>(
         let is_last = filled < buffer.len();
         // What begins later has not all of its context here; it is shown with the next bytes.
         let searched = if is_last { filled } else { filled - (context - 1) };
-        let places = finder.find_iter(&buffer[..filled]).take_while(|&place| place < searched);
-        for place in places {
+        let mut next = 0;
+        // One may begin with the last byte of another: `PGDMPGDMP`.
+        while let Some(found) = finder.find(&buffer[next..filled]) {
+            let place = next + found;
+            if place >= searched {
+                break;
+            }
             if let Some(found) = look(start + place as u64, &buffer[place..filled]) {
                 return Ok(Some(found));
             }
+            next = place + 1;
         }
         if is_last {
             return Ok(None);
