@@ -1,11 +1,14 @@
 //! The cost of one process.
 
 use std::fs;
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use wait4::Wait4;
+
+const MOST_SAID: u64 = 4 << 10;
 
 /// What a process took until it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,7 +40,8 @@ pub fn measure(command: &mut Command) -> Result<Usage> {
     run(command)
 }
 
-/// As [`measure`], and returns what the program printed, which should be little.
+/// As [`measure`], and returns the begin of what the program printed. The rest is not read: memory that
+/// this process once had would count as that of all its children.
 ///
 /// # Errors
 ///
@@ -45,7 +49,10 @@ pub fn measure(command: &mut Command) -> Result<Usage> {
 pub fn measure_output(command: &mut Command) -> Result<(Usage, String)> {
     let output = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     command.stdout(output.reopen()?);
-    Ok((run(command)?, fs::read_to_string(output.path())?))
+    let usage = run(command)?;
+    let mut said = Vec::new();
+    output.as_file().take(MOST_SAID).read_to_end(&mut said)?;
+    Ok((usage, String::from_utf8_lossy(&said).into_owned()))
 }
 
 fn run(command: &mut Command) -> Result<Usage> {

@@ -85,7 +85,7 @@ impl Source {
     /// Dumps it with more SQL run in it, on the shared server of version 15.
     pub fn dump_after(sql: &str, how: &DumpOptions) -> Self {
         let server = Server::shared(15);
-        let database = copy_of(server, &source(server, Store::Utf8));
+        let database = copy_of_source(server, Store::Utf8);
         server.psql(&database, sql);
         let archive = server.tools().dump(server, &database, how);
         server.drop_database(&database);
@@ -211,13 +211,19 @@ pub fn write_mapping(file: &Path, mapping: &[(&str, &str)]) {
     std::fs::write(file, text).expect("the folder is writable");
 }
 
-/// The database of the awkward store on the shared server of a version; only copies of it may be changed.
+/// The database of the awkward store on the shared server of a version, which must not be changed.
 pub fn source_database(major: u32, store: Store) -> String {
     source(Server::shared(major), store)
 }
 
 fn source(server: &'static Server, store: Store) -> String {
-    template(server, &format!("awkward source {store:?}"), |database| {
+    // Of a database that somebody is connected to no copy can be made: that of the copies is another.
+    let template_name = source_template(server, store);
+    template(server, &format!("awkward source {store:?}"), |database| copy(server, &template_name, database))
+}
+
+fn source_template(server: &'static Server, store: Store) -> String {
+    template(server, &format!("awkward source {store:?} template"), |database| {
         server.create_database(database, store.encoding());
         server.psql_file(database, &fixture("awkward.sql"), &[]);
         if store == Store::Utf8 {
@@ -328,11 +334,20 @@ fn template(server: &'static Server, name: &str, make: impl FnOnce(&str)) -> Str
     name.to_owned()
 }
 
-/// A copy of a database under a name that nothing else has.
-pub fn copy_of(server: &Server, database: &str) -> String {
-    let copy = unique("copy");
-    server.psql("postgres", &format!("create database \"{copy}\" template \"{database}\" owner store"));
-    copy
+/// A copy of the awkward store under a name that nothing else has.
+pub fn copy_of_source(server: &'static Server, store: Store) -> String {
+    copy_of(server, &source_template(server, store))
+}
+
+/// A copy of a database, to which nobody is connected, under a name that nothing else has.
+fn copy_of(server: &Server, database: &str) -> String {
+    let name = unique("copy");
+    copy(server, database, &name);
+    name
+}
+
+fn copy(server: &Server, database: &str, name: &str) {
+    server.psql("postgres", &format!("create database \"{name}\" template \"{database}\" owner store"));
 }
 
 /// A name that no other database has.

@@ -41,8 +41,8 @@ const SCHEMA: &str = "
 /// The data of each entry and each large object: its bytes and a hash of them.
 type Contents = BTreeMap<String, (u64, u64)>;
 
-fn database(server: &Server, large_objects: u64) -> &'static str {
-    let name = "formats";
+/// Fills a new database of this name.
+fn fill(server: &Server, name: &str, large_objects: u64) {
     server.create_database(name, "UTF8");
     server.psql(name, SCHEMA);
     let others = large_objects - ODD_LARGE_OBJECTS;
@@ -53,7 +53,6 @@ fn database(server: &Server, large_objects: u64) -> &'static str {
              from generate_series(1, {others}) n"
         ),
     );
-    name
 }
 
 fn digest(data: &mut impl Read) -> (u64, u64) {
@@ -129,10 +128,11 @@ fn read(path: &Path, format: Format) -> (Contents, Vec<VerifiedEntry>) {
 fn every_format_and_compression_of_every_pg_dump_holds_the_same_data() {
     for major in MAJORS {
         let tools = PgTools::major(major);
-        let server = Server::start(&tools);
+        let server = Server::shared(major);
         let (large_objects, groups) = if major < 17 { (FEW_LARGE_OBJECTS, 1) } else { (MANY_LARGE_OBJECTS, 2) };
-        let database = database(&server, large_objects);
-        let custom = tools.dump(&server, database, &DumpOptions::piped().compress(Compression::None));
+        let database = "formats";
+        fill(server, database, large_objects);
+        let custom = tools.dump(server, database, &DumpOptions::piped().compress(Compression::None));
         let expected = read(&custom, Format::Custom);
         assert_eq!(expected.0.keys().filter(|name| name.starts_with("large object")).count() as u64, large_objects);
         assert_eq!(expected.1.iter().filter_map(|entry| entry.large_objects).sum::<u64>(), large_objects);
@@ -143,17 +143,18 @@ fn every_format_and_compression_of_every_pg_dump_holds_the_same_data() {
 
         for compression in tools.compressions() {
             let how = DumpOptions::seekable().compress(compression);
-            let file = tools.dump(&server, database, &how);
+            let file = tools.dump(server, database, &how);
             assert_eq!(read(&file, Format::Custom), expected, "{major}, {compression:?}");
-            let folder = tools.dump_folder(&server, database, &how);
+            let folder = tools.dump_folder(server, database, &how);
             assert_eq!(read(folder.path(), Format::Directory), expected, "{major}, {compression:?}");
         }
-        let folder = tools.dump_folder(&server, database, &DumpOptions::seekable().arg("-j2"));
+        let folder = tools.dump_folder(server, database, &DumpOptions::seekable().arg("-j2"));
         assert_eq!(read(folder.path(), Format::Directory), expected, "{major}, two jobs");
         for how in [DumpOptions::seekable(), DumpOptions::piped(), DumpOptions::redirected()] {
-            let file = tools.dump(&server, database, &how.tar());
+            let file = tools.dump(server, database, &how.tar());
             assert_eq!(read(&file, Format::Tar), expected, "{major}, tar");
         }
+        server.drop_database(database);
     }
 }
 
@@ -161,16 +162,17 @@ fn every_format_and_compression_of_every_pg_dump_holds_the_same_data() {
 fn options_that_change_the_shape_of_the_data_change_it_alike_in_every_format() {
     for major in MAJORS {
         let tools = PgTools::major(major);
-        let server = Server::start(&tools);
-        let database = database(&server, FEW_LARGE_OBJECTS);
-        let plain = read(&tools.dump(&server, database, &DumpOptions::seekable()), Format::Custom);
+        let server = Server::shared(major);
+        let database = "formats_options";
+        fill(server, database, FEW_LARGE_OBJECTS);
+        let plain = read(&tools.dump(server, database, &DumpOptions::seekable()), Format::Custom);
         for option in
             ["--inserts", "--rows-per-insert=100", "--load-via-partition-root", "--data-only", "--schema-only"]
         {
             let how = DumpOptions::seekable().arg(option);
-            let custom = read(&tools.dump(&server, database, &how), Format::Custom);
-            assert_eq!(read(tools.dump_folder(&server, database, &how).path(), Format::Directory), custom, "{option}");
-            assert_eq!(read(&tools.dump(&server, database, &how.tar()), Format::Tar), custom, "{option}");
+            let custom = read(&tools.dump(server, database, &how), Format::Custom);
+            assert_eq!(read(tools.dump_folder(server, database, &how).path(), Format::Directory), custom, "{option}");
+            assert_eq!(read(&tools.dump(server, database, &how.tar()), Format::Tar), custom, "{option}");
             match option {
                 "--schema-only" => assert!(custom.0.is_empty()),
                 "--load-via-partition-root" | "--data-only" => assert_eq!(custom.0, plain.0),
@@ -188,14 +190,15 @@ fn options_that_change_the_shape_of_the_data_change_it_alike_in_every_format() {
 #[test]
 fn the_statistics_that_pg_dump_18_puts_into_the_data_section_are_entries_like_others() {
     let tools = PgTools::major(18);
-    let server = Server::start(&tools);
-    let database = database(&server, FEW_LARGE_OBJECTS);
+    let server = Server::shared(18);
+    let database = "formats_statistics";
+    fill(server, database, FEW_LARGE_OBJECTS);
     server.psql(database, "analyze");
     let how = DumpOptions::seekable().arg("--statistics");
-    let custom = tools.dump(&server, database, &how);
+    let custom = tools.dump(server, database, &how);
     let archive = ArchiveReader::open(&custom).expect("the archive opens");
     assert!(archive.toc().of_type("STATISTICS DATA").count() > 0);
     let custom = read(&custom, Format::Custom);
-    assert_eq!(read(tools.dump_folder(&server, database, &how).path(), Format::Directory), custom);
-    assert_eq!(read(&tools.dump(&server, database, &how.tar()), Format::Tar), custom);
+    assert_eq!(read(tools.dump_folder(server, database, &how).path(), Format::Directory), custom);
+    assert_eq!(read(&tools.dump(server, database, &how.tar()), Format::Tar), custom);
 }

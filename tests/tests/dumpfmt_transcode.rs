@@ -1,11 +1,9 @@
 //! Archives of newer versions, transcoded, are restored by the pg_restore of older ones; and the other way round.
 
-mod archive_copy;
-
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use archive_copy::{Container, as_sql, assert_same_text, listed, open};
+use crate::archive_copy::{Container, as_sql, assert_same_text, listed, open};
 use dumpfmt::{CompressionSpecification, Rewrite, TranscodeNote, Transcoding, Version, WriteOptions};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, PgTools, Server, fixture};
 use tempfile::TempDir;

@@ -3,14 +3,12 @@
 //!
 //! `PGMIG_TEST_THOROUGH=1` restores every combination into a server, which takes some minutes.
 
-mod archive_copy;
-
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use archive_copy::{Container, as_sql, assert_same_text, listed, open};
+use crate::archive_copy::{Container, as_sql, assert_same_text, listed, open};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, CompressionSpecification, Error, Header, Sink, Toc, Version, WriteOptions,
 };

@@ -3,7 +3,9 @@
 use std::net::TcpStream;
 use std::path::Path;
 
-use pgmig_tests::{Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls, fixture};
+use pgmig_tests::{
+    Compression, CutProxy, DumpOptions, Fingerprint, PgTools, Server, ServerOptions, Tls, fixture, thorough,
+};
 
 const MAJORS: [u32; 4] = [15, 16, 17, 18];
 
@@ -175,12 +177,16 @@ fn every_way_of_dumping_restores_to_the_same_fingerprint() {
         for encoding in ["UTF8", "LATIN1"] {
             load_awkward(server, "dumped", encoding);
             let before = Fingerprint::of(server, "dumped");
-            let mut first = None;
+            let (mut first, mut restores) = (None, 0);
             for &method in &methods {
                 for how in [DumpOptions::seekable(), DumpOptions::piped(), DumpOptions::redirected()] {
                     let archive = tools.dump(server, "dumped", &how.clone().compress(method));
                     let verified = verify(&archive);
                     assert_eq!(*first.get_or_insert(verified.clone()), verified, "{major} {method:?} {how:?}");
+                    restores += 1;
+                    if !thorough() && restores % methods.len() != 0 {
+                        continue;
+                    }
                     server.create_database("restored", encoding);
                     tools.restore(server, "restored", &archive, &[]);
                     before.assert_same(&Fingerprint::of(server, "restored"));

@@ -76,7 +76,7 @@ fn every_format_becomes_every_other_with_the_same_contents() {
 fn an_older_version_of_the_format_is_for_older_tools() {
     let job = Job::without_target();
     let server = Server::shared(18);
-    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    let database = awkward::copy_of_source(server, Utf8);
     server.psql(&database, "analyze");
     let source =
         server.tools().dump(server, &database, &DumpOptions::piped().compress(Compression::Lz4).arg("--statistics"));
@@ -266,7 +266,7 @@ fn a_name_that_nothing_has_is_refused_where_pg_restore_refuses_it() {
 #[test]
 fn sql_is_that_of_the_pg_restore_that_is_asked_for() {
     let server = Server::shared(18);
-    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    let database = awkward::copy_of_source(server, Utf8);
     server.psql(&database, "analyze");
     let source = server.tools().dump(server, &database, &DumpOptions::piped().arg("--statistics"));
     server.drop_database(&database);

@@ -303,7 +303,7 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
 #[test]
 fn statistics_that_name_tenants_are_left_out() {
     let server = Server::shared(18);
-    let database = awkward::copy_of(server, &awkward::source_database(18, Utf8));
+    let database = awkward::copy_of_source(server, Utf8);
     server.psql(&database, "analyze");
     let archive = server.tools().dump(server, &database, &DumpOptions::piped().arg("--statistics"));
     server.drop_database(&database);

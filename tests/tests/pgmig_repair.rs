@@ -57,12 +57,17 @@ fn what_is_lost_is_told_and_has_to_be_accepted() {
     let contents = usize::try_from(reader.position()).unwrap();
     let cut = contents + (ARCHIVE.len() - contents) / 2;
     fs::write(job.file("cut.dump"), &ARCHIVE[..cut]).unwrap();
-    let told = ["lost: TABLE DATA public.", "is not whole", "--accept-loss"];
+    let told =
+        ["lost: TABLE DATA public.", "lost: the content of ", " large objects: ", "is not whole", "--accept-loss"];
     let _ = repair(&job, "cut.dump", &["--output", "rest.dump"]).failed(&told);
     assert!(!job.file("rest.dump").exists());
     let report = repair(&job, "cut.dump", &["--output", "rest.dump", "--report", "-"]).failed(&told).json();
     assert_eq!(report["whole"], false);
-    assert!(!report["lost"].as_array().unwrap().is_empty());
+    let lost = report["lost"].as_array().unwrap();
+    assert!(lost.iter().all(|lost| lost["dump_id"].is_i64() && lost["why"].as_str().unwrap().contains("at byte")));
+    assert!(lost.iter().any(|lost| lost["entry"].as_str().unwrap().starts_with("TABLE DATA public.")));
+    let objects = report["lost_large_objects"].as_array().unwrap();
+    assert!(objects.len() > 1 && objects.iter().all(serde_json::Value::is_u64), "{report}");
     let run = repair(&job, "cut.dump", &["--output", "rest.dump", "--accept-loss", "--report", "report.json"]).done();
     let _ = run.says(&["lost: TABLE DATA public.", "wrote rest.dump", "kept "]);
     let written: serde_json::Value = serde_json::from_slice(&fs::read(job.file("report.json")).unwrap()).unwrap();

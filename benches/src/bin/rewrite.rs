@@ -14,7 +14,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::{Parser, Subcommand};
-use dumpfmt::{ArchiveReader, CopyStatement, Rewrite, WriteOptions};
+use dumpfmt::{ArchiveReader, CopyStatement, DataState, Rewrite, Toc, TocEntry, WriteOptions};
 use pgmig_benches::{Sample, Table, archives, mapping, measure, provision, rows};
 use pgmig_tests::{Compression, PgTools, Server};
 
@@ -30,6 +30,9 @@ struct Options {
     /// Size of the store that is remapped: 1 is 70 MB of rows, 4 is 280 MB
     #[arg(long, default_value_t = 4)]
     scale: u32,
+    /// Only the tables with this in their title
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    only: String,
     /// Runs of each program, of which the median is shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
@@ -51,7 +54,7 @@ fn main() -> Result<()> {
     let pgmig = own.with_file_name("pgmig");
     ensure!(pgmig.exists(), "there is no `{}`: run `cargo build --release -p pgmig` first", pgmig.display());
     let folder = tempfile::tempdir()?;
-    let bench = Bench { pgmig, own, folder: folder.path().to_owned(), runs: options.runs };
+    let bench = Bench { pgmig, own, folder: folder.path().to_owned(), runs: options.runs, only: options.only };
     bench.remap(options.scale)?;
     bench.change()?;
     bench.verify()
@@ -63,6 +66,7 @@ struct Bench {
     /// Where new archives go.
     folder: PathBuf,
     runs: u32,
+    only: String,
 }
 
 impl Bench {
@@ -148,6 +152,9 @@ impl Bench {
     }
 
     fn compare(&self, title: &str, ways: &[(&str, &dyn Fn() -> Command)]) -> Result<()> {
+        if !title.contains(&self.only) {
+            return Ok(());
+        }
         let samples = ways.iter().map(|(name, _)| Sample::new(*name)).collect();
         let mut table = Table { title: title.to_owned(), samples, ..Table::default() };
         for run in 0..self.runs {
@@ -161,12 +168,10 @@ impl Bench {
     }
 }
 
-/// Changes the first two columns of the smallest table that has as many.
+/// Changes the first two columns of the smallest table that has as many, and rows.
 fn change(file: &Path, copy: &Path) -> Result<()> {
     let mut source = ArchiveReader::new(File::open(file)?)?;
-    let two_columns = |entry: &&dumpfmt::TocEntry| CopyStatement::of(entry).is_some_and(|copy| copy.columns.len() > 1);
-    // Which of 200 tables it is makes no difference: all are small beside the archive.
-    let dump_id = source.toc().of_type("TABLE DATA").find(two_columns).context("no table has two columns")?.dump_id();
+    let dump_id = smallest_table(source.toc()).context("no table has two columns")?;
     let mut rewrite = Rewrite::new(WriteOptions::like(source.header()));
     rewrite.rows(dump_id, |row, out| {
         let mut fields = out.fields();
@@ -185,6 +190,26 @@ fn change(file: &Path, copy: &Path) -> Result<()> {
     let written = changed.and_then(|entry| entry.rows_written).ok_or_else(|| anyhow!("no row was written"))?;
     println!("{written} rows");
     Ok(())
+}
+
+/// The table with two columns whose block is the shortest that can hold rows.
+fn smallest_table(toc: &Toc) -> Option<i32> {
+    const EMPTY: u64 = 100;
+    let position = |entry: &TocEntry| match entry.data_state() {
+        DataState::Position(position) => Some(position),
+        _ => None,
+    };
+    let mut positions: Vec<_> = toc.entries().iter().filter_map(position).collect();
+    positions.sort_unstable();
+    let length = |entry: &TocEntry| {
+        let begin = position(entry)?;
+        let next = positions.iter().find(|&&position| position > begin)?;
+        Some(next - begin).filter(|&length| length > EMPTY)
+    };
+    let two_columns = |entry: &&TocEntry| CopyStatement::of(entry).is_some_and(|copy| copy.columns.len() > 1);
+    let tables = toc.of_type("TABLE DATA").filter(two_columns);
+    let lengths = tables.filter_map(|entry| Some((length(entry)?, entry.dump_id())));
+    lengths.min().map(|(_, dump_id)| dump_id)
 }
 
 fn progress(text: &str) {

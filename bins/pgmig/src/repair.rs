@@ -5,7 +5,7 @@ use std::io::BufWriter;
 use std::path::Path;
 
 use dumpfmt::repair::{IndexError, IndexOptions, MemberPlan, RepairPlan, index_in_place, undo_crlf};
-use dumpfmt::{ArchiveReader, ErrorKind, Format, Header, ReadOptions, WriteOptions};
+use dumpfmt::{ArchiveReader, ErrorKind, Format, Header, ReadOptions, Toc, WriteOptions};
 use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
 
@@ -28,8 +28,50 @@ struct RepairReport {
     entries: usize,
     rows: u64,
     large_objects: u64,
-    /// What is lost or damaged, for people.
-    lost: Vec<String>,
+    /// Entries of which data is lost.
+    lost: Vec<LostData>,
+    /// The OIDs of the large objects whose content is lost. They are not in the new archive.
+    lost_large_objects: Vec<u32>,
+    damage: Vec<Damage>,
+}
+
+/// An entry of which data is lost.
+#[derive(Serialize)]
+struct LostData {
+    dump_id: i32,
+    /// Its type and name.
+    entry: String,
+    /// Whether some of it is kept.
+    kept_in_part: bool,
+    why: String,
+}
+
+/// Bytes that are no part of what could be read.
+#[derive(Serialize)]
+struct Damage {
+    /// The first of them in the archive, and the one behind the last; not known of a tar.
+    start: Option<u64>,
+    end: Option<u64>,
+    what: String,
+}
+
+impl RepairReport {
+    /// A line for each thing that is lost.
+    fn losses(&self) -> impl Iterator<Item = String> {
+        let entries = self.lost.iter().map(|lost| {
+            let verb = if lost.kept_in_part { "kept in part" } else { "lost" };
+            format!("{verb}: {}: {}", lost.entry, lost.why)
+        });
+        let objects = (!self.lost_large_objects.is_empty()).then(|| {
+            let number = text::counted(self.lost_large_objects.len() as u64, "large object");
+            format!("lost: the content of {number}: {}", text::ranges(&self.lost_large_objects))
+        });
+        let damage = self.damage.iter().map(|damage| match (damage.start, damage.end) {
+            (Some(start), Some(end)) => format!("damaged: bytes {start} to {end}: {}", damage.what),
+            _ => format!("not read to its end: {}", damage.what),
+        });
+        entries.chain(objects).chain(damage)
+    }
 }
 
 pub(crate) fn run(command: &RepairCommand) -> Result<(), Failure> {
@@ -186,7 +228,7 @@ fn write(
     report_file: NewReport,
     write: impl FnOnce(NewArchive, &WriteOptions, &mut dyn FnMut(u64)) -> dumpfmt::Result<NewArchive>,
 ) -> Result<(), Failure> {
-    told.lost.iter().for_each(warn);
+    told.losses().for_each(warn);
     let what = format!(
         "{}, {} and {}",
         text::counted(told.entries as u64, "block"),
@@ -244,14 +286,15 @@ fn tell_of_surroundings(plan: &RepairPlan) {
 }
 
 fn told(plan: &RepairPlan) -> RepairReport {
-    let mut lost: Vec<_> = plan.lost().iter().map(|entry| format!("lost: {entry}")).collect();
+    let mut lost: Vec<_> =
+        plan.lost().iter().map(|lost| lost_data(lost.dump_id, &lost.entry, &lost.loss.to_string())).collect();
     lost.extend(plan.recovered().iter().filter_map(|entry| {
-        let name = plan.toc().get(entry.dump_id).map_or_else(String::new, ToString::to_string);
-        Some(format!("kept in part: {name}: {}", entry.missing.as_ref()?))
+        Some(LostData {
+            kept_in_part: true,
+            ..lost_data(entry.dump_id, &name(plan.toc(), entry.dump_id), &entry.missing.as_ref()?.to_string())
+        })
     }));
-    lost.extend(plan.lost_large_objects().iter().map(|oid| format!("lost: the content of large object {oid}")));
     let damage = plan.damage().iter();
-    lost.extend(damage.map(|damage| format!("damaged: bytes {} to {}: {}", damage.start, damage.end, damage.what)));
     RepairReport {
         version: 1,
         whole: plan.is_whole(),
@@ -261,16 +304,17 @@ fn told(plan: &RepairPlan) -> RepairReport {
         rows: plan.recovered().iter().filter_map(|entry| entry.rows).sum(),
         large_objects: plan.recovered().iter().filter_map(|entry| entry.large_objects).sum(),
         lost,
+        lost_large_objects: plan.lost_large_objects().to_vec(),
+        damage: damage.map(|it| Damage { start: Some(it.start), end: Some(it.end), what: it.what.clone() }).collect(),
     }
 }
 
 fn told_of_members(plan: &MemberPlan) -> RepairReport {
-    let mut lost: Vec<_> = plan.lost().iter().map(|entry| format!("lost: {}: {}", entry.entry, entry.why)).collect();
+    let mut lost: Vec<_> = plan.lost().iter().map(|lost| lost_data(lost.dump_id, &lost.entry, &lost.why)).collect();
     lost.extend(plan.recovered().iter().filter_map(|entry| {
-        let name = plan.toc().get(entry.verified.dump_id).map_or_else(String::new, ToString::to_string);
-        Some(format!("kept in part: {name}: {}", entry.missing.as_ref()?))
+        let dump_id = entry.verified.dump_id;
+        Some(LostData { kept_in_part: true, ..lost_data(dump_id, &name(plan.toc(), dump_id), entry.missing.as_ref()?) })
     }));
-    lost.extend(plan.damage().map(|damage| format!("not read to its end: {damage}")));
     let verified = || plan.recovered().iter().map(|entry| &entry.verified);
     RepairReport {
         version: 1,
@@ -281,5 +325,19 @@ fn told_of_members(plan: &MemberPlan) -> RepairReport {
         rows: verified().filter_map(|entry| entry.rows).sum(),
         large_objects: verified().filter_map(|entry| entry.large_objects).sum(),
         lost,
+        lost_large_objects: plan.lost_large_objects().to_vec(),
+        damage: plan
+            .damage()
+            .map(|what| Damage { start: None, end: None, what: what.to_owned() })
+            .into_iter()
+            .collect(),
     }
+}
+
+fn lost_data(dump_id: i32, entry: &str, why: &str) -> LostData {
+    LostData { dump_id, entry: entry.to_owned(), kept_in_part: false, why: why.to_owned() }
+}
+
+fn name(toc: &Toc, dump_id: i32) -> String {
+    toc.get(dump_id).map_or_else(String::new, ToString::to_string)
 }

@@ -77,6 +77,23 @@ pub(crate) fn counted(number: u64, one: &str) -> String {
     format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
+/// Sorted numbers, those that follow each other as one range; of many ranges the first.
+pub(crate) fn ranges(numbers: &[u32]) -> String {
+    const MOST: usize = 20;
+    let mut ranges = numbers.chunk_by(|one, next| one.checked_add(1) == Some(*next));
+    let shown: Vec<_> = ranges
+        .by_ref()
+        .take(MOST)
+        .map(|range| match range {
+            [first, .., last] => format!("{first} to {last}"),
+            _ => range[0].to_string(),
+        })
+        .collect();
+    let more: usize = ranges.map(<[u32]>::len).sum();
+    let rest = if more > 0 { format!(" and {} more", count(more as u64)) } else { String::new() };
+    shown.join(", ") + &rest
+}
+
 /// A size in the unit that suits it.
 pub(crate) fn size(bytes: u64) -> String {
     indicatif::HumanBytes(bytes).to_string()
@@ -279,6 +296,15 @@ mod tests {
     #[test]
     fn numbers_are_grouped() {
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn numbers_that_follow_each_other_are_a_range() {
+        assert_eq!(ranges(&[]), "");
+        assert_eq!(ranges(&[7]), "7");
+        assert_eq!(ranges(&[1, 2, 3, 5, u32::MAX - 1, u32::MAX]), "1 to 3, 5, 4294967294 to 4294967295");
+        let odd: Vec<_> = (0..25).map(|number| 2 * number).collect();
+        assert!(ranges(&odd).ends_with(", 36, 38 and 5 more"), "{}", ranges(&odd));
     }
 
     #[test]

@@ -71,11 +71,23 @@ pub(crate) fn recognise<R: Read>(input: &mut Input<R>) -> Result<Format> {
     }
     let rest = input.peek()?;
     found.extend_from_slice(&rest[..rest.len().min(59)]);
-    let text = match LOOKALIKES.iter().find(|(start, _)| found.starts_with(start)) {
+    // One character alone tells nothing, unless what follows is text as well.
+    let looks_like = |start: &[u8]| found.starts_with(start) && (start.len() > 1 || is_text(&found));
+    let text = match LOOKALIKES.iter().find(|(start, _)| looks_like(start)) {
         Some((_, what)) => (*what).to_owned(),
         None => format!("it begins with \"{}\" instead of \"PGDMP\"", found[..found.len().min(16)].escape_ascii()),
     };
     Err(Error::new(ErrorKind::NotAnArchive(text), 0))
+}
+
+/// Whether there is nothing in it that no text has. It may end within a character.
+fn is_text(begin: &[u8]) -> bool {
+    let whole = match std::str::from_utf8(begin) {
+        Ok(text) => text,
+        Err(e) if e.error_len().is_none() => std::str::from_utf8(&begin[..e.valid_up_to()]).unwrap_or_default(),
+        Err(_) => return false,
+    };
+    !whole.chars().any(|c| c.is_control() && !c.is_ascii_whitespace())
 }
 
 #[cfg(test)]
@@ -87,6 +99,16 @@ mod tests {
         for (start, what) in LOOKALIKES {
             let error = recognise(&mut Input::new(*start)).unwrap_err();
             assert!(error.to_string().contains(what), "{error}");
+        }
+    }
+
+    #[test]
+    fn one_character_alone_does_not_make_a_lookalike() {
+        let said = |bytes: &[u8]| recognise(&mut Input::new(bytes)).unwrap_err().to_string();
+        assert!(said("{\n\t\"größe\": 1 \u{fc}".as_bytes()).contains("JSON"));
+        assert!(said(b"{\"g\xc3").contains("JSON"), "cut within a character");
+        for bytes in [&b"{\x9f\x12\xee\x03"[..], b"{\x00\x00\x00", b"<\x1b[0m\x07"] {
+            assert!(said(bytes).contains("instead of \"PGDMP\""), "{}", said(bytes));
         }
     }
 

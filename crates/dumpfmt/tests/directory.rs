@@ -1,11 +1,9 @@
 //! Archives in the directory format.
 
-mod archives;
-
 use std::fs;
 use std::path::Path;
 
-use archives::{
+use crate::archives::{
     EMPTY, GZIP, NONE, OBJECT, ROWS, block_contents, compress_file, compressions, contents, plain_sample,
     sample_contents, stored_bodies,
 };
@@ -33,7 +31,7 @@ fn sample(minor: u8, compression: u8) -> TempDir {
     folder
 }
 
-fn check(folder: &Path) -> Result<archives::Contents, Error> {
+fn check(folder: &Path) -> Result<crate::archives::Contents, Error> {
     let mut archive = ArchiveReader::open(folder)?;
     archive.verify(|_| {})?;
     archive.rewind()?;
@@ -99,7 +97,7 @@ fn the_file_that_exists_tells_its_compression_not_the_header() {
         fs::write(folder.path().join(to), compress_file(compression, data)).unwrap();
     };
     rename("4.dat.gz", "4.dat", NONE, ROWS);
-    rename("3.dat.gz", "3.dat.lz4", archives::LZ4, EMPTY);
+    rename("3.dat.gz", "3.dat.lz4", crate::archives::LZ4, EMPTY);
     assert_eq!(check(folder.path()).unwrap(), sample_contents());
     // As pg_restore: without a suffix first.
     fs::write(folder.path().join("4.dat.gz"), b"not looked at").unwrap();

@@ -2,12 +2,10 @@
 //! error with its place, or correct data; never a panic, never memory or time that
 //! a few bytes claim.
 
-mod archives;
-
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write};
 
-use archives::{EMPTY, GZIP, NONE, ROWS, check, compressions, contents, plain_sample, sample, sample_contents};
+use crate::archives::{EMPTY, GZIP, NONE, ROWS, check, compressions, contents, plain_sample, sample, sample_contents};
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Block, Error, ErrorKind, Limits};
 use proptest::prelude::*;
@@ -19,7 +17,7 @@ fn try_all(bytes: &[u8]) {
     let ids: Vec<i32> = archive.toc().entries().iter().map(dumpfmt::TocEntry::dump_id).collect();
     for dump_id in ids {
         if let Ok(Some(block)) = archive.block(dump_id) {
-            let _ = archives::block_contents(block);
+            let _ = crate::archives::block_contents(block);
         }
     }
     if archive.rewind().is_ok() {
@@ -317,7 +315,7 @@ fn an_entry_that_has_data_twice_is_an_error_also_for_who_passes_over_it() {
         assert!(error.to_string().contains(expected), "{error}");
         assert_eq!(error.entry(), Some("TABLE DATA public.t (dump ID 1)"));
         // What was found is not replaced by what comes later.
-        let first = archives::block_contents(archive.block(1).unwrap().unwrap()).unwrap();
+        let first = crate::archives::block_contents(archive.block(1).unwrap().unwrap()).unwrap();
         assert_eq!(first["t"], b"first");
     }
 }

@@ -2,12 +2,10 @@
 //! would end the process.
 #![cfg(target_os = "linux")]
 
-mod archives;
-
 use std::io::{Cursor, Read};
 use std::process::Command;
 
-use archives::{GZIP, LZ4, NONE, ROWS, ZSTD, compress};
+use crate::archives::{GZIP, LZ4, NONE, ROWS, ZSTD, compress};
 use dumpfmt::example::{Builder, seal_tar_header, tar, tar_header};
 use dumpfmt::repair::{RepairOptions, RepairPlan};
 use dumpfmt::{
@@ -28,7 +26,7 @@ fn what_a_few_bytes_claim_takes_no_memory() {
     let program = std::env::current_exe().unwrap();
     let script = format!("ulimit -v {}; exec \"$0\" --exact --nocapture \"$1\"", MOST_BYTES / 1024);
     let mut limited = Command::new("sh");
-    limited.args(["-c", &script]).arg(program).arg("what_a_few_bytes_claim_takes_no_memory").env(LIMITED, "1");
+    limited.args(["-c", &script]).arg(program).arg("memory::what_a_few_bytes_claim_takes_no_memory").env(LIMITED, "1");
     let output = limited.output().unwrap();
     let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && text.contains("1 passed"), "{}: {text}", output.status);

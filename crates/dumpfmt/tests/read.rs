@@ -1,11 +1,9 @@
 //! Archives built byte by byte: whole ones, cut ones, damaged ones and hostile
 //! ones. What real pg_dump writes is read in the whole-program tests.
 
-mod archives;
-
 use std::io::{Cursor, Read};
 
-use archives::{GZIP, LZ4, NONE, ZSTD, compress};
+use crate::archives::{GZIP, LZ4, NONE, ZSTD, compress};
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Block, CopyStatement, DataState, Error, ErrorKind, SequenceValue};
 

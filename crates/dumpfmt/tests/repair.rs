@@ -1,12 +1,9 @@
 //! Repairing archives that are cut, damaged, or within a log.
-#![allow(missing_docs)]
-
-mod data;
 
 use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
-use data::{Data, header};
+use crate::data::{Data, header};
 use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Section, Toc, TocEntry, WriteOptions,

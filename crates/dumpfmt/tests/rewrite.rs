@@ -1,15 +1,13 @@
 //! What is rewritten holds the same data, or what was asked for instead.
 
-mod archives;
-mod data;
-
 use std::io::{Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use archives::stored_bodies;
-use data::{Data, compressions, large_data, versions};
+use crate::archives::stored_bodies;
+use crate::data::{Data, compressions, large_data, versions};
 use dumpfmt::{
-    ArchiveReader, CompressionSpecification, DataState, EntryDepth, Error, ErrorKind, Rewrite, WriteOptions,
+    ArchiveReader, CompressionSpecification, DataState, EntryDepth, Error, ErrorKind, Field, Rewrite, Row, RowWriter,
+    WriteOptions,
 };
 use proptest::prelude::*;
 
@@ -218,6 +216,44 @@ fn a_row_that_is_refused_ends_the_rewrite_with_its_entry() {
         assert!(matches!(error.kind(), ErrorKind::Row(e) if e.to_string() == "no such row"), "{error}");
         assert!(error.to_string().contains("public.t0"), "{error}");
     }
+}
+
+#[test]
+fn what_is_no_single_row_ends_the_rewrite() {
+    type Write = fn(&mut RowWriter<'_>);
+    let data = large_data();
+    let cases: [(Write, &str); 4] = [
+        (|out| out.raw(|bytes| bytes.extend_from_slice(b"1\ta\nb")), "newline"),
+        (|out| out.row(Row::new(b"\n")), "newline"),
+        (|out| out.raw(|bytes| bytes.extend_from_slice(b"\\.")), "ends all rows"),
+        (
+            |out| {
+                let mut fields = out.fields();
+                fields.field(Field::new(b"\\."));
+                fields.finish();
+            },
+            "ends all rows",
+        ),
+    ];
+    for (write, told) in cases {
+        let mut plan = Rewrite::new(WriteOptions::default().threads(2));
+        plan.rows(2, move |row, out| {
+            out.row(row);
+            write(out);
+            Ok(())
+        });
+        let error = rewrite(&data.piped(&WriteOptions::default()), &plan).unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Row(e) if e.to_string().contains(told)), "{error}");
+    }
+    // The same as values are escaped.
+    let mut plan = Rewrite::new(WriteOptions::default().threads(2));
+    plan.rows(2, |row, out| {
+        out.replace_field(row, 0, Some(b"\\."));
+        out.replace_field(row, 0, Some(b"a\nb"));
+        Ok(())
+    });
+    let (_, report) = rewrite(&data.piped(&WriteOptions::default()), &plan).unwrap();
+    assert_eq!(report.entries[0].rows_written, report.entries[0].rows_read.map(|rows| 2 * rows));
 }
 
 #[test]

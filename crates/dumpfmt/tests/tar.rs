@@ -1,11 +1,9 @@
 //! Archives in the tar format: from a pipe, from a file, and damaged.
 
-mod archives;
-
 use std::fs;
 use std::io::{Cursor, Read, Write};
 
-use archives::{
+use crate::archives::{
     EMPTY, NONE, OBJECT, ROWS, block_contents, check, contents, plain_sample, sample_contents, stored_bodies,
 };
 use dumpfmt::example::{Builder, seal_tar_header, tar, tar_header};

@@ -1,11 +1,9 @@
 //! Verifying: the same answer by one thread, by several, and on the way.
 
-mod data;
-
 use std::fs::File;
 use std::io::{Cursor, Read, Seek, Write};
 
-use data::{Data, compressions, large_data};
+use crate::data::{Data, compressions, large_data};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, Rewrite, Toc, TocEntry,
     VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter, WriteOptions,
@@ -203,7 +201,7 @@ fn a_flipped_bit_in_the_oid_of_a_large_object_is_noticed_by_all_who_copy_it() {
     });
     let toc = Toc::new(data.toc().entries().iter().cloned().chain(names).collect()).unwrap();
     let options = WriteOptions::new(CompressionSpecification::NONE);
-    let writer = ArchiveWriter::to_pipe(Vec::new(), &data::header(), toc, &options).unwrap();
+    let writer = ArchiveWriter::to_pipe(Vec::new(), &crate::data::header(), toc, &options).unwrap();
     let archive = data.write(writer).unwrap().finish().unwrap();
     assert_eq!(by_several(&archive).unwrap(), by_one(&archive).unwrap());
     let begin = ArchiveReader::new(&archive[..]).unwrap().position() as usize;

@@ -1,10 +1,8 @@
 //! The versions of the format, from the oldest to those that do not exist yet.
 
-mod archives;
-
 use std::io::Cursor;
 
-use archives::{GZIP, NONE, check, contents, plain_sample, sample, sample_contents};
+use crate::archives::{GZIP, NONE, check, contents, plain_sample, sample, sample_contents};
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Compression, DataState, ErrorKind, ReadOptions, Section};
 
@@ -134,7 +132,7 @@ fn positions_lead_to_the_data_in_every_version() {
             let mut archive = ArchiveReader::new(Cursor::new(&bytes)).unwrap();
             for (dump_id, tag) in [(3, "a"), (5, "7"), (4, "b"), (3, "a")] {
                 let block = archive.block(dump_id).unwrap().unwrap();
-                let found = archives::block_contents(block).unwrap();
+                let found = crate::archives::block_contents(block).unwrap();
                 assert_eq!(found[tag], sample_contents()[tag], "1.{minor}");
             }
             assert!(archive.block(2).unwrap().is_none());

@@ -1,10 +1,8 @@
 //! What is written is read again as it was.
 
-mod data;
-
 use std::io::{Cursor, Write};
 
-use data::{Data, compressions, header, large_data, versions};
+use crate::data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Error, ErrorKind, LocalTime, Section,
     Toc, TocEntry, Version, WriteOptions,

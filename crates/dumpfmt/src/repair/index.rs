@@ -36,6 +36,7 @@ impl Default for IndexOptions {
 
 /// What [`index_in_place`] did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct IndexReport {
     /// Entries with data.

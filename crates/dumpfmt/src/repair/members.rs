@@ -50,10 +50,12 @@ pub struct MemberPlan {
     recovered: Vec<RecoveredMember>,
     lost: Vec<LostMember>,
     damage: Option<String>,
+    lost_objects: Vec<u32>,
 }
 
 /// An entry whose data is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecoveredMember {
     /// What there is of it.
@@ -64,6 +66,7 @@ pub struct RecoveredMember {
 
 /// An entry whose data is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LostMember {
     /// The entry.
@@ -100,9 +103,10 @@ impl MemberPlan {
         let rest = toc.entries().iter().filter(|entry| !is_lost(entry.dump_id(), entry.has_data()));
         let has_objects = toc.entries().iter().any(|entry| entry.has_data() && entry.is_large_objects());
         let is_lost = |oid: &u32| has_objects && !objects.contains(oid);
-        let lost_objects = named_objects::oids(toc).filter(is_lost).collect();
-        let toc = Toc::new(named_objects::without(rest, &lost_objects)?)?;
-        Ok(Self { header: source.header().clone(), toc, recovered, lost, damage })
+        let mut lost_objects: Vec<u32> = named_objects::oids(toc).filter(is_lost).collect();
+        lost_objects.sort_unstable();
+        let toc = Toc::new(named_objects::without(rest, &lost_objects.iter().copied().collect())?)?;
+        Ok(Self { header: source.header().clone(), toc, recovered, lost, damage, lost_objects })
     }
 
     /// What the archive says of itself.
@@ -123,6 +127,12 @@ impl MemberPlan {
     /// The entries whose data is lost, in the order of the table of contents.
     pub fn lost(&self) -> &[LostMember] {
         &self.lost
+    }
+
+    /// The large objects that the table of contents names, but whose content is lost; in the order of their OIDs. See
+    /// [`RepairPlan::lost_large_objects`](super::RepairPlan::lost_large_objects).
+    pub fn lost_large_objects(&self) -> &[u32] {
+        &self.lost_objects
     }
 
     /// Where and why a tar could not be read to its end.

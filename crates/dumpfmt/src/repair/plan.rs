@@ -74,6 +74,7 @@ pub struct RepairPlan {
 
 /// An entry whose data is kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RecoveredEntry {
     /// The entry.
@@ -81,6 +82,7 @@ pub struct RecoveredEntry {
     /// Where its block begins, in bytes of the archive.
     pub position: u64,
     /// Where it ends, or what is kept of it.
+    #[cfg_attr(feature = "serde", serde(skip))]
     pub(super) end: u64,
     /// Rows of COPY text; `None` for INSERT statements and large objects.
     pub rows: Option<u64>,
@@ -101,6 +103,7 @@ impl RecoveredEntry {
 
 /// An entry whose data is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct LostEntry {
     /// The entry.
@@ -119,6 +122,7 @@ impl fmt::Display for LostEntry {
 
 /// Why data is lost.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Loss {
     /// What happened to it.
@@ -137,6 +141,8 @@ impl fmt::Display for Loss {
 
 /// What happened to data that is lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LossKind {
     /// The archive ends before it, or within it.
@@ -149,6 +155,7 @@ pub enum LossKind {
 
 /// Bytes of the archive that are no block of data.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Damage {
     /// The first of them.

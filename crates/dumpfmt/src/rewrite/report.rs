@@ -2,6 +2,7 @@
 
 /// What [`Rewrite`](crate::Rewrite) did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RewriteReport {
     /// The entries with data, in the order of the new archive.
@@ -10,6 +11,7 @@ pub struct RewriteReport {
 
 /// What was done with the data of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct RewrittenEntry {
     /// The entry.
@@ -24,6 +26,8 @@ pub struct RewrittenEntry {
 
 /// How far the data of an entry was taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum EntryDepth {
     /// Copied as it is stored.

@@ -1,9 +1,14 @@
 //! What a row becomes.
 
+use memchr::memchr;
+
 use crate::rows::{Field, Row, RowBatch, escape_field};
 
 /// Takes the rows that are to stand in the new archive for those of the old one. A row that is
 /// not written is left out.
+///
+/// Bytes that are written without being escaped here must be one row: with a newline in them, or as the line `\.` that
+/// ends all rows, they end the rewrite with an error.
 ///
 /// ```
 /// use dumpfmt::{Row, RowWriter};
@@ -25,18 +30,20 @@ use crate::rows::{Field, Row, RowBatch, escape_field};
 pub struct RowWriter<'a> {
     out: &'a mut Vec<u8>,
     rows: u64,
+    fault: Option<&'static str>,
 }
 
 impl<'a> RowWriter<'a> {
     /// Appends rows to `out`, each with its newline.
     pub fn new(out: &'a mut Vec<u8>) -> Self {
-        Self { out, rows: 0 }
+        Self { out, rows: 0, fault: None }
     }
 
     /// A row as it is.
     pub fn row(&mut self, row: Row<'_>) {
+        let start = self.out.len();
         self.out.extend_from_slice(row.raw());
-        self.end_row();
+        self.end_row(start);
     }
 
     /// Rows as they are.
@@ -57,13 +64,14 @@ impl<'a> RowWriter<'a> {
 
     /// A row that is written field by field.
     pub fn fields(&mut self) -> FieldWriter<'_, 'a> {
-        FieldWriter { rows: self, is_first: true }
+        FieldWriter { start: self.out.len(), rows: self, is_first: true }
     }
 
-    /// A row from bytes that are escaped as in COPY text, appended by `write`. They must hold no newline.
+    /// A row from bytes that are escaped as in COPY text, appended by `write`.
     pub fn raw<T>(&mut self, write: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        let start = self.out.len();
         let result = write(self.out);
-        self.end_row();
+        self.end_row(start);
         result
     }
 
@@ -72,7 +80,19 @@ impl<'a> RowWriter<'a> {
         self.rows
     }
 
-    fn end_row(&mut self) {
+    /// What is wrong with the rows that were written.
+    pub(crate) fn fault(&self) -> Option<&'static str> {
+        self.fault
+    }
+
+    /// Ends the row that begins at `start`.
+    fn end_row(&mut self, start: usize) {
+        let row = self.out.get(start..).unwrap_or_default();
+        if memchr(b'\n', row).is_some() {
+            self.fault = Some("a row was written that has a newline in it");
+        } else if row == b"\\." {
+            self.fault = Some("the line `\\.` was written, which ends all rows");
+        }
         self.out.push(b'\n');
         self.rows += 1;
     }
@@ -83,6 +103,7 @@ impl<'a> RowWriter<'a> {
 #[must_use = "the row is complete when it is finished"]
 pub struct FieldWriter<'w, 'a> {
     rows: &'w mut RowWriter<'a>,
+    start: usize,
     is_first: bool,
 }
 
@@ -104,7 +125,7 @@ impl FieldWriter<'_, '_> {
 
     /// Ends the row.
     pub fn finish(self) {
-        self.rows.end_row();
+        self.rows.end_row(self.start);
     }
 
     fn separate(&mut self) {

@@ -169,6 +169,9 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                     let batch = RowBatch::new(&rows);
                     let mut out = RowWriter::new(&mut edited);
                     edit(batch, &mut out).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
+                    if let Some(fault) = out.fault() {
+                        return Err(Error::new(ErrorKind::Row(fault.into()), offset));
+                    }
                     tally.add(batch.count(), out.count());
                     drop(rows);
                     if place.last {

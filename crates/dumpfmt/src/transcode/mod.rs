@@ -120,6 +120,8 @@ pub enum TranscodeError {
 
 /// What is to be known of an archive in its new version.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum TranscodeNote {
     /// Statistics were left out.

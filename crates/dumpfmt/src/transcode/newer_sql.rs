@@ -11,6 +11,7 @@ use crate::toc::TocEntry;
 /// Tables, constraints, rights, event triggers, collations and databases are looked at. Bodies of functions and the queries of
 /// views are not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum NewerFeature {
     /// The right `MAINTAIN`.

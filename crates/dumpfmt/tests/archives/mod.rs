@@ -1,5 +1,4 @@
 //! What several test files of this crate need.
-#![allow(dead_code, reason = "each test file uses a part")]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};

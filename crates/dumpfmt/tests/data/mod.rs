@@ -1,5 +1,4 @@
 //! Archives to write and to read again.
-#![allow(dead_code, missing_docs, unreachable_pub, reason = "each test program takes what it needs")]
 
 use std::io::{Cursor, Read, Write};
 
@@ -10,13 +9,13 @@ use dumpfmt::{
 
 /// The data of an archive: rows of tables, and large objects.
 #[derive(Debug, Clone, Default)]
-pub struct Data {
-    pub tables: Vec<Vec<u8>>,
-    pub large_objects: Vec<(u32, Vec<u8>)>,
+pub(crate) struct Data {
+    pub(crate) tables: Vec<Vec<u8>>,
+    pub(crate) large_objects: Vec<(u32, Vec<u8>)>,
 }
 
 impl Data {
-    pub fn toc(&self) -> Toc {
+    pub(crate) fn toc(&self) -> Toc {
         let mut entries = vec![
             TocEntry::builder(1, "ENCODING", "ENCODING")
                 .section(Section::None)
@@ -44,7 +43,7 @@ impl Data {
         Toc::new(entries).unwrap()
     }
 
-    pub fn write<S: dumpfmt::Sink>(&self, mut archive: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
+    pub(crate) fn write<S: dumpfmt::Sink>(&self, mut archive: ArchiveWriter<S>) -> dumpfmt::Result<ArchiveWriter<S>> {
         for (index, rows) in self.tables.iter().enumerate() {
             let mut data = archive.data(index as i32 + 2)?;
             // In two parts, so that pieces do not begin where writes do.
@@ -64,17 +63,17 @@ impl Data {
         Ok(archive)
     }
 
-    pub fn seekable(&self, options: &WriteOptions) -> Vec<u8> {
+    pub(crate) fn seekable(&self, options: &WriteOptions) -> Vec<u8> {
         let archive = ArchiveWriter::to_file(Cursor::new(Vec::new()), &header(), self.toc(), options).unwrap();
         self.write(archive).unwrap().finish().unwrap().into_inner()
     }
 
-    pub fn piped(&self, options: &WriteOptions) -> Vec<u8> {
+    pub(crate) fn piped(&self, options: &WriteOptions) -> Vec<u8> {
         let archive = ArchiveWriter::to_pipe(Vec::new(), &header(), self.toc(), options).unwrap();
         self.write(archive).unwrap().finish().unwrap()
     }
 
-    pub fn read(archive: &[u8]) -> dumpfmt::Result<Self> {
+    pub(crate) fn read(archive: &[u8]) -> dumpfmt::Result<Self> {
         let mut archive = ArchiveReader::new(archive)?;
         let mut data = Self::default();
         while let Some(block) = archive.next_block()? {
@@ -100,11 +99,11 @@ impl Data {
     }
 }
 
-pub fn header() -> Header {
+pub(crate) fn header() -> Header {
     Header::new("store", LocalTime::new(2026, 11, 20, 3, 4, 5))
 }
 
-pub fn compressions() -> Vec<CompressionSpecification> {
+pub(crate) fn compressions() -> Vec<CompressionSpecification> {
     let mut all = vec!["none", "gzip", "gzip:1", "gzip:9", "lz4"];
     if cfg!(feature = "zstd") {
         all.extend(["zstd", "zstd:1"]);
@@ -112,14 +111,14 @@ pub fn compressions() -> Vec<CompressionSpecification> {
     all.into_iter().map(|text| text.parse().unwrap()).collect()
 }
 
-pub fn versions(compression: CompressionSpecification) -> impl Iterator<Item = Version> {
+pub(crate) fn versions(compression: CompressionSpecification) -> impl Iterator<Item = Version> {
     let modern = matches!(compression.algorithm(), Compression::Lz4 | Compression::Zstd);
     let all = [Version::TABLE_ACCESS_METHOD, Version::COMPRESSION_ALGORITHM, Version::RELKIND];
     all.into_iter().skip(usize::from(modern))
 }
 
 /// Data of several pieces, of one byte, of none.
-pub fn large_data() -> Data {
+pub(crate) fn large_data() -> Data {
     let mut rows = Vec::new();
     for number in 0..90_000_u64 {
         writeln!(rows, "{number}\t{:x}\tsome text", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).unwrap();

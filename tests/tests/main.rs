@@ -1,0 +1,20 @@
+//! Everything as whole programs on real servers. One program for all, so that each server is started once and all
+//! cores have work to the end.
+
+mod archive_copy;
+mod connection;
+mod dumpfmt_formats;
+mod dumpfmt_repair;
+mod dumpfmt_sql;
+mod dumpfmt_transcode;
+mod dumpfmt_write;
+mod harness;
+mod pgmig_atomic;
+mod pgmig_convert;
+mod pgmig_guards;
+mod pgmig_people;
+mod pgmig_remap;
+mod pgmig_repair;
+mod pgmig_restore;
+mod resource_controller;
+mod restore_engine;
