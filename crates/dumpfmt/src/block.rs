@@ -7,7 +7,7 @@ use crate::decode::{Decoder, Encoding};
 use crate::error::{Error, ErrorKind, Result};
 use crate::input::Input;
 use crate::limits::Limits;
-
+use crate::named_objects::{NamedObjects, Reading};
 use crate::rows::Rows;
 use crate::source::{Objects, Source};
 use crate::tee::Teed;
@@ -127,11 +127,18 @@ pub struct LargeObjects<'a, R> {
     limits: &'a Limits,
     source: &'a mut Source<R>,
     objects: &'a mut Objects<R>,
+    reading: Reading,
+    named: Option<&'a mut NamedObjects>,
 }
 
 impl<'a, R: Read> LargeObjects<'a, R> {
     pub(crate) fn limits(&self) -> &'a Limits {
         self.limits
+    }
+
+    /// How many bytes of the archive precede the next one to be read.
+    pub(crate) fn position(&self) -> u64 {
+        self.source.input.position()
     }
 
     /// The entry that they belong to.
@@ -144,15 +151,36 @@ impl<'a, R: Read> LargeObjects<'a, R> {
     ///
     /// # Errors
     ///
-    /// When the archive is cut short or damaged.
+    /// When the archive is cut short or damaged, has the same object twice or one that its table of contents does not name;
+    /// at the end of the last such entry, when one that it names is missing.
     pub fn next_object(&mut self) -> Result<Option<LargeObject<'_, R>>> {
-        let entry = self.entry;
-        let next = self.source.next_object(self.objects, self.limits, skip_by_reading);
+        let (entry, named) = (self.entry, self.named.as_deref_mut());
+        let next = next_named(self.source, self.objects, self.limits, self.reading, named, skip_by_reading);
         let next = next.map_err(|e| self.source.input.locate(e).in_entry(entry))?;
         let Some((oid, encoding, body)) = next else { return Ok(None) };
         let decoder = Decoder::new(&mut self.source.input, body, encoding, self.limits);
         Ok(Some(LargeObject { oid, entry, decoder }))
     }
+}
+
+/// The next large object, which has to be one that can be here.
+fn next_named<'o, R: Read>(
+    source: &mut Source<R>,
+    objects: &'o mut Objects<R>,
+    limits: &Limits,
+    reading: Reading,
+    named: Option<&mut NamedObjects>,
+    skip: fn(&mut Input<R>, u64) -> Result<()>,
+) -> Result<Option<(u32, Encoding, &'o mut BodyState)>> {
+    let next = source.next_object(objects, limits, skip)?;
+    if let Some(named) = named {
+        let offset = source.input.position();
+        match &next {
+            Some((oid, ..)) => named.find(*oid, reading, offset)?,
+            None => named.end_entry(reading.dump_id, offset)?,
+        }
+    }
+    Ok(next)
 }
 
 impl<R> std::fmt::Debug for LargeObjects<'_, R> {
@@ -241,6 +269,8 @@ pub(crate) fn skip_by_reading<R: Read>(input: &mut Input<R>, bytes: u64) -> Resu
 #[derive(Debug)]
 pub(crate) struct OpenBlock<R> {
     pub(crate) dump_id: i32,
+    /// How many blocks were opened before it.
+    pub(crate) number: u32,
     pub(crate) content: Content<R>,
 }
 
@@ -251,17 +281,23 @@ pub(crate) enum Content<R> {
 }
 
 impl<R: Read> OpenBlock<R> {
+    pub(crate) fn new(dump_id: i32, content: Content<R>) -> Self {
+        Self { dump_id, number: 0, content }
+    }
+
     /// Passes over what is left of it by `skip`, which takes a number of bytes.
     pub(crate) fn skip_rest(
         &mut self,
         source: &mut Source<R>,
         limits: &Limits,
+        mut named: Option<&mut NamedObjects>,
         skip: fn(&mut Input<R>, u64) -> Result<()>,
     ) -> Result<()> {
         match &mut self.content {
             Content::Data(_, body) => body.skip_rest(&mut source.input, skip),
             Content::LargeObjects(objects) => {
-                while source.next_object(objects, limits, skip)?.is_some() {}
+                let reading = Reading { dump_id: self.dump_id, number: self.number };
+                while next_named(source, objects, limits, reading, named.as_deref_mut(), skip)?.is_some() {}
                 Ok(())
             }
         }
@@ -273,13 +309,17 @@ impl<R: Read> OpenBlock<R> {
         entry: &'a TocEntry,
         limits: &'a Limits,
         source: &'a mut Source<R>,
+        named: Option<&'a mut NamedObjects>,
     ) -> Block<'a, R> {
+        let reading = Reading { dump_id: self.dump_id, number: self.number };
         match &mut self.content {
             Content::Data(encoding, body) => {
                 let decoder = Decoder::new(&mut source.input, body, *encoding, limits);
                 Block::Data(EntryData { entry, limits, decoder })
             }
-            Content::LargeObjects(objects) => Block::LargeObjects(LargeObjects { entry, limits, source, objects }),
+            Content::LargeObjects(objects) => {
+                Block::LargeObjects(LargeObjects { entry, limits, source, objects, reading, named })
+            }
         }
     }
 }

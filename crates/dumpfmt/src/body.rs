@@ -20,6 +20,8 @@ pub(crate) struct BodyState {
     /// Bytes of the body that follow before there is a decision to make.
     left: u64,
     ended: bool,
+    /// Where it goes on is not known any more.
+    is_lost: bool,
 }
 
 /// What tells where a body ends.
@@ -36,17 +38,17 @@ enum Framing {
 impl BodyState {
     /// A body of the custom format. No chunk may exceed `limit` bytes.
     pub(crate) fn chunks(int_size: u8, limit: u64) -> Self {
-        Self { framing: Framing::Chunks { int_size, limit }, left: 0, ended: false }
+        Self { framing: Framing::Chunks { int_size, limit }, left: 0, ended: false, is_lost: false }
     }
 
     /// The content of a tar member.
     pub(crate) fn member(length: u64) -> Self {
-        Self { framing: Framing::Member, left: length, ended: false }
+        Self { framing: Framing::Member, left: length, ended: false, is_lost: false }
     }
 
     /// A whole file.
     pub(crate) fn file(length: u64) -> Self {
-        Self { framing: Framing::File, left: length, ended: false }
+        Self { framing: Framing::File, left: length, ended: false, is_lost: false }
     }
 
     /// Makes `left` count what follows; false at the end of the body.
@@ -55,6 +57,11 @@ impl BodyState {
         if self.ended || self.left > 0 {
             return Ok(!self.ended);
         }
+        if self.is_lost {
+            return Err(Error::usage("no more data is read after an error"));
+        }
+        // Until the next length is known.
+        self.is_lost = true;
         match self.framing {
             Framing::Chunks { int_size, limit } => {
                 let offset = input.position();
@@ -64,6 +71,7 @@ impl BodyState {
             Framing::Member => tar::skip_padding(input)?,
             Framing::File => expect_end_of_file(input)?,
         }
+        self.is_lost = false;
         self.ended = self.left == 0;
         Ok(!self.ended)
     }

@@ -11,27 +11,35 @@ use crate::toc::{Toc, TocEntry};
 /// The large objects of an archive, by OID.
 #[derive(Debug)]
 pub(crate) struct NamedObjects {
-    /// Whether each one was found. Empty for older archives, of which nothing can be told.
-    objects: HashMap<u32, bool>,
+    /// Where each one was found. Empty for older archives, of which nothing can be told.
+    objects: HashMap<u32, Option<Reading>>,
     /// Entries with the data of large objects that were not read to their end.
-    unread: usize,
+    unread: HashSet<i32>,
+}
+
+/// One reading of the large objects of an entry, which can be read again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) dump_id: i32,
+    pub(crate) number: u32,
 }
 
 impl NamedObjects {
     pub(crate) fn of(toc: &Toc) -> Self {
         let with_data = |entry: &&TocEntry| entry.has_data() && entry.is_large_objects();
-        let unread = toc.entries().iter().filter(with_data).count();
-        let objects = if unread == 0 { HashMap::new() } else { oids(toc).map(|oid| (oid, false)).collect() };
-        Self { objects, unread }
+        let unread = toc.entries().iter().filter(with_data).map(TocEntry::dump_id).collect();
+        Self { objects: oids(toc).map(|oid| (oid, None)).collect(), unread }
     }
 
     /// Notes that this one was found, and refuses one that cannot be.
-    pub(crate) fn find(&mut self, oid: u32, offset: u64) -> Result<()> {
+    pub(crate) fn find(&mut self, oid: u32, reading: Reading, offset: u64) -> Result<()> {
         let names_none = self.objects.is_empty();
         match self.objects.get_mut(&oid) {
-            Some(found) if *found => Err(Error::corrupt(format!("large object {oid} is there twice"), offset)),
+            Some(Some(found)) if *found == reading || found.dump_id != reading.dump_id => {
+                Err(Error::corrupt(format!("large object {oid} is there twice"), offset))
+            }
             Some(found) => {
-                *found = true;
+                *found = Some(reading);
                 Ok(())
             }
             None if names_none => Ok(()),
@@ -39,15 +47,14 @@ impl NamedObjects {
         }
     }
 
-    /// Notes that all objects of an entry were read.
-    pub(crate) fn end_entry(&mut self) {
-        self.unread = self.unread.saturating_sub(1);
-    }
-
-    /// Refuses that one is missing, when all entries were read; `offset` is the end of the archive.
-    pub(crate) fn expect_all(&self, offset: u64) -> Result<()> {
-        let mut missing = self.objects.iter().filter(|(_, found)| !**found).map(|(oid, _)| *oid);
-        let Some(first) = missing.next().filter(|_| self.unread == 0) else { return Ok(()) };
+    /// Notes that all objects of an entry were read. When it is the last one, refuses that an object is missing; `offset` is
+    /// where the entry ends.
+    pub(crate) fn end_entry(&mut self, dump_id: i32, offset: u64) -> Result<()> {
+        if !self.unread.remove(&dump_id) || !self.unread.is_empty() {
+            return Ok(());
+        }
+        let mut missing = self.objects.iter().filter(|(_, found)| found.is_none()).map(|(oid, _)| *oid);
+        let Some(first) = missing.next() else { return Ok(()) };
         let (first, more) = missing.fold((first, 0), |(first, more), oid| (first.min(oid), more + 1));
         let others = if more == 0 { String::new() } else { format!(", nor are {more} more") };
         let text = format!("large object {first}, which the table of contents names, is not in the data{others}");

@@ -13,6 +13,7 @@ use crate::foreign;
 use crate::header::{Format, Header};
 use crate::input::{Input, TextBudget};
 use crate::limits::{Limits, ReadOptions};
+use crate::named_objects::NamedObjects;
 use crate::source::{Layout, Source};
 use crate::tar::{self, Tar};
 use crate::toc::{DataState, Toc};
@@ -45,6 +46,12 @@ pub struct ArchiveReader<R> {
     scanned_to: u64,
     /// How many of those are large objects.
     scanned_groups: usize,
+    /// The large objects that there are to be, from the first block of them on.
+    named: Option<NamedObjects>,
+    /// How many blocks were opened.
+    opened: u32,
+    /// Whether the place of the next block is lost.
+    is_lost: bool,
 }
 
 impl ArchiveReader<File> {
@@ -162,6 +169,9 @@ impl<R: Read> ArchiveReader<R> {
             found: HashMap::new(),
             scanned_to: data_start,
             scanned_groups: 0,
+            named: None,
+            opened: 0,
+            is_lost: false,
         }
     }
 
@@ -197,26 +207,24 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// When the archive is cut short or damaged. After `None`, every entry that
     /// must have data has had its block (unless [`block`](Self::block) was called
-    /// in between): an archive that lacks one is an error.
+    /// in between): an archive that lacks one is an error. After an error there are no more blocks, but for what
+    /// [`block`](Self::block) and [`rewind`](Self::rewind) find.
     pub fn next_block(&mut self) -> Result<Option<Block<'_, R>>> {
-        Ok(self.next_block_at()?.map(|(block, _)| block))
-    }
-
-    /// As [`next_block`](Self::next_block), with its position.
-    pub(crate) fn next_block_at(&mut self) -> Result<Option<(Block<'_, R>, u64)>> {
+        if self.is_lost {
+            return Err(Error::usage("no next block is known after an error"));
+        }
+        // Until it is known.
+        self.is_lost = true;
         if let Some(mut open) = self.open.take() {
             self.groups.get_or_insert_with(|| groups_up_to(&self.toc, open.dump_id));
             self.skip_rest(&mut open, skip_by_reading)?;
         }
-        match self.next_head()? {
-            Some((open, offset)) => self.present(open, offset).map(|block| Some((block, offset))),
+        let next = self.next_head()?;
+        self.is_lost = false;
+        match next {
+            Some((open, offset)) => self.present(open, offset).map(Some),
             None => Ok(None),
         }
-    }
-
-    /// Whether no block was passed yet.
-    pub(crate) fn is_at_first_block(&self) -> bool {
-        self.sequence.as_ref().is_some_and(HashMap::is_empty)
     }
 
     /// Whether [`block`](Self::block) has left the sequence of the blocks.
@@ -233,6 +241,7 @@ impl<R: Read> ArchiveReader<R> {
             return Ok(None);
         };
         self.groups = Some(groups + usize::from(matches!(open.content, Content::LargeObjects(_))));
+        self.expect_recorded(open.dump_id, offset)?;
         if let Some(before) = self.sequence.as_mut().and_then(|passed| passed.insert(open.dump_id, offset)) {
             return Err(self.name_entry(data_twice(before, offset), open.dump_id));
         }
@@ -247,18 +256,27 @@ impl<R: Read> ArchiveReader<R> {
             .source
             .next_block(&self.header, &self.toc, &self.limits, groups)
             .map_err(|e| self.source.input.locate(e))?;
-        Ok(open.map(|open| (open, offset)))
+        Ok(open.map(|open| (self.numbered(open), offset)))
+    }
+
+    fn numbered(&mut self, open: OpenBlock<R>) -> OpenBlock<R> {
+        if matches!(open.content, Content::LargeObjects(_)) {
+            self.named.get_or_insert_with(|| NamedObjects::of(&self.toc));
+        }
+        self.opened = self.opened.wrapping_add(1);
+        OpenBlock { number: self.opened, ..open }
     }
 
     fn skip_rest(&mut self, open: &mut OpenBlock<R>, skip: fn(&mut Input<R>, u64) -> Result<()>) -> Result<()> {
-        open.skip_rest(&mut self.source, &self.limits, skip).map_err(|e| self.name_entry(e, open.dump_id))
+        let skipped = open.skip_rest(&mut self.source, &self.limits, self.named.as_mut(), skip);
+        skipped.map_err(|e| self.name_entry(e, open.dump_id))
     }
 
     fn present(&mut self, open: OpenBlock<R>, offset: u64) -> Result<Block<'_, R>> {
         let Some(entry) = self.toc.get(open.dump_id) else {
             return Err(Error::corrupt(format!("dump ID {} is unknown", open.dump_id), offset));
         };
-        Ok(self.open.insert(open).present(entry, &self.limits, &mut self.source))
+        Ok(self.open.insert(open).present(entry, &self.limits, &mut self.source, self.named.as_mut()))
     }
 
     fn name_entry(&self, error: Error, dump_id: i32) -> Error {
@@ -266,6 +284,19 @@ impl<R: Read> ArchiveReader<R> {
         match self.toc.get(dump_id) {
             Some(entry) => error.in_entry(entry),
             None => error,
+        }
+    }
+
+    /// A position that is recorded wrongly misleads whoever jumps there, as `pg_restore -j` does, or bytes are missing before.
+    fn expect_recorded(&self, dump_id: i32, offset: u64) -> Result<()> {
+        match self.toc.get(dump_id).map(|entry| (entry, entry.data_state())) {
+            Some((entry, DataState::Position(recorded)))
+                if recorded != offset && self.header.format == Format::Custom =>
+            {
+                let text = format!("the data is here, but the table of contents records byte {recorded}");
+                Err(Error::corrupt(text, offset).in_entry(entry))
+            }
+            _ => Ok(()),
         }
     }
 
@@ -301,6 +332,8 @@ impl<R: Read + Seek> ArchiveReader<R> {
             return Ok(None);
         }
         (self.open, self.sequence, self.groups) = (None, None, None);
+        // What fails from here on leaves no place to go on from.
+        self.is_lost = true;
         let recorded = match entry.data_state() {
             DataState::Position(position) => Some(position),
             _ => self.found.get(&dump_id).copied(),
@@ -308,11 +341,12 @@ impl<R: Read + Seek> ArchiveReader<R> {
         let (open, offset) = match recorded {
             _ if self.header.format == Format::Directory => {
                 let open = self.source.open_entry(&self.header, dump_id, &self.toc);
-                (open.map_err(|e| self.name_entry(e, dump_id))?, 0)
+                (open.map(|open| self.numbered(open)).map_err(|e| self.name_entry(e, dump_id))?, 0)
             }
             Some(position) => (self.block_at(position, dump_id)?, position),
             None => self.scan_for(dump_id)?,
         };
+        self.is_lost = false;
         self.present(open, offset).map(Some)
     }
 
@@ -341,6 +375,7 @@ impl<R: Read + Seek> ArchiveReader<R> {
     /// When the file cannot be positioned.
     pub fn rewind(&mut self) -> Result<()> {
         (self.open, self.sequence, self.groups) = (None, Some(HashMap::new()), Some(0));
+        (self.named, self.is_lost) = (None, false);
         match &mut self.source.layout {
             Layout::Directory(directory) => {
                 directory.rewind();

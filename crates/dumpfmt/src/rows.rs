@@ -9,6 +9,7 @@ mod index;
 use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, Read};
+use std::ops::Range;
 
 use index::{Found, Index};
 use memchr::{memchr, memchr_iter, memmem, memrchr};
@@ -45,6 +46,8 @@ pub struct Rows<D> {
     /// Some of the rows that begin at `start`, or none.
     index: Index,
     ended: bool,
+    /// Nothing that comes after an error is given out.
+    failed: bool,
     limit: u64,
     entry: String,
     copy_text: bool,
@@ -60,6 +63,7 @@ impl<D: Read + Position> Rows<D> {
             end: 0,
             index: Index::default(),
             ended: false,
+            failed: false,
             limit,
             entry,
             copy_text,
@@ -71,17 +75,34 @@ impl<D: Read + Position> Rows<D> {
     /// # Errors
     ///
     /// When the archive is cut short or damaged, when the data does not end with
-    /// `\.`, or when it is not COPY text.
+    /// `\.`, or when it is not COPY text; and again after an error.
     #[inline]
     pub fn next_row(&mut self) -> Result<Option<Row<'_>>> {
         let row = match self.index.next_row() {
             Some(row) if !self.is_end(row) => row,
-            found => match self.more_rows(found.is_some())? {
-                Some(row) => row,
-                None => return Ok(None),
-            },
+            found => {
+                let found_end = found.is_some();
+                match self.unless_failed(|rows| rows.more_rows(found_end))? {
+                    Some(row) => row,
+                    None => return Ok(None),
+                }
+            }
         };
         Ok(Some(self.row(row)))
+    }
+
+    /// Reads on, unless that has failed before.
+    fn unless_failed<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.failed {
+            let text = "no more rows are read after an error";
+            return Err(self.error(ErrorKind::Usage(text.into()), self.data.position()));
+        }
+        let result = read(self);
+        if result.is_err() {
+            self.failed = true;
+            self.index.clear();
+        }
+        result
     }
 
     #[inline]
@@ -143,6 +164,12 @@ impl<D: Read + Position> Rows<D> {
     ///
     /// As for [`next_row`](Self::next_row).
     pub fn next_batch(&mut self) -> Result<Option<RowBatch<'_>>> {
+        let batch = self.unless_failed(Self::find_batch)?;
+        Ok(batch.map(|batch| RowBatch { raw: &self.buffer[batch] }))
+    }
+
+    /// Where in the buffer the next whole rows are.
+    fn find_batch(&mut self) -> Result<Option<Range<usize>>> {
         self.leave_index();
         loop {
             if self.ended {
@@ -158,11 +185,11 @@ impl<D: Read + Position> Rows<D> {
                 self.start = batch.end + b"\\.\n".len();
                 self.expect_end()?;
                 // `expect_end` leaves in place what was read before.
-                return Ok((!batch.is_empty()).then(|| RowBatch { raw: &self.buffer[batch] }));
+                return Ok((!batch.is_empty()).then_some(batch));
             }
             if !batch.is_empty() {
                 self.start = batch.end;
-                return Ok(Some(RowBatch { raw: &self.buffer[batch] }));
+                return Ok(Some(batch));
             }
             self.fill()?;
         }

@@ -40,6 +40,8 @@ pub(crate) struct Objects<R> {
     /// The object that the input is in.
     body: Option<BodyState>,
     ended: bool,
+    /// Where the next one is is not known any more.
+    is_lost: bool,
 }
 
 /// What tells which large objects there are.
@@ -53,7 +55,7 @@ enum List<R> {
 
 impl<R> Objects<R> {
     fn new(list: List<R>) -> Self {
-        Self { list, body: None, ended: false }
+        Self { list, body: None, ended: false, is_lost: false }
     }
 }
 
@@ -69,12 +71,12 @@ impl<R: Read> Source<R> {
     ) -> Result<Option<OpenBlock<R>>> {
         match &mut self.layout {
             Layout::Custom => custom_block(&mut self.input, header, toc, limits),
-            Layout::Tar(tar) => Ok(tar.next_block(&mut self.input, groups)?.map(|(dump_id, found)| OpenBlock {
-                dump_id,
-                content: match found {
+            Layout::Tar(tar) => Ok(tar.next_block(&mut self.input, groups)?.map(|(dump_id, found)| {
+                let content = match found {
                     tar::Found::Data(length) => Content::Data(Encoding::None, BodyState::member(length)),
                     tar::Found::LargeObjects(members) => Content::LargeObjects(Objects::new(List::Tar(members))),
-                },
+                };
+                OpenBlock::new(dump_id, content)
             })),
             Layout::Directory(directory) => {
                 let Some(entry) = directory.next_entry(toc) else { return Ok(None) };
@@ -96,7 +98,7 @@ impl<R: Read> Source<R> {
                 .map(|(encoding, body)| Content::Data(encoding, body))
         };
         let content = content.map_err(|e| e.in_entry(entry))?;
-        Ok(OpenBlock { dump_id, content })
+        Ok(OpenBlock::new(dump_id, content))
     }
 
     /// Goes to the next large object. What was not read of the one before is
@@ -107,11 +109,17 @@ impl<R: Read> Source<R> {
         limits: &Limits,
         skip: fn(&mut Input<R>, u64) -> Result<()>,
     ) -> Result<Option<(u32, Encoding, &'o mut BodyState)>> {
-        let Objects { list, body, ended } = objects;
+        let Objects { list, body, ended, is_lost } = objects;
+        if *is_lost {
+            return Err(Error::usage("no more large objects are read after an error"));
+        }
+        // Until the next one is known.
+        *is_lost = true;
         if let Some(mut body) = body.take() {
             body.skip_rest(&mut self.input, skip)?;
         }
         if *ended {
+            *is_lost = false;
             return Ok(None);
         }
         let next = match list {
@@ -128,7 +136,7 @@ impl<R: Read> Source<R> {
                 _ => None,
             },
         };
-        *ended = next.is_none();
+        (*ended, *is_lost) = (next.is_none(), false);
         Ok(next.map(|(oid, encoding, state)| (oid, encoding, body.insert(state))))
     }
 }
@@ -169,7 +177,7 @@ fn custom_block<R: Read>(
     } else {
         Content::Data(encoding, BodyState::chunks(header.int_size, limits.chunk_bytes))
     };
-    Ok(Some(OpenBlock { dump_id: entry.dump_id(), content }))
+    Ok(Some(OpenBlock::new(entry.dump_id(), content)))
 }
 
 /// The OID of the next large object of the custom format, or `None` at the end of the block.

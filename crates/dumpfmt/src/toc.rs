@@ -88,7 +88,7 @@ impl Toc {
             Error::corrupt(text, input.position()).in_entry(entry)
         })?;
         if header.format != Format::Custom {
-            toc.expect_distinct_files(input.position())?;
+            toc.expect_distinct_files(header.format, input.position())?;
         }
         Ok(toc)
     }
@@ -102,10 +102,13 @@ impl Toc {
         }
     }
 
-    /// Two entries with data in one file cannot be.
-    fn expect_distinct_files(&self, offset: u64) -> Result<()> {
+    /// Two entries with data in one file cannot be; in a tar, where the lists of large objects come behind them, nothing is
+    /// read twice.
+    fn expect_distinct_files(&self, format: Format, offset: u64) -> Result<()> {
         let mut files = HashSet::new();
-        let with_file = self.entries.iter().filter(|entry| entry.has_data() && !entry.is_large_objects());
+        let is_read =
+            |entry: &&TocEntry| entry.has_data() && (format == Format::Directory || !entry.is_large_objects());
+        let with_file = self.entries.iter().filter(is_read);
         for entry in with_file {
             if let Some(file) = entry.file_name().filter(|&file| !files.insert(file)) {
                 let text = format!("the file `{}` of this entry is also that of another one", file.escape_ascii());

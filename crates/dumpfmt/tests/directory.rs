@@ -89,6 +89,18 @@ fn a_file_and_a_folder_are_opened_by_the_same_call() {
 }
 
 #[test]
+fn a_list_of_large_objects_is_that_of_one_entry() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut builder = Builder::new(15, NONE);
+    for dump_id in [5, 6] {
+        builder.entry(dump_id, 3, true, [Some("BLOBS"), Some("BLOBS"), None, None, None]);
+    }
+    write(folder.path(), &builder, NONE);
+    let error = ArchiveReader::open(folder.path()).unwrap_err();
+    assert!(error.to_string().contains("the file `blobs.toc` of this entry is also that of another one"), "{error}");
+}
+
+#[test]
 fn the_file_that_exists_tells_its_compression_not_the_header() {
     // Each file another way, as after a partial `gunzip`.
     let folder = sample(16, GZIP);

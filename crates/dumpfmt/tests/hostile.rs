@@ -5,7 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read, Write};
 
-use crate::archives::{EMPTY, GZIP, NONE, ROWS, check, compressions, contents, plain_sample, sample, sample_contents};
+use crate::archives::{EMPTY, GZIP, NONE, ROWS, check, compressions, contents, plain_sample, sample};
 use dumpfmt::example::Builder;
 use dumpfmt::{ArchiveReader, Block, Error, ErrorKind, Limits};
 use proptest::prelude::*;
@@ -268,9 +268,13 @@ fn a_position_that_leads_elsewhere_is_an_error_of_that_entry() {
         let mut archive = ArchiveReader::new(Cursor::new(&damaged)).unwrap();
         let error = archive.block(3).unwrap_err();
         assert!(error.to_string().contains(expected), "{wrong}: {error}");
-        // In the order of the file, positions do not matter.
+        // In the order of the file, that could be the sign of missing bytes.
         archive.rewind().unwrap();
-        assert_eq!(contents(&mut archive).unwrap(), sample_contents());
+        let error = contents(&mut archive).unwrap_err();
+        assert!(
+            error.to_string().contains(&format!("the table of contents records byte {wrong}")) || wrong == u64::MAX,
+            "{error}"
+        );
     }
 }
 

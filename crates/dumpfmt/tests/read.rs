@@ -70,6 +70,34 @@ fn verify(bytes: &[u8]) -> Result<u64, Error> {
 }
 
 #[test]
+fn nothing_is_read_after_an_error() {
+    let mut builder = Builder::new(16, NONE);
+    builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+    builder.data(1, &[b"1\n2\n\\.\n3\n4\n\\.\n\n\n"]);
+    let archive = builder.build();
+    for batches in [false, true] {
+        let mut reader = ArchiveReader::new(&archive[..]).unwrap();
+        let Some(Block::Data(data)) = reader.next_block().unwrap() else { panic!("no rows") };
+        let mut rows = data.rows();
+        let mut next =
+            || if batches { rows.next_batch().map(|it| it.is_some()) } else { rows.next_row().map(|it| it.is_some()) };
+        while next().is_ok_and(|more| more) {}
+        for _ in 0..3 {
+            assert!(next().is_err(), "batches: {batches}");
+        }
+    }
+    // A length that cannot be, and then what could be the next block.
+    let place = archive.windows(6).position(|bytes| bytes == b"1\n2\n\\.").unwrap() - 5;
+    let mut damaged = archive.clone();
+    damaged[place] = 1;
+    let mut reader = ArchiveReader::new(&damaged[..]).unwrap();
+    reader.next_block().unwrap().unwrap();
+    for _ in 0..3 {
+        assert!(reader.next_block().is_err());
+    }
+}
+
+#[test]
 fn every_version_and_compression_is_read_in_the_order_of_the_file() {
     for (minor, compression) in variants() {
         let bytes = sample(minor, compression);

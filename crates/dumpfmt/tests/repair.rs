@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::io::{Cursor, Read};
 
 use crate::data::{Data, header};
-use dumpfmt::repair::{LossKind, RepairOptions, RepairPlan, find_archive, undo_crlf};
+use dumpfmt::repair::{LossKind, MemberPlan, RepairOptions, RepairPlan, find_archive, undo_crlf};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, Block, Compression, CompressionSpecification, Section, Toc, TocEntry, WriteOptions,
 };
@@ -302,6 +302,91 @@ fn a_missing_piece_costs_the_blocks_that_it_is_of() {
             let begins = [data_start].into_iter().chain(ends.iter().copied());
             let hit = begins.zip(&ends).filter(|(begin, end)| start < **end && start + 3 > *begin).count();
             assert!(whole.len() + hit >= before.len(), "{compression}, from {start}: {whole:?}");
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_missing_without_a_trace_are_noticed_by_the_positions() {
+    let data = small();
+    let whole = seekable(&data, CompressionSpecification::NONE);
+    // A row with the length before it.
+    let row = b"\0\x04\0\0\0red\n";
+    let place = whole.windows(row.len()).position(|bytes| bytes == row);
+    // Rows of one write are one chunk here.
+    let (place, length) = match place {
+        Some(place) => (place, row.len()),
+        None => (whole.windows(4).position(|bytes| bytes == b"red\n").unwrap(), 4),
+    };
+    let mut damaged = [&whole[..place], &whole[place + length..]].concat();
+    if length == 4 {
+        // The chunk is shorter by that.
+        let chunk = damaged[..place].windows(5).rposition(|it| it[0] == 0 && it[1] > 4 && it[2..] == [0; 3]).unwrap();
+        damaged[chunk + 1] -= 4;
+    }
+    let error = Data::read(&damaged).unwrap_err();
+    assert!(error.to_string().contains("the table of contents records byte"), "{error}");
+    let plan = plan(&damaged).unwrap();
+    assert!(!plan.is_whole());
+    let lost: Vec<_> = plan.lost().iter().map(|lost| lost.dump_id).collect();
+    assert_eq!(lost, [4], "{:?}", plan.lost());
+    assert!(plan.lost()[0].loss.why.contains("bytes are missing"), "{}", plan.lost()[0]);
+}
+
+#[test]
+fn a_folder_whose_list_does_not_name_what_the_contents_do_is_not_whole() {
+    let data = small();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store");
+    let none = options(CompressionSpecification::NONE);
+    let writer = ArchiveWriter::to_directory(&path, &header(), contents_of(&data), &none).unwrap();
+    data.write(writer).unwrap().finish().unwrap();
+    let plan = || MemberPlan::of(&mut ArchiveReader::open(&path).unwrap(), |_| {}).unwrap();
+    assert!(plan().is_whole() && plan().lost_large_objects().is_empty());
+
+    let list = std::fs::read_dir(&path).unwrap().map(|file| file.unwrap().path());
+    let list = list.filter(|path| path.to_str().unwrap().ends_with(".toc")).next().unwrap();
+    let lines = std::fs::read_to_string(&list).unwrap();
+    for (changed, lost) in [
+        (lines.replace("16401 blob_16401.dat\n", ""), vec![16401]),
+        (lines.replace("16401 blob", "16409 blob"), vec![16401, 4_000_000_000]),
+        (lines.replace("16401 blob_16401.dat\n", "16400 blob_16400.dat\n"), vec![16401, 4_000_000_000]),
+        (format!("{lines}16400 blob_16400.dat\n"), vec![]),
+    ] {
+        assert_ne!(changed, lines);
+        std::fs::write(&list, &changed).unwrap();
+        assert!(ArchiveReader::open(&path).unwrap().verify(|_| {}).is_err());
+        let plan = plan();
+        assert!(!plan.is_whole(), "{changed}");
+        assert_eq!(plan.lost_large_objects(), lost, "{changed}");
+        // What is kept is an archive.
+        let mut source = ArchiveReader::open(&path).unwrap();
+        let kept = plan.to_file(&mut source, Cursor::new(Vec::new()), &none, |_| {}).unwrap().into_inner();
+        ArchiveReader::new(&kept[..]).unwrap().verify(|_| {}).unwrap();
+        assert_eq!(Data::read(&kept).unwrap().large_objects.len(), 3 - lost.len(), "{changed}");
+    }
+}
+
+#[test]
+fn of_two_archives_in_one_log_each_is_repaired_by_itself() {
+    let (first, second) = (small(), Data { tables: vec![b"other\n".to_vec(); 4], ..small() });
+    for compression in [CompressionSpecification::NONE, CompressionSpecification::GZIP] {
+        let [one, two] = [piped(&first, compression), piped(&second, compression)];
+        let data = ArchiveReader::new(&one[..]).unwrap().position() as usize;
+        for cut in (data..one.len()).step_by(7) {
+            let log = [&one[..cut], b"\ncommand terminated with exit code 137\n", &two].concat();
+            let plan = plan(&log).unwrap();
+            assert!(!plan.is_whole());
+            let second_start = (log.len() - two.len()) as u64;
+            assert_eq!(plan.next_archive(), Some(second_start), "{compression}, cut at {cut}");
+            assert!(plan.recovered().iter().all(|entry| entry.position < cut as u64), "{compression}, cut at {cut}");
+            let repaired = Data::read(&write(&plan, &log)).unwrap();
+            assert!(repaired.tables.iter().all(|rows| first.tables.contains(rows)), "{compression}, cut at {cut}");
+
+            let mut options = RepairOptions::default();
+            options.from = second_start;
+            let plan = RepairPlan::of(&mut Cursor::new(&log), &options, |_| {}).unwrap();
+            assert!(plan.is_whole() && plan.start() == second_start && plan.next_archive().is_none());
         }
     }
 }

@@ -4,10 +4,10 @@ use std::io::{Cursor, Read, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::archives::stored_bodies;
-use crate::data::{Data, compressions, large_data, versions};
+use crate::data::{Data, compressions, header, large_data, versions};
 use dumpfmt::{
-    ArchiveReader, CompressionSpecification, DataState, EntryDepth, Error, ErrorKind, Field, Rewrite, Row, RowWriter,
-    WriteOptions,
+    ArchiveReader, ArchiveWriter, CompressionSpecification, DataState, EntryDepth, Error, ErrorKind, Field, Rewrite,
+    Row, RowWriter, Toc, TocEntry, WriteOptions,
 };
 use proptest::prelude::*;
 
@@ -216,6 +216,46 @@ fn a_row_that_is_refused_ends_the_rewrite_with_its_entry() {
         assert!(matches!(error.kind(), ErrorKind::Row(e) if e.to_string() == "no such row"), "{error}");
         assert!(error.to_string().contains("public.t0"), "{error}");
     }
+}
+
+#[test]
+fn what_an_entry_does_not_have_cannot_be_rewritten() {
+    let archive = small_with_objects();
+    for (dump_id, told) in [(77, "dump ID 77 is not in the table of contents"), (1, "has no data")] {
+        for way in 0..3 {
+            let mut plan = Rewrite::new(WriteOptions::default());
+            match way {
+                0 => plan.rows(dump_id, |_, _| Ok(())),
+                1 => plan.inspect(dump_id, |_| Ok(())),
+                _ => plan.reencode(dump_id),
+            };
+            let error = rewrite(&archive, &plan).unwrap_err();
+            assert!(matches!(error.kind(), ErrorKind::Usage(_)) && error.to_string().contains(told), "{error}");
+        }
+    }
+}
+
+/// A table and three large objects that the contents name.
+fn small_with_objects() -> Vec<u8> {
+    let objects = [16_400, 16_401, 4_000_000_000].map(|oid: u32| (oid, vec![7; 100])).to_vec();
+    let data = Data { tables: vec![b"a\n".to_vec()], large_objects: objects };
+    let names = data.large_objects.iter().zip(2000..).map(|((oid, _), dump_id)| {
+        TocEntry::builder(dump_id, "BLOB", oid.to_string()).catalog_id(2613, *oid).build().unwrap()
+    });
+    let toc = Toc::new(data.toc().entries().iter().cloned().chain(names).collect()).unwrap();
+    let writer = ArchiveWriter::to_pipe(Vec::new(), &header(), toc, &WriteOptions::default()).unwrap();
+    data.write(writer).unwrap().finish().unwrap()
+}
+
+#[test]
+fn a_large_object_that_the_new_contents_do_not_name_is_left_out() {
+    let archive = small_with_objects();
+    let mut plan = Rewrite::new(WriteOptions::default());
+    plan.omit(2001);
+    let (copy, _) = rewrite(&archive, &plan).unwrap();
+    ArchiveReader::new(&copy[..]).unwrap().verify(|_| {}).unwrap();
+    let oids: Vec<_> = Data::read(&copy).unwrap().large_objects.into_iter().map(|(oid, _)| oid).collect();
+    assert_eq!(oids, [16_400, 4_000_000_000]);
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::io::{Cursor, Read, Seek, Write};
 
 use crate::data::{Data, compressions, large_data};
 use dumpfmt::{
-    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, Rewrite, Toc, TocEntry,
-    VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter, WriteOptions,
+    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, Rewrite, SqlError, SqlOptions,
+    Toc, TocEntry, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter, WriteOptions,
 };
 
 fn in_file(archive: &[u8]) -> File {
@@ -14,6 +14,13 @@ fn in_file(archive: &[u8]) -> File {
     file.write_all(archive).unwrap();
     file.rewind().unwrap();
     file
+}
+
+fn stored(archive: &[u8]) -> (tempfile::TempDir, std::path::PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.dump");
+    std::fs::write(&path, archive).unwrap();
+    (folder, path)
 }
 
 fn by_one(archive: &[u8]) -> dumpfmt::Result<Vec<VerifiedEntry>> {
@@ -212,7 +219,16 @@ fn a_flipped_bit_in_the_oid_of_a_large_object_is_noticed_by_all_who_copy_it() {
         damaged[oid] ^= 1 << bit;
         let rewritten =
             Rewrite::new(options.clone()).to_pipe(&mut ArchiveReader::new(&damaged[..]).unwrap(), Vec::new(), |_| {});
+        let mut sql = Vec::new();
+        let as_sql = ArchiveReader::new(Cursor::new(&damaged)).unwrap().write_sql(&mut sql, &SqlOptions::default());
+        let Err(SqlError::Archive(as_sql)) = as_sql else { panic!("{as_sql:?}") };
+        let (folder, path) = stored(&damaged);
+        let in_place = dumpfmt::repair::index_in_place(&path, &Default::default(), |_| {});
+        let Err(dumpfmt::repair::IndexError::Archive(in_place)) = in_place else { panic!("{in_place:?}") };
+        drop(folder);
         let errors = [
+            as_sql,
+            in_place,
             by_one(&damaged).unwrap_err(),
             by_several(&damaged).unwrap_err(),
             on_the_way(&damaged).unwrap_err(),
@@ -227,7 +243,17 @@ fn a_flipped_bit_in_the_oid_of_a_large_object_is_noticed_by_all_who_copy_it() {
     // The object is not there, and neither is its OID.
     let length = 5 + 5 + 100 + 5;
     let missing = [&archive[..oid - 1], &archive[oid - 1 + length..]].concat();
-    for error in [by_one(&missing).unwrap_err(), by_several(&missing).unwrap_err()] {
+    let jumped = {
+        let mut archive = ArchiveReader::new(Cursor::new(&missing)).unwrap();
+        let Some(Block::LargeObjects(mut objects)) = archive.block(1000).unwrap() else { panic!("no large objects") };
+        loop {
+            match objects.next_object() {
+                Ok(object) => assert!(object.is_some(), "nothing was noticed"),
+                Err(e) => break e,
+            }
+        }
+    };
+    for error in [by_one(&missing).unwrap_err(), by_several(&missing).unwrap_err(), jumped] {
         assert!(error.to_string().contains("large object 16401, which the table of contents names"), "{error}");
     }
 }

@@ -10,6 +10,20 @@ use dumpfmt::{
 use proptest::prelude::*;
 
 #[test]
+fn a_row_that_ends_like_the_end_of_all_rows_does_not_end_them() {
+    for newlines in 1..24 {
+        for begin in [&b"x\\\\.\n"[..], b"a\nx\\\\.\n", b"\\\\.\n"] {
+            let rows = [begin, &vec![b'\n'; newlines]].concat();
+            let data = Data { tables: vec![rows], large_objects: vec![] };
+            for archive in [data.piped(&WriteOptions::default()), data.seekable(&WriteOptions::default())] {
+                ArchiveReader::new(&archive[..]).unwrap().verify(|_| {}).unwrap();
+                assert_eq!(Data::read(&archive).unwrap().tables, data.tables);
+            }
+        }
+    }
+}
+
+#[test]
 fn every_compression_and_version_is_read_as_it_was_written() {
     let data = large_data();
     for compression in compressions() {

@@ -95,10 +95,10 @@ impl<'t, R: Read + Seek> Blocks<'t, R> {
         let Some(entry) = toc.get(open.dump_id) else {
             return Err(Error::corrupt("a block of data of an unknown entry", position));
         };
-        let taken = take(open.present(entry, limits, source)).map_err(|e| e.in_entry(entry))?;
+        let taken = take(open.present(entry, limits, source, None)).map_err(|e| e.in_entry(entry))?;
         let skipped = match rest {
-            Rest::Read => open.skip_rest(source, limits, skip_by_reading),
-            Rest::Seek => open.skip_rest(source, limits, seek_over),
+            Rest::Read => open.skip_rest(source, limits, None, skip_by_reading),
+            Rest::Seek => open.skip_rest(source, limits, None, seek_over),
             Rest::Leave => Ok(()),
         };
         skipped.map_err(|e| e.in_entry(entry))?;

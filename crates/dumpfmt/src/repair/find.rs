@@ -67,8 +67,12 @@ fn window<R: Read + Seek>(source: &mut R, start: u64) -> Result<Window<&mut R>> 
 
 /// The first archive in a file whose contents can be read: where it begins, its header, its table of contents, and at
 /// which of its bytes the data begins.
-pub(super) fn contents<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<(u64, (Header, Toc, u64))> {
-    let (mut from, mut first_error) = (0, None);
+pub(super) fn contents<R: Read + Seek>(
+    source: &mut R,
+    mut from: u64,
+    options: &ReadOptions,
+) -> Result<(u64, (Header, Toc, u64))> {
+    let mut first_error = None;
     for _ in 0..MOST_CANDIDATES {
         let Some(FoundArchive { start, .. }) = find_archive(source, from, options)? else { break };
         match ArchiveReader::with_options(window(source, start)?, options.clone()) {
@@ -124,7 +128,7 @@ fn diagnose<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<Err
         // A tar, which is not searched for.
         Ok(archive) => {
             let text = format!(
-                "only archives in the custom format are repaired, and this one is in {} format",
+                "a `RepairPlan` is for archives in the custom format, and this one is in {} format: take a `MemberPlan`",
                 archive.header().format
             );
             Ok(Error::new(ErrorKind::Unsupported(text), 0))

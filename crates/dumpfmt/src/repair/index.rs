@@ -9,13 +9,15 @@ use sha2::{Digest, Sha256};
 
 use super::blocks::{Begins, Blocks, Rest};
 use super::journal::{Field, Invalid, Journal, digest_part};
+use super::lengths::{OTHER_LENGTH, Placed, of_other_length};
 use crate::block::Block;
 use crate::error::Error;
 use crate::header::{Format, Header, MAGIC};
 use crate::input::{Input, MAX_INT_BYTES, TextBudget};
 use crate::limits::ReadOptions;
+use crate::named_objects::{NamedObjects, Reading};
 use crate::reader::ArchiveReader;
-use crate::toc::{PositionFields, Toc, position_field};
+use crate::toc::{DataState, PositionFields, Toc, TocEntry, position_field};
 
 /// How [`index_in_place`] works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -405,7 +407,7 @@ fn walk(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(HashMap<i32, u64>, u64), Error> {
     let mut blocks = Blocks::new(file, header, toc, &options.read.limits);
-    let mut positions = HashMap::new();
+    let (mut positions, mut placed, mut named) = (HashMap::new(), Vec::new(), NamedObjects::of(toc));
     let mut position = data_start;
     loop {
         progress(position);
@@ -427,13 +429,18 @@ fn walk(
         let (dump_id, end) = blocks.read(position, Rest::Seek, |block| {
             let dump_id = block.entry().dump_id();
             if options.verify {
-                verify(block, position, progress)?;
+                verify(block, position, &mut named, progress)?;
             }
             Ok(dump_id)
         })?;
         if end > length {
             return Err(Error::truncated("within the data", length));
         }
+        let recorded = match toc.get(dump_id).map(TocEntry::data_state) {
+            Some(DataState::Position(recorded)) => Some(recorded),
+            _ => None,
+        };
+        placed.push((dump_id, Placed { begin: position, end, recorded }));
         if let Some(earlier) = positions.insert(dump_id, position) {
             let error = Error::corrupt(format!("this entry has data twice, first at byte {earlier}"), position);
             return Err(match toc.get(dump_id) {
@@ -443,6 +450,15 @@ fn walk(
         }
         position = end;
     }
+    let lengths: Vec<Placed> = placed.iter().map(|(_, block)| *block).collect();
+    if let Some(&place) = of_other_length(&lengths).first() {
+        let (dump_id, block) = placed[place];
+        let error = Error::corrupt(OTHER_LENGTH, block.begin);
+        return Err(match toc.get(dump_id) {
+            Some(entry) => error.in_entry(entry),
+            None => error,
+        });
+    }
     match toc.entries().iter().find(|entry| entry.has_data() && !positions.contains_key(&entry.dump_id())) {
         Some(missing) => Err(Error::truncated(format!("before the data of {missing}"), position)),
         None => Ok((positions, position)),
@@ -450,7 +466,12 @@ fn walk(
 }
 
 /// Decodes a block to its end.
-fn verify<R: Read>(block: Block<'_, R>, position: u64, progress: &mut dyn FnMut(u64)) -> Result<(), Error> {
+fn verify<R: Read>(
+    block: Block<'_, R>,
+    position: u64,
+    named: &mut NamedObjects,
+    progress: &mut dyn FnMut(u64),
+) -> Result<(), Error> {
     let drain = |body: &mut dyn Read| io::copy(body, &mut io::sink()).map_err(|e| Error::from_io(e, position));
     match block {
         Block::Data(data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
@@ -463,10 +484,13 @@ fn verify<R: Read>(block: Block<'_, R>, position: u64, progress: &mut dyn FnMut(
             drain(&mut data)?;
         }
         Block::LargeObjects(mut objects) => {
+            let reading = Reading { dump_id: objects.entry().dump_id(), number: 0 };
             while let Some(mut object) = objects.next_object()? {
+                named.find(object.oid(), reading, object.position())?;
                 drain(&mut object)?;
                 progress(object.position());
             }
+            named.end_entry(reading.dump_id, objects.position())?;
         }
     }
     Ok(())

@@ -142,7 +142,10 @@ impl MemberPlan {
 
     /// Whether nothing is lost and nothing is damaged.
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && self.damage.is_none() && self.recovered.iter().all(|entry| entry.missing.is_none())
+        self.lost.is_empty()
+            && self.lost_objects.is_empty()
+            && self.damage.is_none()
+            && self.recovered.iter().all(|entry| entry.missing.is_none())
     }
 
     /// Writes what is whole as a new archive in the custom format; see [`ArchiveWriter::to_file`]. `source` is the
@@ -309,16 +312,22 @@ fn each_file<R: Read + Seek>(source: &mut ArchiveReader<R>, progress: &mut impl 
 fn up_to_the_end<R: Read>(source: &mut ArchiveReader<R>, progress: &mut impl FnMut(u64)) -> Result<Found> {
     let mut found = Found::default();
     let mut buffer = vec![0; BUFFER_BYTES];
+    let mut before = None;
     loop {
         match source.next_block() {
             Ok(None) => return Ok(found),
             Ok(Some(block)) => {
                 let dump_id = block.entry().dump_id();
                 let looked_at = look_at(block, &mut buffer, &mut found.objects, progress);
+                before = looked_at.1.as_ref().map(ToString::to_string);
                 found.take(dump_id, looked_at)?;
             }
             Err(e) => {
-                found.damage = Some(loss(e)?);
+                // Where a block is damaged so that its end is not known, that is why there is no next one.
+                found.damage = Some(match before {
+                    Some(damage) => damage,
+                    None => loss(e)?,
+                });
                 return Ok(found);
             }
         }

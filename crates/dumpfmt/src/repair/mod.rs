@@ -26,6 +26,7 @@ mod blocks;
 mod find;
 mod index;
 mod journal;
+mod lengths;
 mod members;
 mod plan;
 mod scan;

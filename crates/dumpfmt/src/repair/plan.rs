@@ -8,7 +8,7 @@ use std::ops::Range;
 use super::find;
 use super::scan::{Scan, scan};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{Format, Header};
+use crate::header::Header;
 use crate::limits::ReadOptions;
 use crate::named_objects;
 use crate::statement::{CopyStatement, ForeignKey};
@@ -19,6 +19,8 @@ use crate::version::Version;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RepairOptions {
+    /// The byte of the file from which on the archive is searched. 0 by default: the first one counts.
+    pub from: u64,
     /// How it is read.
     pub read: ReadOptions,
     /// Keep the whole rows of a table whose data is cut. The table is then not the one that was dumped, and
@@ -70,6 +72,7 @@ pub struct RepairPlan {
     lost: Vec<LostEntry>,
     damage: Vec<Damage>,
     lost_objects: Vec<u32>,
+    next_archive: Option<u64>,
 }
 
 /// An entry whose data is kept.
@@ -177,14 +180,9 @@ impl RepairPlan {
     /// When there is no archive in it, its header or table of contents is cut short or damaged (then there
     /// is nothing that a repair could begin with), it is not in the custom format, or reading fails.
     pub fn of<R: Read + Seek>(source: &mut R, options: &RepairOptions, mut progress: impl FnMut(u64)) -> Result<Self> {
-        let (start, contents) = find::contents(source, &options.read)?;
+        let (start, contents) = find::contents(source, options.from, &options.read)?;
         let (header, source_toc, data_start) = contents;
-        if header.format != Format::Custom {
-            let text =
-                format!("only archives in the custom format are repaired, and this one is in {} format", header.format);
-            return Err(Error::new(ErrorKind::Unsupported(text), 0));
-        }
-        let Scan { recovered, mut losses, damage, end, trailing, lost_objects } =
+        let Scan { recovered, mut losses, damage, end, trailing, lost_objects, next_archive } =
             scan(source, start, data_start, (&header, &source_toc), options, &mut progress)?;
         let lost = source_toc.entries().iter().filter_map(|entry| {
             let loss = losses.remove(&entry.dump_id())?;
@@ -195,7 +193,20 @@ impl RepairPlan {
         let kept = source_toc.entries().iter().filter(|entry| !left_out.contains(&entry.dump_id()));
         let toc = Toc::new(named_objects::without(kept, &lost_objects.iter().copied().collect())?)?;
         let options = options.clone();
-        Ok(Self { header, source_toc, toc, options, start, end, trailing, recovered, lost, damage, lost_objects })
+        Ok(Self {
+            header,
+            source_toc,
+            toc,
+            options,
+            start,
+            end,
+            trailing,
+            recovered,
+            lost,
+            damage,
+            lost_objects,
+            next_archive,
+        })
     }
 
     /// What the archive says of itself.
@@ -231,9 +242,18 @@ impl RepairPlan {
         &self.damage
     }
 
+    /// The byte of the file at which another archive begins, when this one is not whole: perhaps of a job that was tried
+    /// again. See [`RepairOptions::from`].
+    pub fn next_archive(&self) -> Option<u64> {
+        self.next_archive
+    }
+
     /// Whether nothing is lost and nothing is damaged. There may be bytes before and behind the archive.
     pub fn is_whole(&self) -> bool {
-        self.lost.is_empty() && self.damage.is_empty() && self.recovered.iter().all(|entry| entry.missing.is_none())
+        self.lost.is_empty()
+            && self.lost_objects.is_empty()
+            && self.damage.is_empty()
+            && self.recovered.iter().all(|entry| entry.missing.is_none())
     }
 
     /// The byte of the file at which the archive begins. All other positions are counted from there.

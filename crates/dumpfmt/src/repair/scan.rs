@@ -12,7 +12,9 @@ use std::io::{self, Read, Seek};
 
 use memchr::memchr_iter;
 
-use super::blocks::{Begins, Blocks, Rest, length};
+use super::blocks::{Begins, Blocks, Rest};
+use super::find::find_archive;
+use super::lengths::{OTHER_LENGTH, Placed, of_other_length};
 use super::plan::{Damage, Loss, LossKind, RecoveredEntry, RepairOptions};
 use super::window::Window;
 use crate::block::Block;
@@ -20,7 +22,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Header};
 use crate::named_objects;
 use crate::statement::CopyStatement;
-use crate::toc::{DataState, Toc};
+use crate::toc::{DataState, Toc, TocEntry};
 
 /// Searches and failed attempts may read this many times the length of the archive.
 const SEARCH_FACTOR: u64 = 16;
@@ -42,19 +44,54 @@ pub(crate) struct Scan {
     pub(crate) trailing: u64,
     /// Large objects that the table of contents names and that were not found.
     pub(crate) lost_objects: Vec<u32>,
+    /// The byte of the file at which another archive begins, when this one is not whole.
+    pub(crate) next_archive: Option<u64>,
 }
 
 /// Scans the archive that begins at `start` of `source`; its data begins at `data_start` of the archive.
+///
+/// Where data is missing and another archive follows, as in the log of a job that was tried again, that one's blocks are
+/// not taken for those of the first.
 pub(crate) fn scan<R: Read + Seek>(
     source: &mut R,
     start: u64,
+    data_start: u64,
+    archive: (&Header, &Toc),
+    options: &RepairOptions,
+    progress: &mut dyn FnMut(u64),
+) -> Result<Scan> {
+    let scan = scan_up_to(source, start, None, data_start, archive, options, progress)?;
+    if scan.losses.is_empty() && scan.damage.is_empty() && scan.lost_objects.is_empty() {
+        return Ok(scan);
+    }
+    let mut from = start + data_start;
+    while let Some(next) = find_archive(source, from, &options.read)? {
+        let place = next.start - start;
+        let is_around =
+            |block: &&RecoveredEntry| block.missing.is_none() && (block.position..block.end).contains(&place);
+        // An archive that is stored in this one is none of another dump.
+        if let Some(block) = scan.recovered.iter().find(is_around) {
+            from = start + block.end;
+            continue;
+        }
+        let scan = scan_up_to(source, start, Some(place), data_start, archive, options, progress)?;
+        return Ok(Scan { next_archive: Some(next.start), ..scan });
+    }
+    Ok(scan)
+}
+
+/// Scans so many bytes of an archive, or up to the end of the file.
+fn scan_up_to<R: Read + Seek>(
+    source: &mut R,
+    start: u64,
+    length: Option<u64>,
     data_start: u64,
     (header, toc): (&Header, &Toc),
     options: &RepairOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Scan> {
-    let mut archive = window(source, start, None)?;
-    let length = length(&mut archive)?;
+    let mut archive = window(source, start, length)?;
+    let length = super::blocks::length(&mut archive)?;
     let with_data = || toc.entries().iter().filter(|entry| entry.has_data());
     let mut scanner = Scanner {
         blocks: Blocks::new(archive, header, toc, &options.read.limits),
@@ -71,18 +108,17 @@ pub(crate) fn scan<R: Read + Seek>(
         damage: Vec::new(),
         budget: length.saturating_mul(SEARCH_FACTOR).saturating_add(SEARCH_BYTES),
         objects: named_objects::oids(toc).collect(),
-        objects_found: HashSet::new(),
+        objects_found: HashMap::new(),
         progress,
     };
     let (end, searched_to) = scanner.run(data_start)?;
     scanner.settle_out_of_turn();
+    scanner.distrust_other_lengths();
     let Scanner { found, mut broken, damage, objects, mut objects_found, seen, ranks, .. } = scanner;
     let mut recovered = found;
     let mut losses = HashMap::new();
-    let mut incomplete_groups = false;
     let last_rank = seen.iter().filter_map(|dump_id| ranks.get(dump_id)).max().copied();
     for entry in with_data().filter(|entry| !seen.contains(&entry.dump_id())) {
-        incomplete_groups |= entry.is_large_objects();
         let loss = match broken.remove(&entry.dump_id()) {
             Some(broken) => {
                 let (part, oids) = match &broken.part {
@@ -102,7 +138,7 @@ pub(crate) fn scan<R: Read + Seek>(
                     _ => (None, HashSet::new()),
                 };
                 if let Some(part) = part {
-                    objects_found.extend(oids);
+                    objects_found.extend(oids.into_iter().map(|oid| (oid, entry.dump_id())));
                     recovered.push(RecoveredEntry { missing: Some(broken.loss), ..part });
                     continue;
                 }
@@ -117,13 +153,13 @@ pub(crate) fn scan<R: Read + Seek>(
     }
     recovered.sort_by_key(|entry| entry.position);
     let mut lost_objects = Vec::new();
-    if incomplete_groups {
-        lost_objects = objects.difference(&objects_found).copied().collect();
+    if with_data().any(TocEntry::is_large_objects) {
+        lost_objects = objects.iter().filter(|oid| !objects_found.contains_key(oid)).copied().collect();
         lost_objects.sort_unstable();
     }
     // Of an archive that is cut nobody can tell where it ends.
     let trailing = if seen.len() == ranks.len() { length.saturating_sub(end) } else { 0 };
-    Ok(Scan { recovered, losses, damage, end, trailing, lost_objects })
+    Ok(Scan { recovered, losses, damage, end, trailing, lost_objects, next_archive: None })
 }
 
 /// Why an entry is lost of which no block was found. `is_followed`: there are blocks behind its place.
@@ -150,14 +186,14 @@ struct Scanner<'t, 's, 'p, R> {
     found: Vec<RecoveredEntry>,
     /// The dump IDs of `found`.
     seen: HashSet<i32>,
-    out_of_turn: Vec<RecoveredEntry>,
+    out_of_turn: Vec<Whole>,
     broken: HashMap<i32, Broken>,
     damage: Vec<Damage>,
     /// Bytes that may still be read in vain.
     budget: u64,
-    /// The large objects that the table of contents names, and those of them that were found.
+    /// The large objects that the table of contents names, and those of them that were found, with their entry.
     objects: HashSet<u32>,
-    objects_found: HashSet<u32>,
+    objects_found: HashMap<u32, i32>,
     progress: &'p mut dyn FnMut(u64),
 }
 
@@ -267,6 +303,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 Ok(Some((end, next)))
             }
             Ok(whole) => {
+                self.charge(position, whole.entry.end);
                 self.note(dump_id, whole.unproven());
                 Ok(None)
             }
@@ -274,6 +311,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 self.note(dump_id, broken);
                 // Damage within a chunk leaves the lengths as they are.
                 let passed = self.blocks.read(position, Rest::Seek, |_| Ok(()));
+                self.charge(position, self.blocks.position());
                 match passed {
                     Ok(((), end)) if end <= self.length && self.is_due(end, next)? => Ok(Some((end, next))),
                     Err(e) if is_fatal(&e) => Err(e),
@@ -296,8 +334,12 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     self.take(whole, is_in_turn);
                     return Ok(Some((position, end, Turn { rank, exact: is_in_turn })));
                 }
-                Ok(whole) if is_in_turn => self.note(dump_id, whole.unproven()),
-                Ok(_) => {}
+                Ok(whole) => {
+                    self.charge(position, whole.entry.end);
+                    if is_in_turn {
+                        self.note(dump_id, whole.unproven());
+                    }
+                }
                 Err(broken) if is_in_turn => self.note(dump_id, broken),
                 Err(_) => {}
             }
@@ -330,26 +372,52 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
         let dump_id = whole.entry.dump_id;
         if !self.seen.contains(&dump_id) && (is_in_turn || self.options.any_order) {
             self.seen.insert(dump_id);
-            self.objects_found.extend(whole.oids);
+            self.objects_found.extend(whole.oids.into_iter().map(|oid| (oid, dump_id)));
             self.found.push(whole.entry);
         } else {
-            self.out_of_turn.push(whole.entry);
+            self.out_of_turn.push(whole);
         }
+    }
+
+    /// Gives up blocks that are shorter or longer than the table of contents says, by where it has the next one: bytes are
+    /// missing in them, though what is left can be decoded.
+    fn distrust_other_lengths(&mut self) {
+        let recorded: HashMap<i32, u64> =
+            self.recorded.iter().map(|&(position, dump_id)| (dump_id, position)).collect();
+        self.found.sort_by_key(|entry| entry.position);
+        let placed = self.found.iter().map(|entry| Placed {
+            begin: entry.position,
+            end: entry.end,
+            recorded: recorded.get(&entry.dump_id).copied(),
+        });
+        let others: HashSet<usize> = of_other_length(&placed.collect::<Vec<_>>()).into_iter().collect();
+        let found = std::mem::take(&mut self.found).into_iter().enumerate();
+        let (kept, others): (Vec<_>, Vec<_>) = found.partition(|(place, _)| !others.contains(place));
+        self.found = kept.into_iter().map(|(_, entry)| entry).collect();
+        let others = others.into_iter().map(|(_, entry)| entry);
+        for entry in others {
+            self.seen.remove(&entry.dump_id);
+            let loss = Loss { kind: LossKind::Damaged, position: entry.position, why: OTHER_LENGTH.into() };
+            self.broken.entry(entry.dump_id).or_insert(Broken { position: entry.position, loss, part: Part::Nothing });
+        }
+        let seen = &self.seen;
+        self.objects_found.retain(|_, dump_id| seen.contains(dump_id));
     }
 
     /// Decides about blocks that were not where pg_dump would have written them.
     fn settle_out_of_turn(&mut self) {
         let blocks = std::mem::take(&mut self.out_of_turn);
-        let ids: HashSet<i32> = blocks.iter().map(|block| block.dump_id).collect();
+        let ids: HashSet<i32> = blocks.iter().map(|block| block.entry.dump_id).collect();
         // Nothing is missing, nothing is there twice: the archive was written in another order.
         let is_complete = self.damage.is_empty()
             && self.broken.is_empty()
             && ids.is_disjoint(&self.seen)
             && ids.len() == blocks.len()
             && self.seen.len() + blocks.len() == self.ranks.len();
-        for block in blocks {
+        for Whole { entry: block, oids, .. } in blocks {
             if is_complete {
                 self.seen.insert(block.dump_id);
+                self.objects_found.extend(oids.into_iter().map(|oid| (oid, block.dump_id)));
                 self.found.push(block);
                 continue;
             }
@@ -364,6 +432,11 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
             self.broken.entry(block.dump_id).or_insert(Broken { position: block.position, loss, part: Part::Nothing });
         }
         self.damage.sort_by_key(|damage| damage.start);
+    }
+
+    /// Notes that these bytes were read in vain.
+    fn charge(&mut self, begin: u64, end: u64) {
+        self.budget = self.budget.saturating_sub(end.saturating_sub(begin));
     }
 
     fn note(&mut self, dump_id: i32, broken: Broken) {
@@ -386,7 +459,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
     fn is_proven(&mut self, whole: &Whole) -> Result<bool> {
         let has_all_objects = whole.entry.large_objects.is_some()
             && !self.objects.is_empty()
-            && self.objects.iter().all(|oid| whole.oids.contains(oid) || self.objects_found.contains(oid));
+            && self.objects.iter().all(|oid| whole.oids.contains(oid) || self.objects_found.contains_key(oid));
         Ok(whole.is_strong || has_all_objects || self.is_plausible_end(whole.entry.end)?)
     }
 
@@ -408,7 +481,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
     fn read_whole(&mut self, position: u64, dump_id: i32) -> Result<Result<Whole, Broken>> {
         let mut whole = RecoveredEntry::new(dump_id, position, position);
         let (mut oids, mut fits) = (HashSet::new(), true);
-        let (expected, progress) = (&self.objects, &mut *self.progress);
+        let (expected, earlier, progress) = (&self.objects, &self.objects_found, &mut *self.progress);
         let (mut part, mut inserts) = (Part::Nothing, LastBytes::default());
         let read = self.blocks.read(position, Rest::Read, |block| match block {
             Block::Data(data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
@@ -439,7 +512,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     whole.bytes += drained.map_err(|e| Error::from_io(e, position))?;
                     progress(object.position());
                     if expected.contains(&object.oid()) {
-                        if !oids.insert(object.oid()) {
+                        if earlier.contains_key(&object.oid()) || !oids.insert(object.oid()) {
                             let text = format!("large object {} is there twice", object.oid());
                             return Err(Error::corrupt(text, object.position()));
                         }
@@ -469,7 +542,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
             }
             Err(e) if is_fatal(&e) => Err(e),
             Err(e) => {
-                self.budget = self.budget.saturating_sub(self.blocks.position().saturating_sub(position));
+                self.charge(position, self.blocks.position());
                 // An entry whose data ends too early within its block is not cut, but damaged.
                 let is_cut = matches!(e.kind(), ErrorKind::Truncated(_)) && self.blocks.position() >= self.length;
                 let kind = if is_cut { LossKind::Cut } else { LossKind::Damaged };

@@ -9,7 +9,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 use std::thread;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::reader::ArchiveReader;
 use crate::rows::{Row, RowBatch};
 use crate::toc::Toc;
@@ -31,7 +31,8 @@ type InspectLargeObject<'a> = dyn Fn(u32, &[u8], bool) -> Result<(), RowError> +
 ///
 /// Nothing said, the data of an entry is copied as it is stored, without decompressing it, where
 /// the new archive has the same compression, at no level in particular, and format; otherwise it is compressed anew. The rows of an entry can be
-/// changed ([`rows`](Self::rows)), looked at ([`inspect`](Self::inspect)), or left out ([`omit`](Self::omit)).
+/// changed ([`rows`](Self::rows)), looked at ([`inspect`](Self::inspect)), or left out ([`omit`](Self::omit)); what is said of an
+/// entry last holds. Large objects that the new table of contents does not name are left out.
 ///
 /// ```
 /// # let file = dumpfmt::example::archive();
@@ -144,8 +145,8 @@ impl<'a> Rewrite<'a> {
     ///
     /// # Errors
     ///
-    /// When the source is cut short or damaged, when a function refuses a row, or when writing fails. What was
-    /// written until then is no archive.
+    /// When the source is cut short or damaged, when a function refuses a row, when something is asked for of an entry that
+    /// the source does not have or that has no data, or when writing fails. What was written until then is no archive.
     pub fn to_file<R: Read, W: Write + Seek>(
         &self,
         source: &mut ArchiveReader<R>,
@@ -193,6 +194,15 @@ impl<'a> Rewrite<'a> {
     }
 
     fn new_contents<R: Read>(&self, source: &ArchiveReader<R>) -> Result<Toc> {
+        for (&dump_id, treatment) in &self.entries {
+            let Some(entry) = source.toc().get(dump_id) else {
+                return Err(Error::usage(format!("dump ID {dump_id} is not in the table of contents")));
+            };
+            if !entry.has_data() && !matches!(treatment, Treatment::Omit) {
+                let text = "this entry has no data that could be rewritten: the rows of a table have one of their own";
+                return Err(Error::usage(text).in_entry(entry));
+            }
+        }
         let is_omitted = |dump_id| matches!(self.entries.get(&dump_id), Some(Treatment::Omit));
         let toc = match &self.contents {
             Some(toc) => toc.clone(),

@@ -1,5 +1,6 @@
 //! The blocks of the source, one after the other, as pieces of the new archive.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +12,7 @@ use crate::body::StoredBytes;
 use crate::decode::Decoder;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Format};
-use crate::named_objects::NamedObjects;
+use crate::named_objects;
 use crate::reader::ArchiveReader;
 use crate::rows::RowBatch;
 use crate::verify::fill;
@@ -38,18 +39,17 @@ pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
     let compression = &rewrite.options.compression;
     let raw = (raw && compression.level().is_none()).then(|| compression.algorithm());
     let mut tallies = Tallies::default();
-    let mut objects = NamedObjects::of(source.toc());
+    // In nearly every rewrite all of them stay.
+    let all_stay = named_objects::oids(source.toc()).count() == named_objects::oids(core.toc()).count();
+    let chosen: Option<HashSet<u32>> = (!all_stay).then(|| named_objects::oids(core.toc()).collect());
     loop {
         progress(source.position());
-        let Some(block) = source.next_block()? else {
-            objects.expect_all(source.position())?;
-            return Ok(tallies);
-        };
+        let Some(block) = source.next_block()? else { return Ok(tallies) };
         let dump_id = block.entry().dump_id();
         if core.toc().get(dump_id).is_none() {
             continue;
         }
-        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, objects: &mut objects, dump_id, raw };
+        let mut copy = BlockCopy { core, progress, tallies: &mut tallies, chosen: chosen.as_ref(), dump_id, raw };
         match (rewrite.entries.get(&dump_id), block) {
             (Some(Treatment::Omit), _) => {
                 return Err(Error::usage("the new table of contents has an entry that is to be omitted"));
@@ -82,8 +82,8 @@ struct BlockCopy<'c, 'env, S, P> {
     core: &'c mut Core<'env, S>,
     progress: &'c mut P,
     tallies: &'c mut Tallies,
-    /// Those of the source.
-    objects: &'c mut NamedObjects,
+    /// The large objects that the new archive is to have; `None`: all.
+    chosen: Option<&'c HashSet<u32>>,
     dump_id: i32,
     /// The compression of bodies that can be copied as they are; `None` when none can.
     raw: Option<Compression>,
@@ -214,7 +214,9 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
         let mut buffer = vec![0; PIECE_BYTES];
         while let Some(object) = objects.next_object()? {
             let oid = object.oid();
-            self.objects.find(oid, object.position()).map_err(|e| object.locate(e))?;
+            if self.chosen.is_some_and(|chosen| !chosen.contains(&oid)) {
+                continue;
+            }
             let is_raw = self.raw == Some(object.encoding().compression());
             if !is_raw {
                 self.tallies.entries[place].1 = EntryDepth::Reencoded;
@@ -249,7 +251,6 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                 }
             }
         }
-        self.objects.end_entry();
         self.core.end_large_objects()
     }
 }

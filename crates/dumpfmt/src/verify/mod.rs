@@ -12,10 +12,8 @@ use sha2::{Digest, Sha256};
 
 use crate::block::{Block, EntryData, LargeObjects};
 use crate::error::{Error, Result};
-use crate::header::Format;
-use crate::named_objects::NamedObjects;
+use crate::named_objects::{NamedObjects, Reading};
 use crate::reader::ArchiveReader;
-use crate::toc::DataState;
 
 pub(crate) use rows::fill;
 use rows::{RowCount, count_rows};
@@ -134,36 +132,17 @@ impl<R: Read> ArchiveReader<R> {
             // Nobody could tell whether each entry has had its data.
             return Err(Error::usage("`block` has left the sequence of the blocks: call `rewind` before `verify`"));
         }
-        let is_custom = self.header().format == Format::Custom;
-        // What was passed before was not looked at.
-        let objects = self.is_at_first_block().then(|| Mutex::new(NamedObjects::of(self.toc())));
         let mut verified = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let Some((block, position)) = self.next_block_at()? else {
-                expect_all_objects(objects.as_ref(), self.position())?;
-                return Ok(verified);
-            };
-            if is_custom {
-                expect_recorded(&block, position)?;
-            }
-            verified.push(verify_block(block, options.digests, objects.as_ref(), &mut buffer, &mut progress)?);
+            let Some(block) = self.next_block()? else { return Ok(verified) };
+            verified.push(verify_block(block, options.digests, None, &mut buffer, &mut progress)?);
             progress(self.position());
         }
     }
 }
 
-/// A position that is recorded wrongly misleads whoever jumps there, as `pg_restore -j` does.
-fn expect_recorded<R: Read>(block: &Block<'_, R>, position: u64) -> Result<()> {
-    match block.entry().data_state() {
-        DataState::Position(recorded) if recorded != position => {
-            let text = format!("the data is here, but the table of contents records byte {recorded}");
-            Err(Error::corrupt(text, position).in_entry(block.entry()))
-        }
-        _ => Ok(()),
-    }
-}
-
+/// Reads a block to its end. `named`: where several readers share what was found.
 pub(crate) fn verify_block<R: Read>(
     block: Block<'_, R>,
     digests: bool,
@@ -204,9 +183,10 @@ fn verify_large_objects<R: Read>(
     progress: &mut impl FnMut(u64),
 ) -> Result<(u64, u64)> {
     let (mut count, mut bytes) = (0, 0);
+    let reading = Reading { dump_id: objects.entry().dump_id(), number: 0 };
     while let Some(mut object) = objects.next_object()? {
         if let Some(named) = named {
-            lock(named).find(object.oid(), object.position()).map_err(|e| object.locate(e))?;
+            lock(named).find(object.oid(), reading, object.position()).map_err(|e| object.locate(e))?;
         }
         let mut digest = list.is_some().then(Sha256::new);
         bytes += drain(&mut object, buffer, digest.as_mut(), |object| progress(object.total_position()))?;
@@ -217,17 +197,13 @@ fn verify_large_objects<R: Read>(
         }
     }
     if let Some(named) = named {
-        lock(named).end_entry();
+        lock(named).end_entry(reading.dump_id, objects.position())?;
     }
     Ok((count, bytes))
 }
 
 fn lock(named: &Mutex<NamedObjects>) -> MutexGuard<'_, NamedObjects> {
     named.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn expect_all_objects(named: Option<&Mutex<NamedObjects>>, offset: u64) -> Result<()> {
-    named.map_or(Ok(()), |named| lock(named).expect_all(offset))
 }
 
 /// Reads to the end, and returns how many bytes there were.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use super::{BUFFER_BYTES, VerifiedEntry, VerifyOptions, expect_all_objects, expect_recorded, verify_block};
+use super::{BUFFER_BYTES, VerifiedEntry, VerifyOptions, verify_block};
 use crate::block::OpenBlock;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
@@ -61,8 +61,8 @@ impl ArchiveReader<File> {
             let open = source.next_block(&header, &toc, &limits, 0)?;
             open.ok_or_else(|| Error::corrupt("the file was changed while it was read", work.begin))
         };
-        let objects = Mutex::new(NamedObjects::of(&toc));
-        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: &objects };
+        // Large objects are compared with the table of contents by who passes over them.
+        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: None };
         shared.run(source, open, &mut progress, |give| {
             while let Some((dump_id, begin, end)) = self.pass_block()? {
                 if !give(Work { dump_id, begin, end: Some(end) }) {
@@ -79,7 +79,7 @@ impl ArchiveReader<File> {
         let source = || another.another_source();
         let open = |source: &mut Source<File>, work: &Work| source.open_entry(&header, work.dump_id, &toc);
         let objects = Mutex::new(NamedObjects::of(&toc));
-        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: &objects };
+        let shared = Shared { toc: &toc, limits: &limits, header: &header, options, objects: Some(&objects) };
         shared.run(source, open, &mut progress, |give| {
             let entries = toc.entries().iter().filter(|entry| entry.has_data());
             // There is no position, but an order.
@@ -110,7 +110,7 @@ struct Shared<'a> {
     toc: &'a Toc,
     limits: &'a Limits,
     options: &'a VerifyOptions,
-    objects: &'a Mutex<NamedObjects>,
+    objects: Option<&'a Mutex<NamedObjects>>,
 }
 
 impl Shared<'_> {
@@ -127,10 +127,17 @@ impl Shared<'_> {
         let (results, found) = mpsc::channel();
         let bytes = AtomicU64::new(0);
         thread::scope(|scope| {
-            for _ in 0..self.options.threads {
+            let entries = self.toc.entries().iter().filter(|entry| entry.has_data()).count();
+            for number in 0..self.options.threads.clamp(1, entries.max(1)) {
                 let (mut source, results) = (source()?, results.clone());
                 let (queue, open, bytes) = (Arc::clone(&queue), &open, &bytes);
-                scope.spawn(move || self.work(&mut source, open, &queue, &results, bytes));
+                let work = move || self.work(&mut source, open, &queue, &results, bytes);
+                match thread::Builder::new().spawn_scoped(scope, work) {
+                    Ok(_) => {}
+                    // The system has no more threads to give: with fewer, then.
+                    Err(_) if number > 0 => break,
+                    Err(e) => return Err(Error::new(ErrorKind::Io(e), 0)),
+                }
             }
             // The threads alone hold these: when all of them have ended, nobody waits for them.
             drop((results, queue));
@@ -142,9 +149,7 @@ impl Shared<'_> {
             });
             drop(work);
             all.take_all(&found, || progress(bytes.load(Ordering::Relaxed)));
-            let verified = all.finish(walked)?;
-            expect_all_objects(Some(self.objects), bytes.load(Ordering::Relaxed))?;
-            Ok(verified)
+            all.finish(walked)
         })
     }
 
@@ -184,14 +189,13 @@ impl Shared<'_> {
         let mut block = open(source, work).map_err(|e| e.in_entry(entry))?;
         if self.header.format == Format::Custom {
             last = work.begin;
-            expect_recorded(&block.present(entry, self.limits, source), work.begin)?;
         }
         let mut progress = |position: u64| {
             bytes.fetch_add(position.saturating_sub(last), Ordering::Relaxed);
             last = last.max(position);
         };
-        let block = block.present(entry, self.limits, source);
-        let verified = verify_block(block, self.options.digests, Some(self.objects), buffer, &mut progress)
+        let block = block.present(entry, self.limits, source, None);
+        let verified = verify_block(block, self.options.digests, self.objects, buffer, &mut progress)
             .map_err(|e| e.in_entry(entry))?;
         progress(source.input.total_position());
         match work.end {

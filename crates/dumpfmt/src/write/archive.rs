@@ -128,7 +128,7 @@ impl<S: Sink> ArchiveWriter<S> {
     pub fn data(&mut self, dump_id: i32) -> Result<DataWriter<'_, S>> {
         let copy_text = self.core.toc().get(dump_id).and_then(|e| e.copy_statement()).is_some_and(|s| !s.is_empty());
         self.core.begin_data(dump_id)?;
-        Ok(DataWriter { body: BodyWriter::new(&mut self.core), copy_text, end: Vec::new() })
+        Ok(DataWriter { body: BodyWriter::new(&mut self.core), copy_text, end: Vec::new(), length: 0 })
     }
 
     /// Begins the large objects of a `BLOBS` entry.
@@ -157,6 +157,8 @@ pub struct DataWriter<'a, S: Sink> {
     copy_text: bool,
     /// The last bytes written: enough to see whether the rows are ended.
     end: Vec<u8>,
+    /// How many bytes were written.
+    length: u64,
 }
 
 /// What pg_dump writes behind the rows.
@@ -169,7 +171,7 @@ impl<S: Sink> DataWriter<'_, S> {
     ///
     /// When writing fails, or the last row has no newline.
     pub fn finish(mut self) -> Result<()> {
-        if self.copy_text && !is_ended(&self.end) {
+        if self.copy_text && !is_ended(&self.end, self.end.len() as u64 == self.length) {
             if self.end.last().is_some_and(|&byte| byte != b'\n') {
                 return Err(Error::usage("the last row has no newline"));
             }
@@ -179,10 +181,11 @@ impl<S: Sink> DataWriter<'_, S> {
     }
 }
 
-/// Whether data with this end has its line `\.`.
-fn is_ended(end: &[u8]) -> bool {
-    let rows = end.trim_ascii_end();
-    rows.len() < end.len() && (rows == b"\\." || rows.ends_with(b"\n\\."))
+/// Whether data with this end, or that is all of it, has its line `\.`.
+fn is_ended(end: &[u8], is_all: bool) -> bool {
+    let newlines = end.iter().rev().take_while(|&&byte| byte == b'\n').count();
+    let rows = &end[..end.len() - newlines];
+    newlines > 0 && (rows == b"\\." && is_all || rows.ends_with(b"\n\\."))
 }
 
 impl<S: Sink> Write for DataWriter<'_, S> {
@@ -190,6 +193,7 @@ impl<S: Sink> Write for DataWriter<'_, S> {
         /// The line itself, the newline before it, and some after it.
         const END_BYTES: usize = 20;
         self.body.write(bytes)?;
+        self.length += bytes.len() as u64;
         if self.copy_text {
             self.end.extend_from_slice(&bytes[bytes.len().saturating_sub(END_BYTES)..]);
             self.end.drain(..self.end.len().saturating_sub(END_BYTES));

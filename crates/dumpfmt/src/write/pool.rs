@@ -39,7 +39,7 @@ pub(crate) struct WorkerLost;
 impl<S: Send + 'static, T: Send + 'static> OrderedPool<'static, S, T> {
     /// A pool whose threads end with it.
     pub(crate) fn detached(first: S, others: Vec<S>) -> Self {
-        Self::start(first, others, |work| drop(thread::spawn(work)))
+        Self::start(first, others, |work| thread::Builder::new().spawn(work).is_ok())
     }
 }
 
@@ -49,19 +49,15 @@ impl<'env, S: Send + 'env, T: Send + 'env> OrderedPool<'env, S, T> {
     where
         'env: 'scope,
     {
-        Self::start(first, others, |work| drop(scope.spawn(work)))
+        Self::start(first, others, |work| thread::Builder::new().spawn_scoped(scope, work).is_ok())
     }
 
-    /// One thread for each state; with one state alone, none.
-    fn start(first: S, others: Vec<S>, spawn: impl Fn(Box<dyn FnOnce() + Send + 'env>)) -> Self {
-        if others.is_empty() {
-            return Self { workers: Workers::None { state: first, done: VecDeque::new() } };
-        }
-        let threads = others.len() + 1;
-        let most = threads * PIECES_PER_THREAD;
+    /// One thread for each state, or as many as the system allows; with one state alone, none.
+    fn start(first: S, others: Vec<S>, spawn: impl Fn(Box<dyn FnOnce() + Send + 'env>) -> bool) -> Self {
+        let most = (others.len() + 1) * PIECES_PER_THREAD;
         let (jobs, queue) = mpsc::sync_channel::<(Job<'env, S, T>, SyncSender<T>)>(most);
         let queue = Arc::new(Mutex::new(queue));
-        for mut state in std::iter::once(first).chain(others) {
+        let start = |mut state: S| -> bool {
             let queue = Arc::clone(&queue);
             spawn(Box::new(move || {
                 loop {
@@ -71,8 +67,14 @@ impl<'env, S: Send + 'env, T: Send + 'env> OrderedPool<'env, S, T> {
                     // Nobody waits for it when the pool was dropped.
                     let _ = result.send(job(&mut state));
                 }
-            }));
+            }))
+        };
+        // The first state stays here until there is a thread to do without it.
+        let started = others.into_iter().map(start).take_while(|started| *started).count();
+        if started == 0 {
+            return Self { workers: Workers::None { state: first, done: VecDeque::new() } };
         }
+        let most = (started + usize::from(start(first))) * PIECES_PER_THREAD;
         Self { workers: Workers::Threads { jobs, results: VecDeque::new(), held: 0, most } }
     }
 
