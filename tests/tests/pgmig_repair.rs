@@ -51,6 +51,23 @@ fn an_archive_within_a_log_is_taken_out_of_it() {
 }
 
 #[test]
+fn of_a_job_that_was_tried_again_the_second_archive_can_be_had() {
+    let job = Job::without_target();
+    let contents = usize::try_from(ArchiveReader::new(&ARCHIVE[..]).unwrap().position()).unwrap();
+    let cut = contents + (ARCHIVE.len() - contents) / 2;
+    let log = [&ARCHIVE[..cut], b"\ncommand terminated with exit code 137\n", &ARCHIVE[..]].concat();
+    fs::write(job.file("job.log"), &log).unwrap();
+    let from = (log.len() - ARCHIVE.len()).to_string();
+    let told = [&*format!("another archive begins at byte {from}"), &format!("--from {from}"), "is not whole"];
+    let report = repair(&job, "job.log", &["--output", "store.dump", "--report", "-"]).failed(&told).json();
+    assert_eq!(report["next_archive"].to_string(), from);
+    let _ = repair(&job, "job.log", &["--output", "store.dump", "--from", &from]).done();
+    fs::write(job.file("piped.dump"), &*ARCHIVE).unwrap();
+    let _ = repair(&job, "piped.dump", &["--output", "expected.dump"]).done();
+    assert!(fs::read(job.file("store.dump")).unwrap() == fs::read(job.file("expected.dump")).unwrap());
+}
+
+#[test]
 fn what_is_lost_is_told_and_has_to_be_accepted() {
     let job = Job::without_target();
     let reader = dumpfmt::ArchiveReader::new(&ARCHIVE[..]).unwrap();

@@ -23,6 +23,8 @@ struct RepairReport {
     whole: bool,
     /// Where in the file the archive begins.
     start: u64,
+    /// Where in the file another one begins, when this one is not whole.
+    next_archive: Option<u64>,
     /// How many of them were taken out, as asked for.
     carriage_returns: u64,
     entries: usize,
@@ -136,6 +138,10 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
             let text = "carriage returns are taken out of a file, not out of a folder";
             return Err(Failure::new(text, "leave --undo-crlf out"));
         }
+        if options.from > 0 {
+            let text = "an archive is looked for in a file, not in a folder";
+            return Err(Failure::new(text, "leave --from out"));
+        }
         let (archive, _) = Archive::open_reader(source, ReadOptions::default())?;
         return members(source, archive, 0, options, report_file);
     }
@@ -144,7 +150,8 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
     if options.undo_crlf {
         (file, carriage_returns) = without_carriage_returns(source, file)?;
     }
-    if let Ok(archive) = ArchiveReader::new(file.try_clone()?)
+    if options.from == 0
+        && let Ok(archive) = ArchiveReader::new(file.try_clone()?)
         && archive.header().format == Format::Tar
     {
         return members(source, archive, carriage_returns, options, report_file);
@@ -153,6 +160,7 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
     let bar = progress::bytes(bytes);
     let mut how = dumpfmt::repair::RepairOptions::default();
     how.partial_rows = options.partial_rows;
+    how.from = options.from;
     let plan = RepairPlan::of(&mut file, &how, |position| bar.set_position(position));
     bar.finish_and_clear();
     let plan = plan.map_err(|e| {
@@ -279,6 +287,11 @@ fn tell_of_surroundings(plan: &RepairPlan) {
     if plan.start() > 0 {
         step(format_args!("the archive begins at byte {} of the file", text::count(plan.start())));
     }
+    if let Some(next) = plan.next_archive() {
+        warn(format_args!(
+            "another archive begins at byte {next} of the file: `--from {next}` repairs that one instead"
+        ));
+    }
     if let Some(trailing) = plan.trailing() {
         let bytes = text::counted(trailing.end - trailing.start, "byte");
         step(format_args!("{bytes} behind the archive are no part of it"));
@@ -299,6 +312,7 @@ fn told(plan: &RepairPlan) -> RepairReport {
         version: 1,
         whole: plan.is_whole(),
         start: plan.start(),
+        next_archive: plan.next_archive(),
         carriage_returns: 0,
         entries: plan.recovered().len(),
         rows: plan.recovered().iter().filter_map(|entry| entry.rows).sum(),
@@ -320,6 +334,7 @@ fn told_of_members(plan: &MemberPlan) -> RepairReport {
         version: 1,
         whole: plan.is_whole(),
         start: 0,
+        next_archive: None,
         carriage_returns: 0,
         entries: plan.recovered().len(),
         rows: verified().filter_map(|entry| entry.rows).sum(),

@@ -8,9 +8,11 @@
 //! | know that it is whole, from a file or on its way through a pipe | [`ArchiveReader::verify`], [`VerifyingReader`] |
 //! | make one of another: changed rows, other compression, other format | [`Rewrite`] |
 //! | make one for an older pg_restore | [`Transcoding`] |
+//! | keep what is whole in one that is cut, damaged or within a log | [`repair::RepairPlan`], [`repair::MemberPlan`] |
+//! | let `pg_restore -j` use one that was written to a pipe | [`repair::index_in_place`] |
 //! | write one | [`ArchiveWriter`] |
 //!
-//! Archives of versions 1.4 to 1.16 (up to pg_dump 18) are read, in the custom, tar and directory
+//! Archives of versions 1.4 to 1.16 (up to pg_dump 19) are read, in the custom, tar and directory
 //! formats (`pg_dump -Fc`, `-Ft`, `-Fd`), uncompressed or compressed with gzip, lz4 or zstd, from a file, a folder
 //! or a pipe. An archive that was *written* to a pipe, as by `kubectl exec ... pg_dump -Fc > file`, is no different;
 //! nor is one of `pg_dump -Fc > file`, which from pg_dump 16 on has its table of contents a second time, behind
@@ -89,6 +91,25 @@
 //!     println!("dump ID {}: {:?} rows, SHA-256 {:?}", entry.dump_id, entry.rows, entry.sha256);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is whole in an archive that was cut
+//!
+//! ```
+//! # use std::io::Cursor;
+//! # let mut archive = dumpfmt::example::archive().into_inner();
+//! # archive.truncate(archive.len() - 4);
+//! # let (mut file, rest) = (Cursor::new(archive), Cursor::new(Vec::new()));
+//! use dumpfmt::WriteOptions;
+//! use dumpfmt::repair::{RepairOptions, RepairPlan};
+//!
+//! let plan = RepairPlan::of(&mut file, &RepairOptions::default(), |_position| {})?;
+//! for lost in plan.lost() {
+//!     eprintln!("lost: {lost}");
+//! }
+//! assert!(!plan.is_whole());
+//! plan.to_file(&mut file, rest, &WriteOptions::like(plan.header()), |_position| {})?;
+//! # Ok::<(), dumpfmt::Error>(())
 //! ```
 //!
 //! # As SQL

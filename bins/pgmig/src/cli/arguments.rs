@@ -115,7 +115,7 @@ pub(super) struct RepairArgs {
     #[arg(short, long, value_name = "FILE", required_unless_present = "in_place")]
     pub(super) output: Option<PathBuf>,
     /// Only add the positions of its data to the archive itself, which has to be whole, so that `pg_restore -j` can use it
-    #[arg(long, conflicts_with_all = ["output", "format", "compress", "partial_rows", "undo_crlf", "accept_loss", "force", "report"])]
+    #[arg(long, conflicts_with_all = ["output", "format", "compress", "partial_rows", "undo_crlf", "accept_loss", "force", "report", "from"])]
     pub(super) in_place: bool,
     /// Write a new archive also when something is lost
     #[arg(long)]
@@ -123,6 +123,10 @@ pub(super) struct RepairArgs {
     /// Keep the whole rows of a table whose data is cut; in the custom format
     #[arg(long, requires = "accept_loss")]
     pub(super) partial_rows: bool,
+    /// The byte of the file from which on to look for the archive, where there are several in it, as in the log of a job that
+    /// was tried again
+    #[arg(long, value_name = "BYTE", default_value_t = 0, hide_default_value = true)]
+    pub(super) from: u64,
     /// First take out the carriage returns that a terminal put before each line feed, as `kubectl exec -t` does
     #[arg(long)]
     pub(super) undo_crlf: bool,
