@@ -40,8 +40,7 @@ pub(crate) fn warn(text: impl std::fmt::Display) {
 
 /// Prints text for people to standard output.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
-    let mut out = io::stdout().lock();
-    out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
+    print_text(&harmless(text))
 }
 
 /// Prints text in whatever encoding an archive has; a terminal gets it as UTF-8.
@@ -55,10 +54,13 @@ pub(crate) fn print_bytes(text: &[u8]) -> Result<(), OutputError> {
 
 /// Prints a JSON document to standard output, every value as it is.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print_text(&json_text(value)?)?)
+}
+
+/// Prints text in which nothing is for a terminal to obey.
+pub(crate) fn print_text(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
-    let json = json_text(value)?;
-    out.write_all(json.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)?;
-    Ok(())
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// The document. JSON itself asks only for C0 to be escaped; the other control characters,
