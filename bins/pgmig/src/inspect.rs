@@ -36,9 +36,8 @@ pub(crate) fn list(options: &ListOptions) -> Result<(), Failure> {
 }
 
 fn print_list<R: Read>(archive: &ArchiveReader<R>) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    archive.listing(&SqlOptions::default())?.write_to(&mut text)?;
-    Ok(terminal::print_bytes(&text)?)
+    let listing = archive.listing(&SqlOptions::default())?;
+    Ok(terminal::stream(|out| listing.write_to(out))?)
 }
 
 /// The user's profile, or the built-in one.
