@@ -413,6 +413,9 @@ fn what_cannot_be_written_leaves_nothing_behind() {
         let run = Run::of(convert(&job, &gzip, "new").args(wrong));
         assert_eq!(run.status.code(), Some(2), "{run}");
     }
+    let long = Run::of(convert(&job, &gzip, "new").args(["--compress", "zstd:level=3,long"]));
+    let long = long.says(&["long mode", "frames of 512 KiB", "leave `long` out"]);
+    assert_eq!(long.status.code(), Some(2), "{long}");
 }
 
 #[test]
