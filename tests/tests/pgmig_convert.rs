@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 
 use dumpfmt::{ArchiveReader, Compression as Method, DataState, Format, Version};
 use pgmig_tests::awkward::{self, MAPPING, OldRows, Source, Store, Target};
-use pgmig_tests::pgmig::{Job, Run};
+use pgmig_tests::pgmig::{Job, Run, program};
 use pgmig_tests::{Compression, DumpOptions, Fingerprint, Restored, Server};
 use tempfile::{TempDir, TempPath};
 
@@ -412,6 +413,9 @@ fn what_cannot_be_written_leaves_nothing_behind() {
         let run = Run::of(convert(&job, &gzip, "new").args(wrong));
         assert_eq!(run.status.code(), Some(2), "{run}");
     }
+    let long = Run::of(convert(&job, &gzip, "new").args(["--compress", "zstd:level=3,long"]));
+    let long = long.says(&["long mode", "frames of 512 KiB", "leave `long` out"]);
+    assert_eq!(long.status.code(), Some(2), "{long}");
 }
 
 #[test]
@@ -476,6 +480,73 @@ fn what_takes_bytes_but_is_no_file_is_written_to_and_never_replaced() {
     let _ = Run::of(convert(&job, &DUMPS.custom, "-").args(["--format", "sql"]).stdout(closed())).done();
     let _ =
         Run::of(convert(&job, &DUMPS.custom, "-").stdout(closed())).failed(&["Broken pipe", "what read the output"]);
+}
+
+#[test]
+fn a_report_replaces_nothing_that_is_no_file() {
+    let job = Job::without_target();
+    let reported = |output: &str, report: &str| {
+        let mut command = convert(&job, &DUMPS.custom, output);
+        command.args(["--report", report]);
+        command
+    };
+    let fifo = job.file("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let reader = {
+        let fifo = fifo.clone();
+        std::thread::spawn(move || fs::read_to_string(fifo).unwrap())
+    };
+    let _ = Run::of(&mut reported("one.dump", "fifo")).done();
+    assert!(!fs::symlink_metadata(&fifo).unwrap().is_file());
+    let expected = Run::of(&mut reported("two.dump", "-")).done().stdout;
+    assert_eq!(reader.join().unwrap(), expected);
+
+    // Links, so that a program that does replace them leaves the machine as it is.
+    symlink("/dev/full", job.file("full")).unwrap();
+    let _ = Run::of(&mut reported("three.dump", "full")).failed(&[
+        "the new archive is complete, but its report is not",
+        "No space left",
+        "can be used",
+    ]);
+    let _ = Run::of(job.bare().args(["verify", "three.dump"])).done();
+    symlink("/proc/self/fd/1", job.file("stdout")).unwrap();
+    let log = || File::options().create(true).append(true).open(job.file("log")).unwrap();
+    writeln!(log(), "before").unwrap();
+    let _ = Run::of(reported("four.dump", "stdout").stdout(log())).done();
+    assert_eq!(fs::read_to_string(job.file("log")).unwrap(), format!("before\n{expected}"));
+    for link in ["full", "stdout"] {
+        assert!(fs::symlink_metadata(job.file(link)).unwrap().is_symlink(), "{link}");
+    }
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let run = Run::of(reported("five.dump", "-").stdout(full));
+    let _ = run.failed(&["wrote five.dump", "is complete, but its report is not", "No space left"]);
+}
+
+#[test]
+fn where_there_is_no_room_for_the_report_there_is_no_new_archive() {
+    let job = Job::without_target();
+    fs::create_dir(job.file("small")).unwrap();
+    let with_small_disk = |script: &str| {
+        let mut unshare = Command::new("unshare");
+        let script = format!("mount -t tmpfs -o size=4k small small && {script}");
+        unshare.args(["--mount", "--map-root-user", "sh", "-c", &script, "sh"]).current_dir(job.file(""));
+        unshare
+    };
+    if !with_small_disk("true").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("this machine lets nobody mount a small file system: not tried");
+        return;
+    }
+    for source in [&*DUMPS.custom, DUMPS.folder.path()] {
+        for (output, format) in [("new.dump", "custom"), ("folder", "directory")] {
+            let mut command = with_small_disk("exec \"$@\"");
+            command.arg(program()).args(["convert", "--format", format, "--output", output, "--source"]).arg(source);
+            let run = Run::of(command.args(["--report", "small/report.json"]));
+            let _ =
+                run.failed(&["cannot write the report `small/report.json`", "No space left", "no archive was made"]);
+            assert_eq!(hidden(&job), [""; 0]);
+            assert!(!job.file(output).exists());
+        }
+    }
 }
 
 #[test]

@@ -280,6 +280,15 @@ fn strays_are_refused_and_nothing_is_published_until_the_user_says_so() {
     to_pipe.arg("--keep-unmapped").stdin(open(&source.archive)).stdout(create(&job.file("half.dump")));
     let _ = Run::of(&mut to_pipe).failed(&strays).says(&["what was written is not to be used"]);
     fs::remove_file(job.file("half.dump")).unwrap();
+    // Whatever becomes of the report; on standard output it is the one document.
+    let to_nobody = std::io::pipe().unwrap().1;
+    let mut reported = command(&job, &source.archive, "new.dump");
+    let _ = Run::of(reported.args(["--report", "-"]).stdout(to_nobody)).failed(&strays);
+    let mut reported = command(&job, &source.archive, "new.dump");
+    let report = Run::of(reported.args(["--report", "-"])).failed(&strays).json();
+    assert_eq!(report["version"], 1);
+    assert!(report["strays"].as_array().is_some_and(|strays| !strays.is_empty()), "{report}");
+    assert_nothing_is_left(&job);
 
     let _ = Run::of(command(&job, &source.archive, "new.dump").arg("--ignore-strays")).done();
     let restored = Restored::new(15, "UTF8", &job.file("new.dump"));

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::LazyLock;
 
 use dumpfmt::{ArchiveReader, VerifiedEntry};
@@ -103,6 +103,35 @@ fn what_is_lost_is_told_and_has_to_be_accepted() {
     let left = Command::new("ls").arg("-A").arg(job.file("")).output().unwrap();
     let left = String::from_utf8(left.stdout).unwrap();
     assert_eq!(left, "cut.dump\nheader.dump\nreport.json\nrest.dump\n");
+}
+
+#[test]
+fn a_reader_of_the_report_that_is_gone_hides_no_loss() {
+    let job = Job::without_target();
+    fs::write(job.file("whole.dump"), &*ARCHIVE).unwrap();
+    fs::write(job.file("cut.dump"), &ARCHIVE[..ARCHIVE.len() - 100]).unwrap();
+    let to_nobody = |source: &str, output: &str| {
+        let mut command = job.bare();
+        command.args(["repair", "--source", source, "--output", output, "--report", "-"]);
+        let without_reader = std::io::pipe().unwrap().1;
+        Run::of(command.stdout(without_reader))
+    };
+    let _ = to_nobody("cut.dump", "no.dump").failed(&["is not whole", "--accept-loss"]);
+    assert!(!job.file("no.dump").exists());
+    let _ = to_nobody("whole.dump", "new.dump").done();
+    let _ = Run::of(job.bare().args(["verify", "new.dump"])).done();
+}
+
+#[test]
+fn what_is_read_only_once_is_no_source_of_a_repair() {
+    let job = Job::without_target();
+    assert!(Command::new("mkfifo").arg(job.file("fifo")).status().unwrap().success());
+    for args in [&["--output", "new.dump"][..], &["--in-place"]] {
+        let run = repair(&job, "fifo", args).says(&["has to be in a file to be repaired"]);
+        assert_eq!(run.status.code(), Some(2), "{run}");
+        let run = Run::of(job.bare().args(["repair", "--source", "/dev/fd/0"]).args(args).stdin(Stdio::piped()));
+        assert_eq!(run.status.code(), Some(2), "{run}");
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::process::Stdio;
 use std::sync::LazyLock;
 
@@ -101,6 +102,17 @@ fn a_restore_leaves_a_report_that_says_what_was_done() {
     assert_eq!(written["verification"]["rows"], rows + kept.iter().sum::<u64>());
     assert_eq!(written["large_objects"], 6);
     assert_eq!(written["mapping"]["mapped"].as_array().unwrap().len(), MAPPING.len());
+}
+
+#[test]
+fn the_report_of_a_restore_replaces_nothing_that_is_no_file() {
+    let target = Target::on(15, Utf8, OldRows::Some);
+    let job = Job::new(&SOURCE.archive, &target);
+    // A link, so that a program that does replace it leaves the machine as it is.
+    symlink("/dev/full", job.file("full")).unwrap();
+    let run = job.run(&["--report", "full"]);
+    let _ = run.failed(&["the restore was committed, but the report could not be written", "No space left"]);
+    assert!(fs::symlink_metadata(job.file("full")).unwrap().is_symlink());
 }
 
 #[test]

@@ -12,6 +12,7 @@ use pgmig_core::names::ColumnName;
 
 use crate::failure::Told;
 use crate::new_archive::is_modern;
+use crate::source::is_stream;
 use crate::sql_options::{SelectionArgs, SqlArgs};
 
 use arguments::{ArchiveArgs, Command, ConvertArgs, Format, InspectArgs, ReadArgs, RemapArgs, RepairArgs};
@@ -213,7 +214,7 @@ impl TryFrom<RepairArgs> for RepairCommand {
 
     fn try_from(args: RepairArgs) -> Result<Self, clap::Error> {
         let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
-        if args.source == Path::new("-") {
+        if is_stream(&args.source) {
             return refuse("an archive has to be in a file to be repaired: what is whole is known only at its end");
         }
         let Some(output) = args.output else {

@@ -15,7 +15,7 @@ use serde::Serialize;
 
 use crate::cli::{ConvertOptions, NewFormat};
 use crate::failure::{Failure, OutputError};
-use crate::new_archive::{NewArchive, NewReport, Properties, publish};
+use crate::new_archive::{NewArchive, NewReport, Properties, publish, publish_with_report};
 use crate::progress;
 use crate::source::{self, is_stream, name};
 use crate::sql_options::SelectionArgs;
@@ -113,8 +113,7 @@ fn convert<R: Read>(
             bar.finish_and_clear();
             let (new, rewritten) = written.map_err(failed)?;
             report.data = converted(&rewritten, archive.toc());
-            publish(new, &options.output)?;
-            report_file.write(&report)
+            publish_with_report(new, &options.output, report_file, &report)
         }
     }
 }

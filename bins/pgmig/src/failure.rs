@@ -58,6 +58,12 @@ impl Failure {
         Self { after_result: true, ..self }
     }
 
+    /// The same, when the archive was made and only its report was not.
+    pub(crate) fn of_report_alone(self) -> Self {
+        let error = self.error.context("the new archive is complete, but its report is not");
+        Self { error, hint: Some("the archive can be used; make it again if you need the report".into()), ..self }
+    }
+
     /// The user pressed Ctrl-C, or the system asked us to end.
     /// `state` says what that leaves.
     pub(crate) fn interrupted(state: &str) -> Self {
@@ -71,7 +77,7 @@ impl Failure {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
-        let error = message(&self.error);
+        let error = self.to_string();
         terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&error)));
         let hint = self.hint.clone().or_else(|| hint_of(&self.error));
         if let Some(hint) = &hint {
@@ -83,6 +89,12 @@ impl Failure {
             let _ = terminal::print_json(&Failed { version: 1, complete, error: &error, hint: hint.as_deref() });
         }
         ExitCode::from(self.status)
+    }
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&message(&self.error))
     }
 }
 

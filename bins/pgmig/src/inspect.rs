@@ -29,16 +29,20 @@ pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
 pub(crate) fn list(options: &ListOptions) -> Result<(), Failure> {
     let (path, read) = (&options.archive, options.read.clone());
     if is_stream(path) {
-        print_list(&source::open_stream(path, read)?)
+        print_list(source::open_stream(path, read)?)
     } else {
-        print_list(&Archive::open_reader(path, read)?.0)
+        print_list(Archive::open_reader(path, read)?.0)
     }
 }
 
-fn print_list<R: Read>(archive: &ArchiveReader<R>) -> Result<(), Failure> {
-    let mut text = Vec::new();
-    archive.listing(&SqlOptions::default())?.write_to(&mut text)?;
-    Ok(terminal::print_bytes(&text)?)
+fn print_list<R: Read>(archive: ArchiveReader<R>) -> Result<(), Failure> {
+    let printed = {
+        let listing = archive.listing(&SqlOptions::default())?;
+        terminal::stream(|out| listing.write_to(out))
+    };
+    // The program ends here: to give the room of each of a million entries back would be for nothing.
+    std::mem::forget(archive);
+    Ok(printed?)
 }
 
 /// The user's profile, or the built-in one.

@@ -16,7 +16,7 @@ use tempfile::{NamedTempFile, TempDir};
 use crate::cli::ArchiveFormat;
 use crate::failure::Failure;
 use crate::partial::{self, unfinished};
-use crate::terminal::{json_text, print_json, step};
+use crate::terminal::{json_text, print_text, step, warn};
 
 /// What a new archive is to be like.
 pub(crate) struct Properties {
@@ -94,13 +94,9 @@ impl NewArchive {
     /// As [`begin`](Self::begin), for text, which a terminal takes.
     pub(crate) fn begin_text(path: &Path, force: bool) -> Result<Self, Failure> {
         if path != Path::new("-") {
-            return match fs::metadata(path) {
-                // It takes bytes, but is nothing to be replaced.
-                Ok(metadata) if !metadata.is_file() && !metadata.is_dir() => {
-                    let file = File::options().write(true).open(path);
-                    file.map(Self::Pipe).map_err(|e| cannot_write(path, &e))
-                }
-                _ => NewFile::begin(path, force).map(Self::File),
+            return match open_irreplaceable(path).map_err(|e| cannot_write(path, &e))? {
+                Some(file) => Ok(Self::Pipe(file)),
+                None => NewFile::begin(path, force).map(Self::File),
             };
         }
         // Not through the standard library's own buffer, which looks for the ends of lines.
@@ -245,6 +241,23 @@ impl NewFile {
     }
 }
 
+/// Gives a complete archive its name, and then its report. That is on the disk by then, but for its name: where there is no
+/// room for it, there is no new archive either.
+pub(crate) fn publish_with_report(
+    new: NewArchive,
+    path: &Path,
+    report: NewReport,
+    told: &impl Serialize,
+) -> Result<(), Failure> {
+    let report = match report.prepare(told) {
+        Err(failure) if new.is_pipe() => return Err(failure.of_report_alone()),
+        Err(failure) => return Err(failure.with_hint("no archive was made; make room, or write the report elsewhere")),
+        Ok(report) => report,
+    };
+    publish(new, path)?;
+    report.publish().map_err(|failure| failure.of_report_alone().after_result())
+}
+
 /// Gives a complete archive its name.
 pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
     match new {
@@ -260,29 +273,82 @@ pub(crate) fn publish(new: NewArchive, path: &Path) -> Result<(), Failure> {
 pub(crate) enum NewReport {
     None,
     File(NewFile),
+    /// A named pipe or a device.
+    Pipe(File),
     StandardOutput,
 }
 
 impl NewReport {
     /// Begins a report in a file, or on standard output for `-`. A file that is there is replaced.
     pub(crate) fn begin(path: Option<&Path>) -> Result<Self, Failure> {
-        Ok(match path {
-            None => Self::None,
-            Some(path) if path == Path::new("-") => Self::StandardOutput,
-            Some(path) => Self::File(NewFile::begin(path, true)?),
+        let Some(path) = path else { return Ok(Self::None) };
+        if path == Path::new("-") {
+            return Ok(Self::StandardOutput);
+        }
+        Ok(match open_irreplaceable(path).map_err(|e| cannot_write(path, &e))? {
+            Some(file) => Self::Pipe(file),
+            None => Self::File(NewFile::begin(path, true)?),
         })
     }
 
-    pub(crate) fn write(self, report: &impl Serialize) -> Result<(), Failure> {
-        match self {
-            Self::None => Ok(()),
-            Self::StandardOutput => Ok(print_json(report)?),
-            Self::File(mut file) => {
-                file.file().write_all(json_text(report)?.as_bytes()).context("cannot write the report")?;
-                file.publish()
-            }
+    /// Brings the report of work that failed to where it goes. That it cannot be written hides nothing: it is told, and the
+    /// failure is as it was.
+    pub(crate) fn write_of_failed(self, told: &impl Serialize, failure: Failure) -> Failure {
+        let failure = if matches!(self, Self::StandardOutput) { failure.after_result() } else { failure };
+        if let Err(other) = self.prepare(told).and_then(PreparedReport::publish) {
+            warn(other);
+        }
+        failure
+    }
+
+    fn prepare(self, told: &impl Serialize) -> Result<PreparedReport, Failure> {
+        let json = json_text(told)?;
+        if let Self::File(mut file) = self {
+            let written = file.file().write_all(json.as_bytes()).and_then(|()| file.file().sync_all());
+            written.with_context(|| format!("cannot write the report `{}`", file.path.display()))?;
+            return Ok(PreparedReport { to: Self::File(file), json: String::new() });
+        }
+        Ok(PreparedReport { to: self, json })
+    }
+}
+
+/// A report that is written, but for its name; or what is to be sent to where nothing has one.
+struct PreparedReport {
+    to: NewReport,
+    json: String,
+}
+
+impl PreparedReport {
+    fn publish(self) -> Result<(), Failure> {
+        match self.to {
+            NewReport::None => Ok(()),
+            NewReport::File(file) => file.publish(),
+            NewReport::StandardOutput => Ok(print_text(&self.json)?),
+            NewReport::Pipe(mut file) => match file.write_all(self.json.as_bytes()) {
+                // Whoever reads it has seen enough, as of standard output.
+                Err(e) if e.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                written => Ok(written.context("cannot write the report")?),
+            },
         }
     }
+}
+
+/// Opens what takes bytes, but is nothing to be replaced: a named pipe, a device, or what is open already, such as
+/// `/dev/stderr`, whatever that is. `None` for a path at which a file can be made.
+pub(crate) fn open_irreplaceable(path: &Path) -> io::Result<Option<File>> {
+    let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
+    if metadata.is_dir() || (metadata.is_file() && !is_descriptor(path)) {
+        return Ok(None);
+    }
+    // Behind what others have written to a file.
+    File::options().append(true).open(path).map(Some)
+}
+
+/// Whether it is a name for what this process has open: one in `/dev/fd`, or a link to one.
+fn is_descriptor(path: &Path) -> bool {
+    let Ok(descriptors) = fs::canonicalize("/proc/self/fd") else { return false };
+    let is_in = |path: &Path| fs::canonicalize(folder_of(path)).is_ok_and(|folder| folder == descriptors);
+    is_in(path) || fs::read_link(path).is_ok_and(|target| is_in(&folder_of(path).join(target)))
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {

@@ -7,7 +7,7 @@ use pgmig_core::offline::{OfflineRemap, RemapReport};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
-use crate::new_archive::{self, NewArchive, NewReport, Properties};
+use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
 use crate::source::{self, is_stream, name};
 use crate::terminal::{harmless, step, tell, warn};
 use crate::{inspect, progress, text};
@@ -27,9 +27,15 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
         if is_stream(&options.source) { stream(options, &remap, new)? } else { file(options, &remap, new)? };
     warn_of(&report);
     tell(harmless(&text::remap(&report)));
-    let published = publish(options, new, &report);
-    report_file.write(&report)?;
-    published
+    if !options.ignore_strays
+        && let Err(strays) = report.expect_no_strays()
+    {
+        let what = if new.is_pipe() { "what was written is not to be used" } else { "no archive was written" };
+        let hint = strays.hint().unwrap_or_default();
+        let failure = Failure::new(strays.to_string(), format!("{what}; {hint}"));
+        return Err(report_file.write_of_failed(&report, failure));
+    }
+    publish_with_report(new, &options.output, report_file, &report)
 }
 
 fn file(
@@ -101,15 +107,4 @@ fn warn_of(report: &RemapReport) {
         let tables = text::counted(statistics, "table");
         warn(format_args!("statistics of {tables} name source IDs and are left out; run ANALYZE after the restore"));
     }
-}
-
-fn publish(options: &RemapOptions, new: NewArchive, report: &RemapReport) -> Result<(), Failure> {
-    if !options.ignore_strays {
-        report.expect_no_strays().map_err(|strays| {
-            let what = if new.is_pipe() { "what was written is not to be used" } else { "no archive was written" };
-            let hint = strays.hint().unwrap_or_default();
-            Failure::new(strays.to_string(), format!("{what}; {hint}"))
-        })?;
-    }
-    new_archive::publish(new, &options.output)
 }

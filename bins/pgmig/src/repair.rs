@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::{Repair, RepairCommand, RepairOptions};
 use crate::failure::Failure;
-use crate::new_archive::{NewArchive, NewReport, Properties, publish};
+use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
 use crate::terminal::{step, warn};
 use crate::{progress, text};
 
@@ -244,12 +244,11 @@ fn write(
         text::counted(told.large_objects, "large object")
     );
     if !told.whole && !options.accept_loss {
-        report_file.write(told)?;
-        return Err(Failure::new(
+        let failure = Failure::new(
             format!("the archive `{}` is not whole; {what} could be kept", source.display()),
             "no archive was written; take the dump again if you can, or keep what is whole with --accept-loss",
-        )
-        .after_result());
+        );
+        return Err(report_file.write_of_failed(told, failure));
     }
     let Properties { options: write_options, notes, .. } = Properties::like(header, options.compression, None)?;
     notes.iter().for_each(warn);
@@ -257,9 +256,10 @@ fn write(
     let bar = progress::bytes(bytes);
     let written = write(new, &write_options, &mut |position| bar.set_position(position));
     bar.finish_and_clear();
-    publish(written.map_err(|e| ArchiveError::of_copy(source, e))?, &options.output)?;
+    let new = written.map_err(|e| ArchiveError::of_copy(source, e))?;
+    publish_with_report(new, &options.output, report_file, told)?;
     step(format_args!("kept {what}"));
-    report_file.write(told)
+    Ok(())
 }
 
 /// A copy without the carriage returns before line feeds, and how many there were.

@@ -1,5 +1,6 @@
 //! The main job: restore an archive into the target.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ask::Terminal;
 use crate::cli::{self, OutputFormat, RestoreOptions};
 use crate::failure::Failure;
+use crate::new_archive::open_irreplaceable;
 use crate::terminal::{json_text, print, print_json, step, warn};
 use crate::{inspect, mapping, progress, test_connection, text};
 
@@ -191,6 +193,8 @@ pub(crate) fn try_to_write_in(folder: &Path) -> std::io::Result<()> {
 struct ReportFile {
     path: PathBuf,
     folder: PathBuf,
+    /// A named pipe or a device at that path, which is not replaced.
+    irreplaceable: Option<File>,
 }
 
 impl ReportFile {
@@ -199,17 +203,24 @@ impl ReportFile {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
         };
-        // Not kept open until the end: whoever kills us should not have to clean up.
-        try_to_write_in(folder).map_err(|e| {
+        let cannot = |e| {
             let text = format!("cannot write the report to `{}`: {e}", path.display());
             Failure::new(text, "run in a folder that you can write to, or say where with --report")
-        })?;
-        Ok(Self { path: path.to_owned(), folder: folder.to_owned() })
+        };
+        let irreplaceable = open_irreplaceable(path).map_err(cannot)?;
+        if irreplaceable.is_none() {
+            // Not kept open until the end: whoever kills us should not have to clean up.
+            try_to_write_in(folder).map_err(cannot)?;
+        }
+        Ok(Self { path: path.to_owned(), folder: folder.to_owned(), irreplaceable })
     }
 
     fn write(&self, report: &Report) -> Result<(), Failure> {
         let json = json_text(report)?;
         let write = || -> std::io::Result<()> {
+            if let Some(mut file) = self.irreplaceable.as_ref() {
+                return file.write_all(json.as_bytes());
+            }
             let mut file = NamedTempFile::new_in(&self.folder)?;
             file.write_all(json.as_bytes())?;
             file.as_file().sync_all()?;

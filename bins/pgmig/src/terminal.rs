@@ -1,6 +1,8 @@
 //! What depends on whether a person is watching.
 
+use std::fs::File;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 use serde::Serialize;
 
@@ -40,25 +42,59 @@ pub(crate) fn warn(text: impl std::fmt::Display) {
 
 /// Prints text for people to standard output.
 pub(crate) fn print(text: &str) -> Result<(), OutputError> {
-    let mut out = io::stdout().lock();
-    out.write_all(harmless(text).as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
+    print_text(&harmless(text))
 }
 
-/// Prints text in whatever encoding an archive has; a terminal gets it as UTF-8.
-pub(crate) fn print_bytes(text: &[u8]) -> Result<(), OutputError> {
-    let mut out = io::stdout().lock();
-    if out.is_terminal() {
-        return print(&String::from_utf8_lossy(text));
+/// Prints what `write` writes, in whatever encoding an archive has; a terminal gets it as UTF-8, a line at a time.
+pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
+    // Not through the standard library's own buffer, which looks for the ends of lines.
+    let out = io::stdout();
+    let mut file: File = out.as_fd().try_clone_to_owned().map_err(OutputError)?.into();
+    if !out.is_terminal() {
+        return write(&mut file).map_err(OutputError);
     }
-    out.write_all(text).and_then(|()| out.flush()).map_err(OutputError)
+    let mut lines = HarmlessLines { out: file, rest: Vec::new() };
+    write(&mut lines).and_then(|()| lines.print(lines.rest.len())).map_err(OutputError)
+}
+
+/// Passes whole lines on, each made harmless.
+struct HarmlessLines<W> {
+    out: W,
+    /// The begin of a line.
+    rest: Vec<u8>,
+}
+
+impl<W: Write> HarmlessLines<W> {
+    fn print(&mut self, length: usize) -> io::Result<()> {
+        let rest = self.rest.split_off(length);
+        let lines = std::mem::replace(&mut self.rest, rest);
+        self.out.write_all(harmless(&String::from_utf8_lossy(&lines)).as_bytes())
+    }
+}
+
+impl<W: Write> Write for HarmlessLines<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.rest.extend_from_slice(bytes);
+        if let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            self.print(self.rest.len() - bytes.len() + end + 1)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
 }
 
 /// Prints a JSON document to standard output, every value as it is.
 pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+    Ok(print_text(&json_text(value)?)?)
+}
+
+/// Prints text in which nothing is for a terminal to obey.
+pub(crate) fn print_text(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
-    let json = json_text(value)?;
-    out.write_all(json.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)?;
-    Ok(())
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// The document. JSON itself asks only for C0 to be escaped; the other control characters,
@@ -91,6 +127,19 @@ mod tests {
         let text = json_text(&[value]).unwrap();
         assert!(text.contains("\\u009b") && !text.chars().any(|c| c.is_control() && c != '\n'), "{text}");
         assert_eq!(serde_json::from_str::<Vec<String>>(&text).unwrap(), [value]);
+    }
+
+    #[test]
+    fn lines_are_harmless_wherever_they_are_cut() {
+        let text = "; \u{e4}\u{1b}[2J\n\n\u{20ac} \u{9b}2J\nend".as_bytes();
+        for cut in 0..=text.len() {
+            let mut lines = HarmlessLines { out: Vec::new(), rest: Vec::new() };
+            lines.write_all(&text[..cut]).and_then(|()| lines.write_all(&text[cut..])).unwrap();
+            assert_eq!(lines.rest, b"end");
+            lines.print(3).unwrap();
+            let expected = "; \u{e4}\u{fffd}[2J\n\n\u{20ac} \u{fffd}2J\nend";
+            assert_eq!(String::from_utf8(lines.out).unwrap(), expected);
+        }
     }
 
     #[test]

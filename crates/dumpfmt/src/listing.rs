@@ -72,12 +72,13 @@ impl Listing<'_> {
     ///
     /// When `out` fails.
     pub fn write_to(&self, mut out: impl Write) -> io::Result<()> {
-        let mut out = io::BufWriter::new(&mut out);
+        let mut out = io::BufWriter::with_capacity(64 << 10, &mut out);
+        let mut line = Vec::new();
         self.write_header(&mut out)?;
         for &index in &self.selection.order {
             let entry = &self.toc.entries()[index as usize];
             if self.verbose || self.selection.wanted(index).any() {
-                write_line(&mut out, entry)?;
+                write_line(&mut out, &mut line, entry)?;
             }
             if self.verbose && !entry.dependencies().is_empty() {
                 out.write_all(b";\tdepends on:")?;
@@ -118,15 +119,43 @@ impl Listing<'_> {
     }
 }
 
-fn write_line(out: &mut impl Write, entry: &TocEntry) -> io::Result<()> {
-    write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
-    let description = on_one_line(entry.description());
-    let schema = on_one_line(entry.namespace().unwrap_or(b"-"));
-    let owner = on_one_line(entry.owner().unwrap_or_default());
-    for text in [&description[..], b" ", &schema, b" ", &on_one_line(entry.tag()), b" ", &owner, b"\n"] {
-        out.write_all(text)?;
+/// Writes the line of an entry. Archives can have millions of them, so `line`, which has no other use, is kept.
+fn write_line(out: &mut impl Write, line: &mut Vec<u8>, entry: &TocEntry) -> io::Result<()> {
+    line.clear();
+    put_number(line, entry.dump_id().into());
+    line.extend_from_slice(b"; ");
+    put_number(line, entry.table_oid().into());
+    line.push(b' ');
+    put_number(line, entry.oid().into());
+    let [schema, owner] = [entry.namespace().unwrap_or(b"-"), entry.owner().unwrap_or_default()];
+    for text in [entry.description(), schema, entry.tag(), owner] {
+        line.push(b' ');
+        line.extend_from_slice(text);
     }
-    Ok(())
+    // The whole line at once is cheaper than each of its texts.
+    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    line.push(b'\n');
+    out.write_all(line)
+}
+
+/// Appends a number in digits, in a fraction of the time of `write!`.
+fn put_number(line: &mut Vec<u8>, number: i64) {
+    // The longest is -2147483648.
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        line.push(b'-');
+    }
+    line.extend_from_slice(&digits[start..]);
 }
 
 /// Which entries of an archive are wanted, in which order: a listing that was edited (`pg_restore -L`).

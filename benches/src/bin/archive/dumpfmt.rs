@@ -5,23 +5,13 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use anyhow::Result;
-use dumpfmt::{ArchiveReader, Block};
+use dumpfmt::{ArchiveReader, Block, SqlOptions};
 
 use pgmig_benches::work::{Amount, Sink, listing};
 
 pub(crate) fn list(file: &Path) -> Result<Amount> {
     let archive = open(file)?;
-    let mut out = listing()?;
-    for entry in archive.toc().entries() {
-        write!(out, "{}; {} {} ", entry.dump_id(), entry.table_oid(), entry.oid())?;
-        let namespace = entry.namespace().unwrap_or(b"-");
-        for text in [entry.description(), namespace, entry.tag(), entry.owner().unwrap_or_default()] {
-            out.write_all(text)?;
-            out.write_all(b" ")?;
-        }
-        out.write_all(b"\n")?;
-    }
-    out.flush()?;
+    archive.listing(&SqlOptions::default())?.write_to(listing()?)?;
     Ok(Amount::Listed(archive.toc().entries().len()))
 }
 

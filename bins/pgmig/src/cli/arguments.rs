@@ -133,7 +133,8 @@ pub(super) struct RepairArgs {
     /// Format of the new archive
     #[arg(long, value_enum, default_value_t = ArchiveFormat::Custom)]
     pub(super) format: ArchiveFormat,
-    /// Compression of the new archive, as for pg_dump; without it, that of the source
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`, but not
+    /// `zstd:long`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     pub(super) compress: Option<CompressionSpecification>,
     /// Replace the output file when it exists
@@ -155,7 +156,8 @@ pub(super) struct ConvertArgs {
     /// What kind of output
     #[arg(long, value_enum, default_value_t = Format::Custom)]
     pub(super) format: Format,
-    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`; without it, that of the source
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`, but not
+    /// `zstd:long`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     pub(super) compress: Option<CompressionSpecification>,
     /// Version of the new archive: 1.14 for pg_restore 12 and later, 1.15 for 16 and later, 1.16 for 17 and later;
@@ -258,7 +260,8 @@ pub(super) struct RemapArgs {
     /// Format of the new archive
     #[arg(long, value_enum, default_value_t = ArchiveFormat::Custom)]
     pub(super) format: ArchiveFormat,
-    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`; without it, that of the source
+    /// Compression of the new archive, as for pg_dump: `none`, `gzip:9`, `lz4:12`, `zstd:19`, but not
+    /// `zstd:long`; without it, that of the source
     #[arg(long, value_name = "METHOD[:LEVEL]")]
     pub(super) compress: Option<CompressionSpecification>,
     /// Version of the new archive: 1.14 for pg_restore 12 and later, 1.15 for 16 and later, 1.16 for 17 and later;

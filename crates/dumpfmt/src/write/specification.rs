@@ -6,7 +6,8 @@ use std::str::FromStr;
 use crate::header::Compression;
 
 /// A compression and its level, as the option `-Z` of pg_dump names them:
-/// `none`, `gzip`, `gzip:9`, `lz4`, `zstd:19`, or a number, which is a level of gzip (`0` is none).
+/// `none`, `gzip`, `gzip:9`, `lz4`, `zstd:19`, or a number, which is a level of gzip (`0` is none). The long mode of zstd
+/// is not there: data is compressed in pieces that are smaller than its windows.
 ///
 /// ```
 /// use dumpfmt::{Compression, CompressionSpecification};
@@ -33,6 +34,12 @@ pub enum SpecificationError {
     /// What follows the colon is not a number.
     #[error("`{0}` is not a level of compression; write a number, as in `gzip:9`")]
     UnknownLevel(String),
+    /// The long mode of zstd, which pg_dump has as `zstd:long` and `zstd:level=3,long`.
+    #[error(
+        "the long mode of zstd is not there: what is compressed here is in frames of 512 KiB, and a window over several \
+         megabytes makes no sense in them; leave `long` out (archives that were made with it are read)"
+    )]
+    LongMode,
     /// The algorithm has no such level.
     #[error("{algorithm} has no level {level} here; its levels are {levels}")]
     NoSuchLevel {
@@ -117,6 +124,11 @@ fn zstd_levels() -> std::ops::RangeInclusive<i32> {
     -131_072..=22
 }
 
+/// Whether one of the details, which commas separate, is about it.
+fn is_about_long_mode(details: &str) -> bool {
+    details.split(',').any(|detail| detail == "long" || detail.starts_with("long="))
+}
+
 impl FromStr for CompressionSpecification {
     type Err = SpecificationError;
 
@@ -138,6 +150,9 @@ impl FromStr for CompressionSpecification {
         };
         match level {
             None => Self::new(algorithm),
+            Some(details) if algorithm == Compression::Zstd && is_about_long_mode(details) => {
+                Err(SpecificationError::LongMode)
+            }
             Some(level) => {
                 // pg_dump takes `zstd:level=3` as well.
                 let digits = level.strip_prefix("level=").unwrap_or(level);
@@ -185,6 +200,17 @@ mod tests {
         assert!(shown("brotli").contains("`none`, `gzip`, `lz4` and `zstd`"));
         assert!(shown("gzip:fast").contains("a number"));
         assert!(shown("").contains("not a compression"));
+    }
+
+    #[test]
+    fn the_long_mode_of_zstd_is_refused_with_the_reason() {
+        for text in ["zstd:long", "zstd:level=3,long", "zstd:long,level=3", "zstd:long=true"] {
+            assert!(text.parse::<CompressionSpecification>() == Err(SpecificationError::LongMode), "{text}");
+            assert!(shown(text).contains("frames of 512 KiB"));
+        }
+        for text in ["gzip:long", "zstd:longer", "zstd:level=3,other"] {
+            assert!(shown(text).contains("is not a level"), "{text}");
+        }
     }
 
     #[test]
