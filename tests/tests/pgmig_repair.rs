@@ -51,6 +51,29 @@ fn an_archive_within_a_log_is_taken_out_of_it() {
 }
 
 #[test]
+fn a_report_replaces_nothing_but_a_report() {
+    let job = Job::without_target();
+    fs::write(job.file("piped.dump"), &*ARCHIVE).unwrap();
+    let run = repair(&job, "piped.dump", &["--output", "new.dump", "--report", "piped.dump"]);
+    let _ = run.failed(&["`piped.dump` exists and is no report", "--report"]);
+    let run = repair(&job, "piped.dump", &["--output", "new.dump", "--report", "./new.dump"]);
+    let _ = run.failed(&["cannot take both"]);
+    for command in ["convert", "remap"] {
+        let mut command = vec![command, "--source", "piped.dump", "--output", "new.dump", "--report", "piped.dump"];
+        if command[0] == "remap" {
+            command.extend(["--mapping", "mapping.yaml"]);
+            awkward::write_mapping(&job.file("mapping.yaml"), &awkward::MAPPING);
+        }
+        let _ = Run::of(job.bare().args(command)).failed(&["`piped.dump` exists and is no report"]);
+    }
+    assert!(fs::read(job.file("piped.dump")).unwrap() == *ARCHIVE && !job.file("new.dump").exists());
+    for _ in 0..2 {
+        let args = ["--output", "new.dump", "--force", "--report", "report.json"];
+        let _ = repair(&job, "piped.dump", &args).done();
+    }
+}
+
+#[test]
 fn of_a_job_that_was_tried_again_the_second_archive_can_be_had() {
     let job = Job::without_target();
     let contents = usize::try_from(ArchiveReader::new(&ARCHIVE[..]).unwrap().position()).unwrap();

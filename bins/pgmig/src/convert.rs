@@ -87,7 +87,7 @@ fn convert<R: Read>(
         }
         NewFormat::Archive { format, compression, version, report } => {
             let chosen = chosen(&options.selection, archive.toc())?;
-            let report_file = NewReport::begin(report.as_deref())?;
+            let report_file = NewReport::begin(report.as_deref(), &options.output)?;
             let toc = archive.selected(&chosen).map_err(Failure::from)?;
             warn_of_order(&chosen, &toc);
             let entries_left_out = archive.toc().entries().len() - toc.entries().len();

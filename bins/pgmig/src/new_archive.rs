@@ -279,12 +279,18 @@ pub(crate) enum NewReport {
 }
 
 impl NewReport {
-    /// Begins a report in a file, or on standard output for `-`. A file that is there is replaced.
-    pub(crate) fn begin(path: Option<&Path>) -> Result<Self, Failure> {
+    /// Begins a report in a file, or on standard output for `-`. Another report that is there is replaced. `output` is what
+    /// the report is about.
+    pub(crate) fn begin(path: Option<&Path>, output: &Path) -> Result<Self, Failure> {
         let Some(path) = path else { return Ok(Self::None) };
         if path == Path::new("-") {
             return Ok(Self::StandardOutput);
         }
+        if place_of(path) == place_of(output) {
+            let text = format!("`{}` cannot take both the archive and the report", path.display());
+            return Err(Failure::new(text, "name another file with --report"));
+        }
+        expect_report(path)?;
         Ok(match open_irreplaceable(path).map_err(|e| cannot_write(path, &e))? {
             Some(file) => Self::Pipe(file),
             None => Self::File(NewFile::begin(path, true)?),
@@ -331,6 +337,28 @@ impl PreparedReport {
             },
         }
     }
+}
+
+/// Refuses a file that is there and does not begin as a report does: it may be the only backup.
+pub(crate) fn expect_report(path: &Path) -> Result<(), Failure> {
+    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) || is_descriptor(path) {
+        return Ok(());
+    }
+    let mut begin = [0; 1];
+    let read = File::open(path).and_then(|mut file| file.read(&mut begin)).map_err(|e| cannot_write(path, &e))?;
+    if read == 0 || begin == *b"{" {
+        return Ok(());
+    }
+    let text = format!("`{}` exists and is no report: it is not replaced", path.display());
+    Err(Failure::new(text, "name another file with --report"))
+}
+
+/// What tells whether two paths lead to the same name in the same folder.
+fn place_of(path: &Path) -> PathBuf {
+    fs::canonicalize(path).unwrap_or_else(|_| {
+        let folder = fs::canonicalize(folder_of(path)).unwrap_or_else(|_| folder_of(path).to_owned());
+        folder.join(path.file_name().unwrap_or_default())
+    })
 }
 
 /// Opens what takes bytes, but is nothing to be replaced: a named pipe, a device, or what is open already, such as

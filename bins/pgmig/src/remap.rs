@@ -16,7 +16,7 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let profile = inspect::profile(options.profile.as_deref())?;
     let mapping = MappingFile::load(&options.mapping)?;
     let new = NewArchive::begin_in(options.format, &options.output, options.force)?;
-    let report_file = NewReport::begin(options.report.as_deref())?;
+    let report_file = NewReport::begin(options.report.as_deref(), &options.output)?;
     let mut remap = OfflineRemap::new(&profile, &mapping);
     remap.remap_also = options.remap_also.clone();
     remap.keep_unmapped = options.keep_unmapped;

@@ -131,7 +131,7 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
 }
 
 fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
-    let report_file = NewReport::begin(options.report.as_deref())?;
+    let report_file = NewReport::begin(options.report.as_deref(), &options.output)?;
     step(format_args!("look for what is whole in {}", source.display()));
     if source.is_dir() {
         if options.undo_crlf {

@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::ask::Terminal;
 use crate::cli::{self, OutputFormat, RestoreOptions};
 use crate::failure::Failure;
-use crate::new_archive::open_irreplaceable;
+use crate::new_archive::{expect_report, open_irreplaceable};
 use crate::terminal::{json_text, print, print_json, step, warn};
 use crate::{inspect, mapping, progress, test_connection, text};
 
@@ -207,6 +207,7 @@ impl ReportFile {
             let text = format!("cannot write the report to `{}`: {e}", path.display());
             Failure::new(text, "run in a folder that you can write to, or say where with --report")
         };
+        expect_report(path)?;
         let irreplaceable = open_irreplaceable(path).map_err(cannot)?;
         if irreplaceable.is_none() {
             // Not kept open until the end: whoever kills us should not have to clean up.
