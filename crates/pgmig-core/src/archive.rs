@@ -1,6 +1,6 @@
 //! The archive that is restored: opened, and its contents as a restore needs them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ pub struct Contents {
     /// The foreign keys of the source.
     pub foreign_keys: Vec<ArchiveForeignKey>,
     /// Partitions, each with the table that it is a partition of.
-    pub partitions: Vec<(TableName, TableName)>,
+    pub partitions: BTreeMap<TableName, TableName>,
     /// The values of the source's sequences.
     pub sequences: Vec<SequenceState>,
     /// The entries that have large objects.
@@ -318,8 +318,7 @@ impl Contents {
 
     /// The tables that a partition is a partition of, the nearest first.
     pub(crate) fn ancestors_of<'a>(&'a self, table: &'a TableName) -> Vec<&'a TableName> {
-        let parent =
-            |table: &TableName| self.partitions.iter().find(|(child, _)| child == table).map(|(_, parent)| parent);
+        let parent = |table: &TableName| self.partitions.get(table);
         // A damaged archive may have a circle; no real partition is that deep.
         std::iter::successors(parent(table), |&above| parent(above)).take(64).collect()
     }
@@ -335,7 +334,7 @@ impl Contents {
             domains: HashMap::new(),
             tables: Vec::new(),
             foreign_keys: Vec::new(),
-            partitions: Vec::new(),
+            partitions: BTreeMap::new(),
             sequences: Vec::new(),
             large_object_entries: toc.of_type("BLOBS").filter(|e| e.has_data()).map(TocEntry::dump_id).collect(),
             encoding: encoding.clone(),
@@ -390,7 +389,7 @@ impl Contents {
             {
                 let parent = table(attached.parent_schema.as_deref().or(entry.namespace()), &attached.parent);
                 let partition = table(attached.schema.as_deref().or(entry.namespace()), &attached.table);
-                contents.partitions.push((partition, parent));
+                contents.partitions.entry(partition).or_insert(parent);
             }
         }
         Ok(contents)

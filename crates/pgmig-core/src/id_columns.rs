@@ -113,7 +113,7 @@ fn archive_ancestors(contents: &Contents) -> HashMap<TableName, Vec<TableName>> 
     let loaded = contents.tables.iter().filter(|table| table.copy_into != table.table);
     let mut ancestors: HashMap<_, _> =
         loaded.map(|table| (table.table.clone(), vec![table.copy_into.clone()])).collect();
-    let partitions = contents.partitions.iter().map(|(partition, _)| partition);
+    let partitions = contents.partitions.keys();
     ancestors
         .extend(partitions.map(|table| (table.clone(), contents.ancestors_of(table).into_iter().cloned().collect())));
     ancestors

@@ -95,7 +95,7 @@ fn partitioned_by_ids<'t>(
         .collect();
     let tables: HashMap<TableName, &TocEntry> =
         toc.of_type("TABLE").map(|entry| (contents.table_of(entry), entry)).collect();
-    let partitions = contents.partitions.iter().map(|(partition, _)| partition);
+    let partitions = contents.partitions.keys();
     partitions
         .filter_map(|partition| {
             let ancestors = contents.ancestors_of(partition);
