@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use wait4::Wait4;
 
+/// How much of its output is kept, in bytes.
 const MOST_SAID: u64 = 4 << 10;
 
 /// What a process took until it ended.

@@ -269,7 +269,7 @@ pub(crate) fn skip_by_reading<R: Read>(input: &mut Input<R>, bytes: u64) -> Resu
 #[derive(Debug)]
 pub(crate) struct OpenBlock<R> {
     pub(crate) dump_id: i32,
-    /// How many blocks were opened before it.
+    /// Tells it from other openings of the same block; 0 for whoever opens each block once.
     pub(crate) number: u32,
     pub(crate) content: Content<R>,
 }

@@ -392,6 +392,20 @@ fn of_two_archives_in_one_log_each_is_repaired_by_itself() {
 }
 
 #[test]
+fn an_archive_that_is_stored_in_another_one_is_not_the_next() {
+    let stored = piped(&small(), CompressionSpecification::NONE);
+    let data = Data { large_objects: vec![(16400, stored)], ..small() };
+    let mut archive = piped(&data, CompressionSpecification::NONE);
+    // The first table does not end any more.
+    let end = archive.windows(3).position(|bytes| bytes == b"\\.\n").unwrap();
+    archive[end] = b'x';
+    let plan = plan(&archive).unwrap();
+    assert!(!plan.is_whole());
+    assert_eq!(plan.next_archive(), None);
+    assert_eq!(Data::read(&write(&plan, &archive)).unwrap().large_objects, data.large_objects);
+}
+
+#[test]
 fn a_block_under_the_dump_id_of_another_one_is_not_taken_for_its_data() {
     let archive = piped(&small(), CompressionSpecification::NONE);
     let before = contents(&archive);

@@ -64,13 +64,14 @@ pub(crate) fn scan<R: Read + Seek>(
     if scan.losses.is_empty() && scan.damage.is_empty() && scan.lost_objects.is_empty() {
         return Ok(scan);
     }
+    // In the order of the file.
+    let whole: Vec<_> = scan.recovered.iter().filter(|block| block.missing.is_none()).collect();
     let mut from = start + data_start;
     while let Some(next) = find_archive(source, from, &options.read)? {
         let place = next.start - start;
-        let is_around =
-            |block: &&RecoveredEntry| block.missing.is_none() && (block.position..block.end).contains(&place);
+        let before = whole.partition_point(|block| block.position <= place);
         // An archive that is stored in this one is none of another dump.
-        if let Some(block) = scan.recovered.iter().find(is_around) {
+        if let Some(block) = whole[..before].last().filter(|block| place < block.end) {
             from = start + block.end;
             continue;
         }
