@@ -33,7 +33,7 @@ target=$(cd "$target" && pwd)
 input=()
 if [ $# = 2 ] && [ -f "$2" ]; then input=("$2"); set -- "$1"; fi
 targets=("$@")
-[ $# -gt 0 ] || targets=(contents blocks rows rewrite write repair sql)
+[ $# -gt 0 ] || targets=(contents blocks folder rows rewrite write repair sql)
 for name in "${targets[@]}"; do
   [ -f "$fuzz/fuzz_targets/$name.rs" ] || die "there is no target \`$name\`" "they are in crates/dumpfmt/fuzz/fuzz_targets"
 done

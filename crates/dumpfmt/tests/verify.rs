@@ -5,8 +5,9 @@ use std::io::{Cursor, Read, Seek, Write};
 
 use crate::data::{Data, compressions, large_data};
 use dumpfmt::{
-    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, Rewrite, SqlError, SqlOptions,
-    Toc, TocEntry, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter, WriteOptions,
+    ArchiveReader, ArchiveWriter, Block, CompressionSpecification, DataState, ErrorKind, ReadOptions, Rewrite,
+    SqlError, SqlOptions, Toc, TocEntry, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter,
+    WriteOptions,
 };
 
 fn in_file(archive: &[u8]) -> File {
@@ -152,6 +153,33 @@ fn damage_does_not_stop_what_passes_through() {
         verifier.write_all(&[0; 100_000]).unwrap();
     }
     assert!(matches!(verifier.finish().unwrap_err().kind(), ErrorKind::NotAnArchive(_)));
+}
+
+#[test]
+fn taps_tell_early_of_damage_and_take_options_for_reading() {
+    let mut tight = ReadOptions::default();
+    tight.limits.toc_entries = 1;
+    let archive = large_data().piped(&WriteOptions::default());
+    let is_refused =
+        |error: &dumpfmt::Error| matches!(error.kind(), ErrorKind::LimitExceeded { field: "toc_entries", .. });
+
+    let endless = Cursor::new(&archive[..]).chain(std::io::repeat(0));
+    let mut reader = VerifyingReader::with_options(endless, VerifyOptions::default(), tight.clone());
+    let mut buffer = vec![0; 1 << 16];
+    while !reader.has_failed() {
+        reader.read_exact(&mut buffer).unwrap();
+    }
+    // Its end need not be reached for that.
+    let error = reader.finish().unwrap_err();
+    assert!(is_refused(&error), "{error}");
+
+    let mut writer = VerifyingWriter::with_options(std::io::sink(), VerifyOptions::default(), tight);
+    writer.write_all(&archive).unwrap();
+    while !writer.has_failed() {
+        writer.write_all(&buffer).unwrap();
+    }
+    let error = writer.finish().1.unwrap_err();
+    assert!(is_refused(&error), "{error}");
 }
 
 #[test]

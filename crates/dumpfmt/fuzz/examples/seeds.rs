@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Cursor, Write};
 use std::path::Path;
 
-use dumpfmt::example::Builder;
+use dumpfmt::example::{Builder, tar};
 use dumpfmt::{
     ArchiveReader, ArchiveWriter, CompressionSpecification, Header, LocalTime, Rewrite, Section, Toc, TocEntry,
     WriteOptions,
@@ -55,6 +55,7 @@ fn archives(folder: &Path) -> io::Result<()> {
         let rewrite = Rewrite::new(WriteOptions::new(specification));
         let (archive, _) = rewrite.to_file(&mut source, Cursor::new(Vec::new()), |_| {})?;
         save(&format!("written-{compression}"), &archive.into_inner())?;
+        save(&format!("folder-{compression}"), &tar_of_folder(&rewrite)?)?;
     }
     let mut twice = Builder::new(16, 0);
     for dump_id in 1..=2 {
@@ -63,6 +64,24 @@ fn archives(folder: &Path) -> io::Result<()> {
     const ROWS: &[&[u8]] = &[b"1\n\\.\n\n\n"];
     save("data-twice", &twice.data(1, ROWS).data(1, &[b"\\.\n\n\n"]).data(2, ROWS).build())?;
     save("line-breaks", &with_line_breaks()?)
+}
+
+/// The files of an archive in the directory format, for the target that puts them into a folder.
+fn tar_of_folder(rewrite: &Rewrite<'_>) -> io::Result<Vec<u8>> {
+    let folder = std::env::temp_dir().join(format!("dumpfmt-seeds-{}", std::process::id()));
+    let mut source = ArchiveReader::new(Cursor::new(builder(16).build()))?;
+    rewrite.to_directory(&mut source, &folder, |_| {})?;
+    let mut files = vec![("toc.dat".to_owned(), fs::read(folder.join("toc.dat"))?)];
+    for file in fs::read_dir(&folder)? {
+        let file = file?;
+        let name = file.file_name().to_string_lossy().into_owned();
+        if name != "toc.dat" {
+            files.push((name, fs::read(file.path())?));
+        }
+    }
+    files[1..].sort();
+    fs::remove_dir_all(&folder)?;
+    Ok(tar(&files))
 }
 
 /// Each text has a line that must not become one of a listing or of a script.

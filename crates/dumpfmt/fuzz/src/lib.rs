@@ -6,6 +6,7 @@
 
 mod blocks;
 mod contents;
+mod folder;
 mod read;
 mod repair;
 mod rewrite;
@@ -16,13 +17,19 @@ mod write;
 
 pub use blocks::blocks;
 pub use contents::contents;
+pub use folder::folder;
 pub use repair::repair;
 pub use rewrite::rewrite;
 pub use rows::rows;
 pub use sql::sql;
 pub use write::write;
 
+use std::ops::Range;
+
 use dumpfmt::Limits;
+
+/// A tar is made of blocks of this length.
+const TAR_BLOCK: usize = 512;
 
 /// Limits far below those of an input's length, where it can claim more than it has.
 fn limits() -> Limits {
@@ -61,19 +68,24 @@ impl Choice {
 
 /// The archive; of a tar, one whose members have right checksums, which no mutation would find.
 fn sealed(data: &[u8]) -> Vec<u8> {
-    const BLOCK: usize = 512;
     let mut bytes = data.to_vec();
-    let mut at = 0;
-    while bytes.starts_with(b"toc.dat\0") && at + BLOCK <= bytes.len() && bytes[at] != 0 {
-        let header = &mut bytes[at..at + BLOCK];
-        dumpfmt::example::seal_tar_header(header);
-        let digits = std::str::from_utf8(&header[124..136]).unwrap_or_default().trim_matches([' ', '\0']);
-        let Ok(length) = usize::from_str_radix(digits, 8) else { break };
-        let Some(next) = length.checked_next_multiple_of(BLOCK).and_then(|length| length.checked_add(at + BLOCK))
-        else {
-            break;
-        };
-        at = next;
+    for (header, content) in members(data) {
+        let at = content.start - header.len();
+        dumpfmt::example::seal_tar_header(&mut bytes[at..content.start]);
     }
     bytes
+}
+
+/// The headers of the members of a tar, and where their contents are; of what is no tar, none.
+fn members(data: &[u8]) -> impl Iterator<Item = (&[u8; TAR_BLOCK], Range<usize>)> {
+    let mut at = if data.starts_with(b"toc.dat\0") { 0 } else { data.len() };
+    std::iter::from_fn(move || {
+        let header = data.get(at..)?.first_chunk::<TAR_BLOCK>().filter(|header| header[0] != 0)?;
+        let start = at + TAR_BLOCK;
+        let digits = std::str::from_utf8(&header[124..136]).unwrap_or_default().trim_matches([' ', '\0']);
+        // A member that claims more than there is, or nothing that can be read, is the last one.
+        let length = usize::from_str_radix(digits, 8).unwrap_or(usize::MAX).min(data.len() - start);
+        at = start.saturating_add(length.next_multiple_of(TAR_BLOCK));
+        Some((header, start..start + length))
+    })
 }

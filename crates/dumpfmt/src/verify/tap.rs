@@ -150,7 +150,22 @@ pub struct VerifyingReader<R> {
 impl<R: Read> VerifyingReader<R> {
     /// Begins with the first byte of the archive in `inner`.
     pub fn new(inner: R, options: VerifyOptions) -> Self {
-        Self { inner, verifier: Verifier::new(options), ended: false }
+        Self::with_options(inner, options, ReadOptions::default())
+    }
+
+    /// As [`new`](Self::new), with options for reading.
+    pub fn with_options(inner: R, options: VerifyOptions, read: ReadOptions) -> Self {
+        Self { inner, verifier: Verifier::with_options(options, read), ended: false }
+    }
+
+    /// Whether damage was found already, so that going on is of no use; [`finish`](Self::finish) tells which.
+    pub fn has_failed(&self) -> bool {
+        self.verifier.has_failed()
+    }
+
+    /// Where the archive comes from, such as the output of a process whose exit status is to be asked for.
+    pub fn get_mut(&mut self) -> &mut R {
+        &mut self.inner
     }
 
     /// Whether the archive that was read is whole.
@@ -159,7 +174,7 @@ impl<R: Read> VerifyingReader<R> {
     ///
     /// When it is not, or was not read up to its end.
     pub fn finish(self) -> Result<Vec<VerifiedEntry>> {
-        if !self.ended {
+        if !self.ended && !self.has_failed() {
             return Err(Error::usage("the archive was not read to its end, so nothing is known of it"));
         }
         self.verifier.finish()
@@ -176,6 +191,24 @@ impl<R: Read> Read for VerifyingReader<R> {
 }
 
 /// Passes an archive on while it is written, and verifies it.
+///
+/// ```
+/// # let pieces = dumpfmt::example::archive().into_inner();
+/// use std::io::Write;
+/// use dumpfmt::{VerifyOptions, VerifyingWriter};
+///
+/// let mut backup = VerifyingWriter::new(Vec::new(), VerifyOptions::default());
+/// for piece in pieces.chunks(100) {
+///     backup.write_all(piece)?;
+///     if backup.has_failed() {
+///         break;
+///     }
+/// }
+/// let (backup, verified) = backup.finish();
+/// assert_eq!(verified?[0].rows, Some(1));
+/// assert_eq!(backup, pieces);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct VerifyingWriter<W> {
     inner: W,
@@ -185,7 +218,17 @@ pub struct VerifyingWriter<W> {
 impl<W: Write> VerifyingWriter<W> {
     /// Begins with the first byte of an archive.
     pub fn new(inner: W, options: VerifyOptions) -> Self {
-        Self { inner, verifier: Verifier::new(options) }
+        Self::with_options(inner, options, ReadOptions::default())
+    }
+
+    /// As [`new`](Self::new), with options for reading.
+    pub fn with_options(inner: W, options: VerifyOptions, read: ReadOptions) -> Self {
+        Self { inner, verifier: Verifier::with_options(options, read) }
+    }
+
+    /// Whether damage was found already, so that going on is of no use; [`finish`](Self::finish) tells which.
+    pub fn has_failed(&self) -> bool {
+        self.verifier.has_failed()
     }
 
     /// What was written to, and whether the archive is whole that ends here.
