@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use dumpfmt::{
     ArchiveReader, ColumnType, CopyStatement, Domain, ErrorKind, Header, ReadOptions, SequenceValue, TableDefinition,
@@ -12,7 +13,7 @@ use dumpfmt::{
 use serde::Serialize;
 
 use crate::encoding;
-use crate::names::{ColumnName, TableName};
+use crate::names::TableName;
 
 /// An archive in a file that can be read again and again, and what is in it.
 #[derive(Debug)]
@@ -20,7 +21,7 @@ pub struct Archive {
     path: PathBuf,
     bytes: u64,
     reader: ArchiveReader<File>,
-    contents: Contents,
+    contents: Arc<Contents>,
 }
 
 /// The parts of an archive that a restore works with.
@@ -31,8 +32,8 @@ pub struct Contents {
     pub encoding: Option<String>,
     /// The tables that the archive defines; none in a dump of the data alone.
     pub defined_tables: Vec<TableName>,
-    /// The types of the columns that those definitions list.
-    pub column_types: HashMap<ColumnName, ColumnType>,
+    /// The columns that those definitions list, in their order, each with its type.
+    pub column_types: HashMap<TableName, Vec<(String, ColumnType)>>,
     /// The domains, by name without a schema, as [`ColumnType`] has it, and the types that they are over.
     pub domains: HashMap<Vec<u8>, ColumnType>,
     /// The tables that have rows in the archive, in its order.
@@ -267,7 +268,7 @@ impl Archive {
             entry,
             why,
         })?;
-        Ok(Self { path, bytes, reader, contents })
+        Ok(Self { path, bytes, reader, contents: Arc::new(contents) })
     }
 
     /// The file or folder.
@@ -288,6 +289,11 @@ impl Archive {
     /// What is in it.
     pub fn contents(&self) -> &Contents {
         &self.contents
+    }
+
+    /// The same, for use while the reader reads.
+    pub(crate) fn shared_contents(&self) -> Arc<Contents> {
+        Arc::clone(&self.contents)
     }
 
     /// The reader, for access to everything else.
@@ -314,6 +320,12 @@ impl Contents {
     /// The table that an entry is about.
     pub(crate) fn table_of(&self, entry: &TocEntry) -> TableName {
         TableName::new(self.text(entry.namespace().unwrap_or_default()), self.text(entry.tag()))
+    }
+
+    /// The type of a column, by the definition of its table.
+    pub(crate) fn column_type(&self, table: &TableName, column: &str) -> Option<&ColumnType> {
+        let columns = self.column_types.get(table)?;
+        columns.iter().find(|(name, _)| name == column).map(|(_, kind)| kind)
     }
 
     /// The tables that a partition is a partition of, the nearest first.
@@ -355,7 +367,10 @@ impl Contents {
                 b"TABLE" => {
                     let name = table(entry.namespace(), entry.tag());
                     let columns = TableDefinition::of(entry).into_iter().flat_map(|definition| definition.columns);
-                    contents.column_types.extend(columns.map(|(column, kind)| (name.column(text(&column)), kind)));
+                    let columns: Vec<_> = columns.map(|(column, kind)| (text(&column), kind)).collect();
+                    if !columns.is_empty() {
+                        contents.column_types.insert(name.clone(), columns);
+                    }
                     contents.defined_tables.push(name);
                 }
                 b"DOMAIN" => {

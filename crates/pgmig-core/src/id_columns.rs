@@ -58,7 +58,7 @@ impl<'a> Schema<'a> {
     pub(crate) fn of_archive(contents: &'a Contents) -> Self {
         let columns = |table: &'a ArchiveTable| {
             let columns = table.columns.iter();
-            columns.map(|column| (column.as_str(), archive_kind(contents, &table.table.column(column)))).collect()
+            columns.map(|column| (column.as_str(), archive_kind(contents, &table.table, column))).collect()
         };
         let tables = contents.tables.iter().map(|table| (&table.table, columns(table))).collect();
         Self { tables, references: archive_references(contents), ancestors: archive_ancestors(contents) }
@@ -120,9 +120,9 @@ fn archive_ancestors(contents: &Contents) -> HashMap<TableName, Vec<TableName>> 
 }
 
 /// What the type of a column means for IDs, by the definition in the archive; `None` when there is none.
-fn archive_kind(contents: &Contents, column: &ColumnName) -> Option<ColumnKind> {
+fn archive_kind(contents: &Contents, table: &TableName, column: &str) -> Option<ColumnKind> {
     let mut of_array = false;
-    let mut column_type = contents.column_types.get(column)?;
+    let mut column_type = contents.column_type(table, column)?;
     // Domains over domains; a damaged archive may have a circle.
     for _ in 0..64 {
         let (name, array) = column_type.base();

@@ -64,7 +64,7 @@ pub fn inspect(archive: &mut Archive, profile: &Profile, progress: impl FnMut(u6
         Err(Error::Faults(_)) => None,
         Err(e) => return Err(e),
     };
-    let contents = archive.contents().clone();
+    let contents = archive.shared_contents();
     let id_columns = id_columns::find(&Schema::of_archive(&contents), profile, &[]).unwrap_or_default();
     let listed = tenants.iter().flatten().map(|tenant| (tenant.id.clone(), Fate::Stays));
     let ids = IdMap::new(listed.collect());
@@ -83,6 +83,6 @@ pub fn inspect(archive: &mut Archive, profile: &Profile, progress: impl FnMut(u6
         id_columns,
         large_objects: found.large_objects,
         large_object_bytes: found.large_object_bytes,
-        sequences: contents.sequences,
+        sequences: contents.sequences.clone(),
     })
 }

@@ -86,7 +86,7 @@ pub(crate) fn survey(
     ids: &IdMap,
     mut progress: impl FnMut(u64),
 ) -> Result<Survey, Error> {
-    let contents = archive.contents().clone();
+    let contents = archive.shared_contents();
     let mut survey = Survey {
         tables: vec![TableSurvey::default(); contents.tables.len()],
         strays: Vec::new(),

@@ -76,7 +76,7 @@ impl Tenant {
 /// When the archive has no tenant table, or one without the columns that the
 /// profile names, or cannot be read.
 pub fn in_archive(archive: &mut Archive, profile: &Profile) -> Result<Vec<Tenant>, Error> {
-    let contents = archive.contents().clone();
+    let contents = archive.shared_contents();
     let (table, mut list) = TenantList::of(&contents, profile)?;
     match read_rows(archive.reader(), table, &mut list) {
         Ok(Ok(())) => Ok(list.into_tenants()),

@@ -6,7 +6,7 @@
 mod contents;
 mod pass;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::Read;
 use std::path::Path;
 
@@ -138,7 +138,7 @@ impl<'a> OfflineRemap<'a> {
         write: &mut WriteNew<'_, std::fs::File, W>,
     ) -> Result<(W, RemapReport), Error> {
         let tenants = tenant::in_archive(archive, self.profile)?;
-        let contents = archive.contents().clone();
+        let contents = archive.shared_contents();
         archive.reader().rewind().map_err(|e| archive.read_error(e))?;
         let path = archive.path().to_owned();
         self.remap(archive.reader(), &contents, Some(tenants), options, write).map_err(|e| e.in_archive(&path))
@@ -258,25 +258,22 @@ fn doubtful_foreign_keys(
     id_columns: &[IdColumn],
     tables: &[RemappedTable],
 ) -> Vec<DoubtfulForeignKey> {
-    let is_part_of =
-        |part: &TableName, whole: &TableName| part == whole || contents.ancestors_of(part).contains(&whole);
-    let keeps_rows_of_nobody = |key: &&ArchiveForeignKey| {
-        let mut rows = tables.iter().filter(|table| is_part_of(&table.table, &key.table));
-        rows.any(|table| table.rows > table.rows_left_out + table.rows_by_tenant.values().sum::<u64>())
+    // With a partition counts whatever it is a partition of.
+    let with_ancestors = |table| std::iter::once(table).chain(contents.ancestors_of(table));
+    let those = |is_meant: fn(&RemappedTable) -> bool| -> HashSet<&TableName> {
+        tables.iter().filter(|table| is_meant(table)).flat_map(|table| with_ancestors(&table.table)).collect()
     };
-    let lost_rows = |key: &&ArchiveForeignKey| {
-        let mut referenced = tables.iter().filter(|table| is_part_of(&table.table, &key.referenced_table));
-        referenced.any(|table| table.rows_left_out > 0)
-    };
+    let keep_rows_of_nobody = those(|t| t.rows > t.rows_left_out + t.rows_by_tenant.values().sum::<u64>());
+    let lost_rows = those(|table| table.rows_left_out > 0);
+    let ids = id_columns.iter().map(|id| &id.column);
+    let with_ids: HashSet<(&TableName, &str)> =
+        ids.flat_map(|id| with_ancestors(&id.table).map(|table| (table, id.column.as_str()))).collect();
     // With an ID in the key, a row that names no tenant refers to none's.
-    let tells_tenant = |key: &&ArchiveForeignKey| {
-        let mut of_table = id_columns.iter().filter(|id| is_part_of(&id.column.table, &key.table));
-        of_table.any(|id| key.columns.contains(&id.column.column))
-    };
+    let tells_tenant =
+        |key: &ArchiveForeignKey| key.columns.iter().any(|column| with_ids.contains(&(&key.table, column.as_str())));
     let keys = contents.foreign_keys.iter();
-    keys.filter(lost_rows)
+    keys.filter(|key| lost_rows.contains(&key.referenced_table) && keep_rows_of_nobody.contains(&key.table))
         .filter(|key| !tells_tenant(key))
-        .filter(keeps_rows_of_nobody)
         .map(|key| DoubtfulForeignKey {
             table: key.table.clone(),
             columns: key.columns.clone(),

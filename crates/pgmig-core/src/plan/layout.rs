@@ -125,7 +125,7 @@ fn column_differences(contents: &Contents, source: &ArchiveTable, table: &Table)
             }
             Some(found) => {
                 // Rows may fit another type and yet not be the same afterwards: rounded, cut, re-read.
-                let ours = contents.column_types.get(&source.table.column(column.clone()));
+                let ours = contents.column_type(&source.table, column);
                 let theirs = ColumnType::new(found.type_name.as_bytes());
                 // Names beyond ASCII may be in another encoding here than there.
                 if let Some(ours) = ours.filter(|ours| **ours != theirs && ours.to_string().is_ascii()) {

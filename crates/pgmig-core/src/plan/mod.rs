@@ -153,7 +153,7 @@ impl Plan {
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
-        let contents = archive.contents().clone();
+        let contents = archive.shared_contents();
         let catalog = &target.catalog;
         add_spare(&mut mapping, target);
         let id_columns = id_columns::find(&Schema::of_both(&contents, catalog), profile, &options.remap_also)?;
