@@ -5,6 +5,7 @@
 //! tells their compression: as for pg_restore, the file that exists decides. The
 //! source of these rules is `src/bin/pg_dump/pg_backup_directory.c`.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::{self, BufRead, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use crate::decode::Encoding;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::Header;
 use crate::input::Input;
+use crate::named_objects;
 use crate::toc::{Toc, TocEntry};
 use crate::version::Version;
 
@@ -91,6 +93,34 @@ impl<R: Read> Directory<R> {
         Ok(ObjectList { input: Input::of_file(reader, &name), state: BodyState::file(length) })
     }
 
+    /// Refuses a file that holds data, by its name, and of which the table of contents knows nothing: an entry is missing
+    /// there, or says by mistake that it has no data.
+    pub(crate) fn expect_named(&self, toc: &Toc) -> Result<()> {
+        let failed = |e| Error::new(ErrorKind::Io(e), 0);
+        let with_data = || toc.entries().iter().filter(|entry| entry.has_data());
+        let files: HashSet<&[u8]> = with_data().filter_map(TocEntry::file_name).chain([&b"blobs.toc"[..]]).collect();
+        // Before there could be several, what the table of contents says was not always true.
+        let has_objects = with_data().any(TocEntry::is_large_objects);
+        let oids: HashSet<u32> = named_objects::oids(toc).collect();
+        for file in fs::read_dir(&self.folder).map_err(failed)? {
+            let file_name = file.map_err(failed)?.file_name();
+            let name = file_name.as_encoded_bytes();
+            let plain =
+                SUFFIXES[1..].iter().find_map(|(suffix, _)| name.strip_suffix(suffix.as_bytes())).unwrap_or(name);
+            let is_named = match data_file(plain) {
+                None => true,
+                Some(DataFile::LargeObject(oid)) => has_objects && oids.contains(&oid),
+                Some(DataFile::LargeObjects) => has_objects && files.contains(plain),
+                Some(DataFile::Entry) => files.contains(plain),
+            };
+            if !is_named {
+                let text = "this file holds data, but nothing in the table of contents has it";
+                return Err(Error::corrupt(text, 0).in_file(&name.escape_ascii().to_string()));
+            }
+        }
+        Ok(())
+    }
+
     fn find(&self, name: &[u8]) -> Result<File<R>> {
         let shown = name.escape_ascii().to_string();
         let failed = |e| Error::new(ErrorKind::Io(e), 0).in_file(&shown);
@@ -123,6 +153,30 @@ impl<R: Read> Directory<R> {
             return Ok(File { reader, length: metadata.len(), name, encoding });
         }
         Err(Error::new(ErrorKind::MissingFile(shown.clone()), 0).in_file(&shown))
+    }
+}
+
+/// What a file is that pg_dump gave its name.
+enum DataFile {
+    /// `4321.dat`: the data of an entry.
+    Entry,
+    /// `blob_16404.dat`
+    LargeObject(u32),
+    /// `blobs.toc` or `blobs_12.toc`: a list of large objects.
+    LargeObjects,
+}
+
+/// `None`: another file, whoever put it there. `name` is without the suffix of a compression.
+fn data_file(name: &[u8]) -> Option<DataFile> {
+    let name = std::str::from_utf8(name).ok()?;
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if name == "blobs.toc" || name.strip_prefix("blobs_").and_then(|n| n.strip_suffix(".toc")).is_some_and(is_number) {
+        return Some(DataFile::LargeObjects);
+    }
+    let stem = name.strip_suffix(".dat")?;
+    match stem.strip_prefix("blob_") {
+        Some(oid) => oid.parse().ok().map(DataFile::LargeObject),
+        None => is_number(stem).then_some(DataFile::Entry),
     }
 }
 

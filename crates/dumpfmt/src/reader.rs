@@ -300,8 +300,17 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
+    /// Of a directory: that each of its files with data is one of an entry.
+    pub(crate) fn expect_named(&self) -> Result<()> {
+        match &self.source.layout {
+            Layout::Directory(directory) => directory.expect_named(&self.toc),
+            Layout::Custom | Layout::Tar(_) => Ok(()),
+        }
+    }
+
     fn expect_complete(&self, offset: u64) -> Result<()> {
         let Some(passed) = &self.sequence else { return Ok(()) };
+        self.expect_named()?;
         let mut missing = self.toc.entries().iter().filter(|e| e.has_data() && !passed.contains_key(&e.dump_id()));
         let Some(first) = missing.next() else { return Ok(()) };
         let place = match missing.count() {
@@ -348,6 +357,17 @@ impl<R: Read + Seek> ArchiveReader<R> {
         };
         self.is_lost = false;
         self.present(open, offset).map(Some)
+    }
+
+    /// Looks at the begin of each block, from the first one on, and refuses what [`next_block`](Self::next_block) would
+    /// refuse by them. Of a directory, looks for files that nothing names.
+    pub(crate) fn expect_all_blocks(&mut self) -> Result<()> {
+        if matches!(self.source.layout, Layout::Directory(_)) {
+            return self.expect_named();
+        }
+        self.rewind()?;
+        while self.pass_block()?.is_some() {}
+        Ok(())
     }
 
     /// Passes over the next block in the sequence without reading its data: its dump ID, where it begins and where it ends.

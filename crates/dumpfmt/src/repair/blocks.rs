@@ -67,6 +67,11 @@ impl<'t, R: Read + Seek> Blocks<'t, R> {
         Ok(begins(&bytes, self.header, self.toc, self.limits))
     }
 
+    /// Whether there is what no text holds among the next few bytes: the numbers of an archive all have some.
+    pub(crate) fn is_binary(&mut self, position: u64) -> Result<bool> {
+        Ok(self.peek(position, head_bytes(self.header))?.contains(&0))
+    }
+
     /// Up to `count` bytes at a position.
     fn peek(&mut self, position: u64, count: usize) -> Result<Vec<u8>> {
         let input = &mut self.source.input;

@@ -135,7 +135,7 @@ impl MemberPlan {
         &self.lost_objects
     }
 
-    /// Where and why a tar could not be read to its end.
+    /// Where and why a tar could not be read to its end, or which file of a folder holds data that no entry has.
     pub fn damage(&self) -> Option<&str> {
         self.damage.as_deref()
     }
@@ -305,6 +305,7 @@ fn each_file<R: Read + Seek>(source: &mut ArchiveReader<R>, progress: &mut impl 
         }
         progress(source.position());
     }
+    found.damage = source.expect_named().err().map(loss).transpose()?;
     Ok(found)
 }
 

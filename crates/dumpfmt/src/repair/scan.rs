@@ -20,6 +20,7 @@ use super::window::Window;
 use crate::block::Block;
 use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Header};
+use crate::input::Input;
 use crate::named_objects;
 use crate::statement::CopyStatement;
 use crate::toc::{DataState, Toc, TocEntry};
@@ -56,10 +57,11 @@ pub(crate) fn scan<R: Read + Seek>(
     source: &mut R,
     start: u64,
     data_start: u64,
-    archive: (&Header, &Toc),
+    (header, toc): (&Header, &Toc),
     options: &RepairOptions,
     progress: &mut dyn FnMut(u64),
 ) -> Result<Scan> {
+    let archive = (header, toc);
     let scan = scan_up_to(source, start, None, data_start, archive, options, progress)?;
     if scan.losses.is_empty() && scan.damage.is_empty() && scan.lost_objects.is_empty() {
         return Ok(scan);
@@ -75,10 +77,23 @@ pub(crate) fn scan<R: Read + Seek>(
             from = start + block.end;
             continue;
         }
+        // Nor is one in a block that is damaged.
+        if begins_chunk(source, start, place, header)? {
+            from = next.start + 1;
+            continue;
+        }
         let scan = scan_up_to(source, start, Some(place), data_start, archive, options, progress)?;
         return Ok(Scan { next_archive: Some(next.start), ..scan });
     }
     Ok(scan)
+}
+
+/// Whether what precedes `place` is the length of a chunk that goes beyond it. No text is before it then.
+fn begins_chunk<R: Read + Seek>(source: &mut R, start: u64, place: u64, header: &Header) -> Result<bool> {
+    let Some(at) = place.checked_sub(1 + u64::from(header.int_size)) else { return Ok(false) };
+    let mut archive = Input::new(window(source, start, None)?);
+    archive.seek_to(at)?;
+    Ok(archive.int(header.int_size, "").is_ok_and(|length| length > 0))
 }
 
 /// Scans so many bytes of an archive, or up to the end of the file.
@@ -263,7 +278,17 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 }
             }
             if self.seen.len() == self.ranks.len() {
-                return Ok((position, position));
+                let what = match begins {
+                    Begins::Contents => {
+                        "the table of contents is here again, but not the same: one of the two is damaged"
+                    }
+                    _ if self.blocks.is_binary(position)? => {
+                        "more follows the data that the table of contents names, and is no text: entries may be missing there"
+                    }
+                    _ => return Ok((position, position)),
+                };
+                self.damage.push(Damage { start: position, end: self.length, what: what.into() });
+                return Ok((self.length, self.length));
             }
             let searched_from = match begins {
                 Begins::EndOfFile | Begins::CutHead => return Ok((position, self.length)),

@@ -39,8 +39,10 @@ pub(super) fn copy_blocks<'env, R: Read, S: Sink>(
     let compression = &rewrite.options.compression;
     let raw = (raw && compression.level().is_none()).then(|| compression.algorithm());
     let mut tallies = Tallies::default();
-    // In nearly every rewrite all of them stay.
-    let all_stay = named_objects::oids(source.toc()).count() == named_objects::oids(core.toc()).count();
+    // In nearly every rewrite all of them stay. Contents that name none are for a database which has them, as those of
+    // `--section data`.
+    let named = named_objects::oids(core.toc()).count();
+    let all_stay = named == 0 || named == named_objects::oids(source.toc()).count();
     let chosen: Option<HashSet<u32>> = (!all_stay).then(|| named_objects::oids(core.toc()).collect());
     loop {
         progress(source.position());

@@ -164,6 +164,9 @@ trait Source {
         dump_id: i32,
         take: impl FnOnce(Block<'_, Self::Input>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError>;
+
+    /// Refuses blocks of data that nobody asked for: none is left when all data was wanted.
+    fn expect_end(&mut self) -> Result<(), SqlError>;
 }
 
 struct ForwardOnly<'a, R> {
@@ -195,6 +198,11 @@ impl<R: Read> Source for ForwardOnly<'_, R> {
         let entry = self.archive.toc().get(dump_id).map_or_else(|| dump_id.to_string(), TocEntry::to_string);
         Err(SqlError::OutOfOrder { entry })
     }
+
+    fn expect_end(&mut self) -> Result<(), SqlError> {
+        while self.archive.next_block()?.is_some() {}
+        Ok(())
+    }
 }
 
 struct Seeking<'a, R> {
@@ -214,6 +222,10 @@ impl<R: Read + Seek> Source for Seeking<'_, R> {
         take: impl FnOnce(Block<'_, R>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         self.archive.block(dump_id)?.map_or(Ok(()), take)
+    }
+
+    fn expect_end(&mut self) -> Result<(), SqlError> {
+        Ok(self.archive.expect_all_blocks()?)
     }
 }
 
@@ -249,6 +261,12 @@ fn write<S: Source, W: Write>(mut source: S, out: W, options: &SqlOptions) -> Re
                 write_entry(&mut source, &mut script, index, wanted)?;
             }
         }
+    }
+    // A damaged table of contents can lack an entry whose data is there. Whoever wants only a part may take it out of a
+    // damaged archive.
+    let mut with_data = (0..).zip(source.archive().toc().entries()).filter(|(_, entry)| entry.has_data());
+    if with_data.all(|(index, _)| selection.wanted(index).data) {
+        source.expect_end()?;
     }
     script.end()
 }

@@ -36,7 +36,7 @@ impl TocEntry {
             .ok()
             .filter(|&id| id > 0)
             .ok_or_else(|| Error::corrupt("a dump ID is not a positive number of 31 bits", offset))?;
-        let had_dumper = input.int(size, PLACE)? != 0;
+        let had_dumper = read_bool(input, size)?;
         let table_oid = if since(Version::DUMP_ID_DEPENDENCIES) {
             read_decimal(input, size, budget, decimal, "a catalog OID")?
         } else {
@@ -85,6 +85,13 @@ impl TocEntry {
                 }
             }
         };
+        if had_dumper == (data == DataState::NoData) {
+            // With one of the two damaged, a table would be empty and nobody would know.
+            let (name, says) =
+                (texts.get(Text::Tag).escape_ascii().to_string(), if had_dumper { "has" } else { "has no" });
+            let text = format!("the entry `{name}` says that it {says} data, but its position says the opposite");
+            return Err(Error::corrupt(text, offset));
+        }
         let section = section.unwrap_or_else(|| Section::of_type(texts.get(Text::Description)));
         Ok(Self {
             dump_id,
@@ -127,15 +134,24 @@ impl Texts<'_> {
         self.ends[which as usize] = self.store.text().len() as u32;
     }
 
-    /// A text other than the first.
     fn get(&self, which: Text) -> &[u8] {
         let index = which as usize;
-        &self.store.text()[self.ends[index - 1] as usize..self.ends[index] as usize]
+        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        &self.store.text()[start..self.ends[index] as usize]
     }
 
     /// Whether a text other than the first is empty or NULL.
     fn is_empty(&self, which: Text) -> bool {
         self.ends[which as usize] == self.ends[which as usize - 1]
+    }
+}
+
+fn read_bool<R: Read>(input: &mut Input<R>, size: u8) -> Result<bool> {
+    let offset = input.position();
+    match input.int(size, PLACE)? {
+        0 => Ok(false),
+        1 => Ok(true),
+        other => Err(Error::corrupt(format!("whether an entry has data is said by {other}, not by 0 or 1"), offset)),
     }
 }
 

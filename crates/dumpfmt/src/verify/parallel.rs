@@ -88,7 +88,7 @@ impl ArchiveReader<File> {
                     break;
                 }
             }
-            Ok(())
+            another.expect_named()
         })
     }
 }

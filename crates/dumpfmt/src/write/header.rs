@@ -157,9 +157,11 @@ impl LocalTime {
             self.year.saturating_sub(1900),
             daylight_saving,
         ] {
-            let part = i32::try_from(part)
+            // One that is damaged in the source may be no C int; a copy has the same four bytes.
+            let magnitude = u32::try_from(part.unsigned_abs())
                 .map_err(|_| Error::usage(format!("{self} is not a time that an archive can say")))?;
-            put_int(part, out);
+            out.push(u8::from(part < 0));
+            out.extend_from_slice(&magnitude.to_le_bytes());
         }
         Ok(())
     }
