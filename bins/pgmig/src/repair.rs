@@ -23,7 +23,7 @@ struct RepairReport {
     whole: bool,
     /// Where in the file the archive begins.
     start: u64,
-    /// Where in the file another one begins, when this one is not whole.
+    /// Where in the file another one begins behind it.
     next_archive: Option<u64>,
     /// How many of them were taken out, as asked for.
     carriage_returns: u64,

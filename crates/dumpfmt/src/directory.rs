@@ -109,7 +109,7 @@ impl<R: Read> Directory<R> {
                 SUFFIXES[1..].iter().find_map(|(suffix, _)| name.strip_suffix(suffix.as_bytes())).unwrap_or(name);
             let is_named = match data_file(plain) {
                 None => true,
-                Some(DataFile::LargeObject(oid)) => has_objects && oids.contains(&oid),
+                Some(DataFile::LargeObject(oid)) => has_objects && (oids.is_empty() || oids.contains(&oid)),
                 Some(DataFile::LargeObjects) => has_objects && files.contains(plain),
                 Some(DataFile::Entry) => files.contains(plain),
             };
@@ -122,17 +122,9 @@ impl<R: Read> Directory<R> {
     }
 
     fn find(&self, name: &[u8]) -> Result<File<R>> {
-        let shown = name.escape_ascii().to_string();
-        let failed = |e| Error::new(ErrorKind::Io(e), 0).in_file(&shown);
-        // All that pg_dump writes, and nothing that a file system gives a meaning to.
-        let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
-        let plain = std::str::from_utf8(name)
-            .ok()
-            .filter(|name| name.bytes().all(|byte| is_plain(&byte)) && !name.starts_with('.') && !name.is_empty());
-        let Some(plain) = plain else {
-            let text = format!("the archive names the file \"{shown}\", which is not the name of a file in its folder");
-            return Err(Error::corrupt(text, 0));
-        };
+        // One that pg_dump gives: each was compared with that when it was read.
+        let plain = name.escape_ascii().to_string();
+        let failed = |e| Error::new(ErrorKind::Io(e), 0).in_file(&plain);
         for (suffix, encoding) in SUFFIXES {
             let name = format!("{plain}{suffix}");
             let path = match fs::canonicalize(self.folder.join(&name)) {
@@ -152,7 +144,7 @@ impl<R: Read> Directory<R> {
             let reader = (self.open)(&path).map_err(failed)?;
             return Ok(File { reader, length: metadata.len(), name, encoding });
         }
-        Err(Error::new(ErrorKind::MissingFile(shown.clone()), 0).in_file(&shown))
+        Err(Error::new(ErrorKind::MissingFile(plain.clone()), 0).in_file(&plain))
     }
 }
 
@@ -213,6 +205,10 @@ impl<R: Read> ObjectList<R> {
             Some((oid, line[blank + 1..].to_vec()))
         });
         match object {
+            Some((oid, name)) if name != format!("blob_{oid}.dat").as_bytes() => {
+                let text = format!("large object {oid} is said to be in `{}`", name.escape_ascii());
+                Err(self.input.locate(Error::corrupt(text, offset)))
+            }
             Some(object) => Ok(Some(object)),
             None => {
                 let text = format!("this line names no large object: \"{}\"", line.escape_ascii());

@@ -227,9 +227,30 @@ impl<R: Read> ArchiveReader<R> {
         }
     }
 
-    /// Whether [`block`](Self::block) has left the sequence of the blocks.
-    pub(crate) fn has_jumped(&self) -> bool {
-        self.sequence.is_none()
+    /// Refuses a reader that has given out blocks, to whoever needs all of them.
+    pub(crate) fn expect_unread(&self) -> Result<()> {
+        if self.is_lost || self.sequence.as_ref().is_none_or(|passed| !passed.is_empty()) {
+            return Err(Error::usage("blocks of this archive were read already: call `rewind` before"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a table of contents that says fewer entries than there are, as far as what follows it tells: whoever wants only
+    /// some of the data may never get there. Nothing must have been read yet.
+    pub(crate) fn expect_all_entries(&mut self) -> Result<()> {
+        // No block of data begins like this, but any number, such as a dump ID or how many entries there are.
+        if self.header.format != Format::Custom || self.source.input.peek()?.first() != Some(&0) {
+            return Ok(());
+        }
+        let offset = self.source.input.position();
+        match self.next_block() {
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt(_)) => {
+                let text = "neither data nor its own repetition follows the table of contents: it may have more entries \
+                            than it says";
+                Err(Error::corrupt(text, offset))
+            }
+            other => other.map(drop),
+        }
     }
 
     /// Reads the head of the next block in the sequence, of which it returns the position too; `None` at
@@ -357,6 +378,23 @@ impl<R: Read + Seek> ArchiveReader<R> {
         };
         self.is_lost = false;
         self.present(open, offset).map(Some)
+    }
+
+    /// Passes over the rest of a block that [`block`](Self::block) gave, and refuses what cannot follow one: with a damaged length
+    /// it would have ended early.
+    pub(crate) fn expect_block_end(&mut self) -> Result<()> {
+        let Some(mut open) = self.open.take().filter(|_| self.header.format == Format::Custom) else { return Ok(()) };
+        self.is_lost = true;
+        self.seek_over_rest(&mut open)?;
+        let end = self.source.input.position();
+        match self.read_block_head(0).map_err(|e| self.name_entry(e, open.dump_id)) {
+            // What is lost with the rest of an archive that is cut says nothing about this block.
+            Err(e) if !matches!(e.kind(), ErrorKind::Truncated(_)) => return Err(e),
+            _ => {}
+        }
+        self.source.input.seek_to(end)?;
+        self.is_lost = false;
+        Ok(())
     }
 
     /// Looks at the begin of each block, from the first one on, and refuses what [`next_block`](Self::next_block) would

@@ -7,7 +7,6 @@ mod read;
 mod store;
 mod write;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 
@@ -15,6 +14,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Format, Header};
 use crate::input::{Input, TextBudget};
 use crate::limits::Limits;
+use crate::version::Version;
 
 use index::DumpIds;
 use read::Scratch;
@@ -87,8 +87,8 @@ impl Toc {
             let text = format!("dump ID {} occurs twice in the table of contents that ends here", entry.dump_id);
             Error::corrupt(text, input.position()).in_entry(entry)
         })?;
-        if header.format != Format::Custom {
-            toc.expect_distinct_files(header.format, input.position())?;
+        if header.format == Format::Directory && header.version < Version::LARGE_OBJECT_GROUPS {
+            toc.expect_one_list(input.position())?;
         }
         Ok(toc)
     }
@@ -102,20 +102,16 @@ impl Toc {
         }
     }
 
-    /// Two entries with data in one file cannot be; in a tar, where the lists of large objects come behind them, nothing is
-    /// read twice.
-    fn expect_distinct_files(&self, format: Format, offset: u64) -> Result<()> {
-        let mut files = HashSet::new();
-        let is_read =
-            |entry: &&TocEntry| entry.has_data() && (format == Format::Directory || !entry.is_large_objects());
-        let with_file = self.entries.iter().filter(is_read);
-        for entry in with_file {
-            if let Some(file) = entry.file_name().filter(|&file| !files.insert(file)) {
-                let text = format!("the file `{}` of this entry is also that of another one", file.escape_ascii());
-                return Err(Error::corrupt(text, offset).in_entry(entry));
+    /// Before there could be several lists of large objects, each entry would read the same one.
+    fn expect_one_list(&self, offset: u64) -> Result<()> {
+        let mut with_list = self.entries.iter().filter(|entry| entry.has_data() && entry.is_large_objects());
+        match with_list.nth(1) {
+            None => Ok(()),
+            Some(entry) => {
+                let text = "the list of large objects of this entry is also that of another one";
+                Err(Error::corrupt(text, offset).in_entry(entry))
             }
         }
-        Ok(())
     }
 
     /// Passes over the table of contents when it is written again behind the

@@ -173,7 +173,7 @@ fn impossible_counts_are_errors_at_their_place() {
 
 #[test]
 fn a_chunk_over_the_limit_is_refused_and_one_below_it_takes_no_memory() {
-    let copy = Some("COPY public.t (a) FROM stdin;\n");
+    let copy = Some("COPY public.t (id, name) FROM stdin;\n");
     let table = |int_size: u8| {
         let mut builder = Builder::new(16, NONE);
         builder.int_size(int_size).entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, copy]);

@@ -3,6 +3,7 @@
 mod archives;
 mod data;
 mod directory;
+mod flips;
 mod hostile;
 mod line_breaks;
 mod memory;

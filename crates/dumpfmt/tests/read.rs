@@ -348,7 +348,12 @@ fn first_body(bytes: &[u8]) -> Result<Vec<u8>, Error> {
 
 fn one_table(compression: u8, chunks: &[&[u8]]) -> Vec<u8> {
     let mut builder = Builder::new(16, compression);
-    builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+    builder.entry(
+        1,
+        3,
+        true,
+        [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (id, name) FROM stdin;\n")],
+    );
     builder.data(1, chunks).build()
 }
 
@@ -396,7 +401,7 @@ fn zstd_that_was_left_out_of_the_build_is_a_clear_error() {
 #[test]
 fn several_frames_in_one_body_are_read_to_the_end() {
     for compression in [LZ4, ZSTD].into_iter().filter(|compression| is_built_in(*compression)) {
-        let (first, second) = (compress(compression, b"1\n2\n"), compress(compression, b"3\n\\.\n\n\n"));
+        let (first, second) = (compress(compression, b"1\t\n2\t\n"), compress(compression, b"3\t\n\\.\n\n\n"));
         assert_eq!(verify(&one_table(compression, &[&first, &second])).unwrap(), 3);
         assert_eq!(verify(&one_table(compression, &[&[first, second].concat()])).unwrap(), 3);
     }
@@ -444,11 +449,11 @@ fn a_zstd_window_over_the_limit_is_refused_by_name() {
 fn a_row_longer_than_the_limit_is_verified_all_the_same() {
     let mut limits = dumpfmt::Limits::default();
     limits.row_bytes = 1 << 20;
-    let rows = [vec![b'x'; 5 << 20], b"\n\\.\n\n\n".to_vec()].concat();
+    let rows = [vec![b'x'; 5 << 20], b"\t\n\\.\n\n\n".to_vec()].concat();
     let bytes = one_table(GZIP, &[&compress(GZIP, &rows)]);
     let mut archive = ArchiveReader::with_limits(Cursor::new(bytes), limits).unwrap();
     let verified = archive.verify(|_| {}).unwrap();
-    assert_eq!((verified[0].rows, verified[0].bytes), (Some(1), (5 << 20) + 1));
+    assert_eq!((verified[0].rows, verified[0].bytes), (Some(1), (5 << 20) + 2));
     archive.rewind().unwrap();
     let Some(Block::Data(data)) = archive.next_block().unwrap() else { panic!("no data") };
     let error = data.rows().next_row().unwrap_err();
@@ -488,7 +493,12 @@ fn unknown_versions_formats_and_compressions_are_told() {
 #[test]
 fn blocks_that_the_table_of_contents_does_not_expect_are_errors() {
     let entry = |builder: &mut Builder| {
-        builder.entry(1, 3, true, [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (a) FROM stdin;\n")]);
+        builder.entry(
+            1,
+            3,
+            true,
+            [Some("t"), Some("TABLE DATA"), None, None, Some("COPY public.t (id, name) FROM stdin;\n")],
+        );
     };
     type Build = dyn Fn(&mut Builder);
     let cases: [(&str, &Build); 5] = [

@@ -186,30 +186,47 @@ fn taps_tell_early_of_damage_and_take_options_for_reading() {
 fn an_archive_that_was_not_read_to_its_end_is_not_known_to_be_whole() {
     let archive = large_data().piped(&WriteOptions::default());
     let mut reader = VerifyingReader::new(&archive[..], VerifyOptions::default());
-    reader.read_exact(&mut vec![0; archive.len()]).unwrap();
+    reader.read_exact(&mut vec![0; archive.len() - 1]).unwrap();
     assert!(matches!(reader.finish().unwrap_err().kind(), ErrorKind::Usage(_)));
+
+    // Nobody has to ask for more than there is, nor for nothing.
+    let mut reader = VerifyingReader::new(&archive[..], VerifyOptions::default());
+    reader.read_exact(&mut vec![0; archive.len()]).unwrap();
+    assert!(reader.finish().is_ok());
+    let mut reader = VerifyingReader::new(&archive[..], VerifyOptions::default());
+    reader.read_to_end(&mut Vec::new()).unwrap();
+    assert_eq!(reader.read(&mut []).unwrap(), 0);
+    assert!(reader.finish().is_ok());
 }
 
 #[test]
-fn a_sequence_that_was_left_is_not_verified_and_a_block_that_was_begun_is_passed() {
+fn whoever_needs_all_blocks_says_when_some_were_read_before() {
     let data = large_data();
     let options = WriteOptions::default().threads(2);
     for archive in [data.piped(&options), data.seekable(&options)] {
         let expected = by_one(&archive).unwrap();
         let mut reader = ArchiveReader::new(Cursor::new(&archive[..])).unwrap();
         let last = expected.last().unwrap().dump_id;
-        assert!(reader.block(last).unwrap().is_some());
-        let error = reader.verify(|_| {}).unwrap_err();
-        assert!(matches!(error.kind(), ErrorKind::Usage(_)) && error.to_string().contains("rewind"), "{error}");
-        reader.rewind().unwrap();
-        assert_eq!(reader.verify(|_| {}).unwrap(), expected);
-
-        // The rest of a block that was begun, and then a question about an entry without data.
-        reader.rewind().unwrap();
-        let Some(Block::Data(mut begun)) = reader.next_block().unwrap() else { panic!("no data") };
-        begun.read_exact(&mut [0; 10]).unwrap();
-        assert!(reader.block(1).unwrap().is_none());
-        assert_eq!(reader.verify(|_| {}).unwrap(), expected[1..]);
+        let reads: [fn(&mut ArchiveReader<_>, i32); 2] = [
+            |reader, last| assert!(reader.block(last).unwrap().is_some()),
+            |reader, _| {
+                let Some(Block::Data(mut begun)) = reader.next_block().unwrap() else { panic!("no data") };
+                begun.read_exact(&mut [0; 10]).unwrap();
+            },
+        ];
+        for read in reads {
+            read(&mut reader, last);
+            let verified = reader.verify(|_| {}).unwrap_err();
+            let rewritten = Rewrite::new(options.clone()).to_pipe(&mut reader, Vec::new(), |_| {}).unwrap_err();
+            let as_sql = reader.write_sql(Vec::new(), &SqlOptions::default());
+            let Err(SqlError::Archive(as_sql)) = as_sql else { panic!("{as_sql:?}") };
+            for error in [verified, rewritten, as_sql] {
+                assert!(matches!(error.kind(), ErrorKind::Usage(_)) && error.to_string().contains("rewind"), "{error}");
+            }
+            reader.rewind().unwrap();
+            assert_eq!(reader.verify(|_| {}).unwrap(), expected);
+            reader.rewind().unwrap();
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 use std::fs;
 use std::io::Cursor;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use dumpfmt::repair::MemberPlan;
 use dumpfmt::{ArchiveReader, ErrorKind, Format, VerifyOptions, WriteOptions};
@@ -74,11 +74,7 @@ impl Folder {
             let name = header[..100].split(|&byte| byte == 0).next().unwrap_or_default();
             // Whatever else a name says, no archive can name it.
             if let Some(name) = std::str::from_utf8(name).ok().filter(|name| is_plain(name)) {
-                let mut content = tar[content].to_vec();
-                if name == "toc.dat" {
-                    in_directory_format(&mut content);
-                }
-                fs::write(folder.0.join(Path::new(name)), content).expect("a file can be written");
+                fs::write(folder.0.join(name), &tar[content]).expect("a file can be written");
             }
         }
         folder
@@ -95,15 +91,4 @@ fn is_plain(name: &str) -> bool {
     !name.starts_with('.')
         && !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-}
-
-/// A table of contents out of a tar, which differs in that number alone: the seeds are good for both.
-fn in_directory_format(contents: &mut [u8]) {
-    const TAR: u8 = 3;
-    const DIRECTORY: u8 = 5;
-    // Before 1.7 there was no size of positions in front of it.
-    let at = if contents.get(6).is_some_and(|&minor| minor < 7) { 9 } else { 10 };
-    if let Some(format) = contents.get_mut(at).filter(|format| **format == TAR) {
-        *format = DIRECTORY;
-    }
 }

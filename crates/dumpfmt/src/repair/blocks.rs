@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek};
 
 use crate::block::{Block, skip_by_reading};
 use crate::error::{Error, ErrorKind, Result};
-use crate::header::{Compression, Header};
+use crate::header::{Compression, Header, MAGIC};
 use crate::input::{Input, decode_int};
 use crate::limits::Limits;
 use crate::source::{Layout, Source};
@@ -70,6 +70,11 @@ impl<'t, R: Read + Seek> Blocks<'t, R> {
     /// Whether there is what no text holds among the next few bytes: the numbers of an archive all have some.
     pub(crate) fn is_binary(&mut self, position: u64) -> Result<bool> {
         Ok(self.peek(position, head_bytes(self.header))?.contains(&0))
+    }
+
+    /// Whether it is the begin of another archive.
+    pub(crate) fn begins_archive(&mut self, position: u64) -> Result<bool> {
+        Ok(self.peek(position, MAGIC.len())? == MAGIC)
     }
 
     /// Up to `count` bytes at a position.

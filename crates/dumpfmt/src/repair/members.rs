@@ -355,8 +355,11 @@ fn look_at<R: Read>(
         entry.large_objects = Some(count);
         let drained = match objects.next_object() {
             Ok(None) => return (entry, None),
-            Ok(Some(mut object)) => drain(&mut object, buffer, None, |object| progress(object.total_position()))
-                .map(|bytes| (object.oid(), bytes)),
+            Ok(Some(mut object)) => drain(&mut object, buffer, |object, _| {
+                progress(object.total_position());
+                Ok(())
+            })
+            .map(|bytes| (object.oid(), bytes)),
             Err(e) => Err(e),
         };
         match drained {

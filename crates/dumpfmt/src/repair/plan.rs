@@ -242,8 +242,8 @@ impl RepairPlan {
         &self.damage
     }
 
-    /// The byte of the file at which another archive begins, when this one is not whole: perhaps of a job that was tried
-    /// again. See [`RepairOptions::from`].
+    /// The byte of the file at which another archive begins behind this one, as in a log that every job appends to. When this
+    /// one is not whole, nothing from there on was taken for a part of it. See [`RepairOptions::from`].
     pub fn next_archive(&self) -> Option<u64> {
         self.next_archive
     }

@@ -22,8 +22,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::header::{Compression, Header};
 use crate::input::Input;
 use crate::named_objects;
-use crate::statement::CopyStatement;
 use crate::toc::{DataState, Toc, TocEntry};
+use crate::verify::{BUFFER_BYTES, drain, expect_fields, expect_text};
 
 /// Searches and failed attempts may read this many times the length of the archive.
 const SEARCH_FACTOR: u64 = 16;
@@ -64,11 +64,14 @@ pub(crate) fn scan<R: Read + Seek>(
     let archive = (header, toc);
     let scan = scan_up_to(source, start, None, data_start, archive, options, progress)?;
     if scan.losses.is_empty() && scan.damage.is_empty() && scan.lost_objects.is_empty() {
-        return Ok(scan);
+        // As in a log that every job appends to.
+        let behind = if scan.trailing > 0 { find_archive(source, start + scan.end, &options.read)? } else { None };
+        return Ok(Scan { next_archive: behind.map(|next| next.start), ..scan });
     }
     // In the order of the file.
     let whole: Vec<_> = scan.recovered.iter().filter(|block| block.missing.is_none()).collect();
-    let mut from = start + data_start;
+    let last_recorded = last_recorded_block(source, start, archive, options)?;
+    let mut from = start + data_start.max(last_recorded);
     while let Some(next) = find_archive(source, from, &options.read)? {
         let place = next.start - start;
         let before = whole.partition_point(|block| block.position <= place);
@@ -86,6 +89,25 @@ pub(crate) fn scan<R: Read + Seek>(
         return Ok(Scan { next_archive: Some(next.start), ..scan });
     }
     Ok(scan)
+}
+
+/// The last of the recorded positions at which there is the block that they are recorded for: up to there it is one
+/// archive. 0 when there is none.
+fn last_recorded_block<R: Read + Seek>(
+    source: &mut R,
+    start: u64,
+    (header, toc): (&Header, &Toc),
+    options: &RepairOptions,
+) -> Result<u64> {
+    let mut archive = window(source, start, None)?;
+    let recorded = recorded_positions(toc, super::blocks::length(&mut archive)?);
+    let mut blocks = Blocks::new(archive, header, toc, &options.read.limits);
+    for (position, dump_id) in recorded.into_iter().rev() {
+        if blocks.begins_at(position)? == Begins::Block(dump_id) {
+            return Ok(position);
+        }
+    }
+    Ok(0)
 }
 
 /// Whether what precedes `place` is the length of a chunk that goes beyond it. No text is before it then.
@@ -282,7 +304,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                     Begins::Contents => {
                         "the table of contents is here again, but not the same: one of the two is damaged"
                     }
-                    _ if self.blocks.is_binary(position)? => {
+                    _ if self.blocks.is_binary(position)? && !self.blocks.begins_archive(position)? => {
                         "more follows the data that the table of contents names, and is no text: entries may be missing there"
                     }
                     _ => return Ok((position, position)),
@@ -506,29 +528,30 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
     /// Decodes the block at `position` to its end; what goes wrong with it is the inner error.
     fn read_whole(&mut self, position: u64, dump_id: i32) -> Result<Result<Whole, Broken>> {
         let mut whole = RecoveredEntry::new(dump_id, position, position);
-        let (mut oids, mut fits) = (HashSet::new(), true);
+        let mut oids = HashSet::new();
         let (expected, earlier, progress) = (&self.objects, &self.objects_found, &mut *self.progress);
         let (mut part, mut inserts) = (Part::Nothing, LastBytes::default());
         let read = self.blocks.read(position, Rest::Read, |block| match block {
             Block::Data(data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
                 part = Part::Rows;
-                let columns = CopyStatement::of(data.entry()).map_or(0, |copy| copy.columns.len());
+                let entry = data.entry();
                 let mut data = data.rows();
-                let mut rows = 0;
+                let (mut rows, mut tabs) = (0, 0);
                 while let Some(batch) = data.next_batch()? {
-                    let (count, bytes) = (batch.count(), batch.raw());
-                    rows += count;
-                    whole.bytes += bytes.len() as u64;
-                    let tabs = memchr_iter(b'\t', bytes).count() as u64;
-                    fits &= columns == 0 || tabs == count * (columns as u64 - 1);
+                    rows += batch.count();
+                    whole.bytes += batch.raw().len() as u64;
+                    tabs += memchr_iter(b'\t', batch.raw()).count() as u64;
+                    expect_text(batch.raw(), position)?;
                     progress(data.position());
                 }
                 whole.rows = Some(rows);
-                Ok(())
+                expect_fields(entry, rows, tabs, position)
             }
             Block::Data(mut data) => {
-                let drained = io::copy(&mut data, &mut inserts);
-                whole.bytes = drained.map_err(|e| Error::from_io(e, position))?;
+                whole.bytes = drain(&mut data, &mut vec![0; BUFFER_BYTES], |_, piece| {
+                    inserts.take(piece);
+                    expect_text(piece, position)
+                })?;
                 Ok(())
             }
             Block::LargeObjects(mut objects) => {
@@ -558,7 +581,7 @@ impl<R: Read + Seek> Scanner<'_, '_, '_, R> {
                 whole.end = end;
                 let is_compressed = self.blocks.is_compressed() && whole.bytes > 0;
                 let is_strong = match (whole.rows, whole.large_objects) {
-                    (Some(_), _) => fits,
+                    (Some(_), _) => true,
                     // The end of the list is one number.
                     (None, Some(_)) => false,
                     // pg_dump ends INSERT statements with empty lines.
@@ -619,20 +642,15 @@ fn rows_before_cut<R: Read + Seek>(
     Ok(whole_rows(blocks, position)?.map(|rows| (rows, end)))
 }
 
-/// The last two bytes of what is written.
+/// The last two bytes of what was read.
 #[derive(Default)]
 struct LastBytes([u8; 2]);
 
-impl io::Write for LastBytes {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl LastBytes {
+    fn take(&mut self, bytes: &[u8]) {
         for &byte in &bytes[bytes.len().saturating_sub(2)..] {
             self.0 = [self.0[1], byte];
         }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 
@@ -641,11 +659,14 @@ fn whole_rows<R: Read + Seek>(mut blocks: Blocks<'_, R>, position: u64) -> Resul
     let mut count = 0;
     let read = blocks.read(position, Rest::Leave, |block| {
         let Block::Data(data) = block else { return Ok(()) };
+        let entry = data.entry();
         let mut rows = data.rows();
-        while let Some(batch) = rows.next_batch()? {
+        loop {
+            let Some(batch) = rows.next_batch()? else { return Ok(()) };
+            expect_text(batch.raw(), position)?;
+            expect_fields(entry, batch.count(), memchr_iter(b'\t', batch.raw()).count() as u64, position)?;
             count += batch.count();
         }
-        Ok(())
     });
     match read {
         Err(e) if is_fatal(&e) => Err(e),

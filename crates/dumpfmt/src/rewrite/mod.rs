@@ -146,7 +146,7 @@ impl<'a> Rewrite<'a> {
     /// # Errors
     ///
     /// When the source is cut short or damaged, when a function refuses a row, when something is asked for of an entry that
-    /// the source does not have or that has no data, or when writing fails. What was written until then is no archive.
+    /// the source does not have or that has no data, when blocks of the source were read already, or when writing fails. What was written until then is no archive.
     pub fn to_file<R: Read, W: Write + Seek>(
         &self,
         source: &mut ArchiveReader<R>,
@@ -194,6 +194,7 @@ impl<'a> Rewrite<'a> {
     }
 
     fn new_contents<R: Read>(&self, source: &ArchiveReader<R>) -> Result<Toc> {
+        source.expect_unread()?;
         for (&dump_id, treatment) in &self.entries {
             let Some(entry) = source.toc().get(dump_id) else {
                 return Err(Error::usage(format!("dump ID {dump_id} is not in the table of contents")));

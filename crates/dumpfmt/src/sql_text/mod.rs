@@ -136,6 +136,8 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// See [`SqlError`]; [`SqlError::OutOfOrder`] when a list asks for data in another order than the archive's.
     pub fn write_sql<W: Write>(&mut self, out: W, options: &SqlOptions) -> Result<(), SqlError> {
+        self.expect_unread()?;
+        self.expect_all_entries()?;
         write(ForwardOnly { archive: self, passed: HashSet::new() }, out, options)
     }
 }
@@ -148,6 +150,8 @@ impl<R: Read + Seek> ArchiveReader<R> {
     ///
     /// See [`SqlError`].
     pub fn write_sql_seeking<W: Write>(&mut self, out: W, options: &SqlOptions) -> Result<(), SqlError> {
+        self.rewind()?;
+        self.expect_all_entries()?;
         write(Seeking { archive: self }, out, options)
     }
 }
@@ -221,7 +225,9 @@ impl<R: Read + Seek> Source for Seeking<'_, R> {
         dump_id: i32,
         take: impl FnOnce(Block<'_, R>) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
-        self.archive.block(dump_id)?.map_or(Ok(()), take)
+        let Some(block) = self.archive.block(dump_id)? else { return Ok(()) };
+        take(block)?;
+        Ok(self.archive.expect_block_end()?)
     }
 
     fn expect_end(&mut self) -> Result<(), SqlError> {

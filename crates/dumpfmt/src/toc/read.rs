@@ -92,6 +92,20 @@ impl TocEntry {
             let text = format!("the entry `{name}` says that it {says} data, but its position says the opposite");
             return Err(Error::corrupt(text, offset));
         }
+        if data != DataState::NoData && header.format != Format::Custom {
+            let (name, is_objects) = (texts.get(Text::FileName), texts.get(Text::Description) == b"BLOBS");
+            // Before there could be several lists, pg_dump did not always tell their names.
+            let expected = match (is_objects, version >= Version::LARGE_OBJECT_GROUPS) {
+                (false, _) => Some(format!("{dump_id}.dat")),
+                (true, true) => Some(format!("blobs_{dump_id}.toc")),
+                (true, false) => None,
+            };
+            if let Some(expected) = expected.filter(|expected| expected.as_bytes() != name) {
+                let name = name.escape_ascii();
+                let text = format!("the entry with dump ID {dump_id} names the file `{name}`, not `{expected}`");
+                return Err(Error::corrupt(text, offset));
+            }
+        }
         let section = section.unwrap_or_else(|| Section::of_type(texts.get(Text::Description)));
         Ok(Self {
             dump_id,

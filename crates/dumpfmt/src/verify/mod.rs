@@ -10,13 +10,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 
-use crate::block::{Block, EntryData, LargeObjects};
+use crate::block::{Block, LargeObjects};
 use crate::error::{Error, Result};
 use crate::named_objects::{NamedObjects, Reading};
 use crate::reader::ArchiveReader;
 
-pub(crate) use rows::fill;
 use rows::{RowCount, count_rows};
+pub(crate) use rows::{expect_fields, expect_text, fill};
 pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.
@@ -97,11 +97,12 @@ impl VerifyOptions {
 }
 
 impl<R: Read> ArchiveReader<R> {
-    /// Decodes every block from here to the end of the archive and returns what
+    /// Decodes every block to the end of the archive and returns what
     /// each held. Success means that the archive is complete: each entry that
     /// must have data has it once, every compressed stream and all COPY text
-    /// ends as it should, recorded positions are right, the large objects are those that the table of contents
-    /// names, and nothing follows the last block.
+    /// ends as it should and has as many fields as its columns ask for, recorded positions are right, the large objects
+    /// are those that the table of contents names, and nothing follows the last block, nor is there a file with data
+    /// in a directory that nothing names.
     ///
     /// Damage that leaves all of this intact cannot be seen: of the
     /// compressions of pg_dump only gzip carries a checksum.
@@ -113,7 +114,7 @@ impl<R: Read> ArchiveReader<R> {
     ///
     /// # Errors
     ///
-    /// At the first damage. After [`block`](Self::block), unless [`rewind`](Self::rewind) was called since.
+    /// At the first damage. When blocks were read already, unless [`rewind`](Self::rewind) was called since.
     pub fn verify(&mut self, progress: impl FnMut(u64)) -> Result<Vec<VerifiedEntry>> {
         self.verify_with(&VerifyOptions::default(), progress)
     }
@@ -128,10 +129,8 @@ impl<R: Read> ArchiveReader<R> {
         options: &VerifyOptions,
         mut progress: impl FnMut(u64),
     ) -> Result<Vec<VerifiedEntry>> {
-        if self.has_jumped() {
-            // Nobody could tell whether each entry has had its data.
-            return Err(Error::usage("`block` has left the sequence of the blocks: call `rewind` before `verify`"));
-        }
+        // Nobody could tell whether each entry has had its data.
+        self.expect_unread()?;
         let mut verified = Vec::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
@@ -158,12 +157,16 @@ pub(crate) fn verify_block<R: Read>(
             let before = data.total_position() - data.position();
             let mut progress = |position| progress(before + position);
             let counted = count_rows(&mut data, buffer, digest.as_mut(), &mut progress);
-            let RowCount { rows, bytes, .. } = counted.map_err(|e| data.locate(e))?;
+            let RowCount { rows, bytes, tabs, .. } = counted.map_err(|e| data.locate(e))?;
+            expect_fields(data.entry(), rows, tabs, data.position()).map_err(|e| data.locate(e))?;
             (entry.rows, entry.bytes) = (Some(rows), bytes);
         }
         Block::Data(mut data) => {
-            let position = EntryData::total_position;
-            entry.bytes = drain(&mut data, buffer, digest.as_mut(), |data| progress(position(data)))?;
+            entry.bytes = drain(&mut data, buffer, |data, piece| {
+                progress(data.total_position());
+                hash(&mut digest, piece);
+                expect_text(piece, data.position()).map_err(|e| data.locate(e))
+            })?;
         }
         Block::LargeObjects(objects) => {
             let (count, bytes) = verify_large_objects(objects, named, buffer, digest.as_mut(), progress)?;
@@ -189,7 +192,11 @@ fn verify_large_objects<R: Read>(
             lock(named).find(object.oid(), reading, object.position()).map_err(|e| object.locate(e))?;
         }
         let mut digest = list.is_some().then(Sha256::new);
-        bytes += drain(&mut object, buffer, digest.as_mut(), |object| progress(object.total_position()))?;
+        bytes += drain(&mut object, buffer, |object, piece| {
+            progress(object.total_position());
+            hash(&mut digest, piece);
+            Ok(())
+        })?;
         count += 1;
         if let (Some(list), Some(digest)) = (&mut list, digest) {
             list.update(object.oid().to_be_bytes());
@@ -206,12 +213,17 @@ fn lock(named: &Mutex<NamedObjects>) -> MutexGuard<'_, NamedObjects> {
     named.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads to the end, and returns how many bytes there were.
+fn hash(digest: &mut Option<Sha256>, piece: &[u8]) {
+    if let Some(digest) = digest {
+        digest.update(piece);
+    }
+}
+
+/// Reads to the end, shows each piece to `take`, and returns how many bytes there were.
 pub(crate) fn drain<D: Read>(
     data: &mut D,
     buffer: &mut [u8],
-    mut digest: Option<&mut Sha256>,
-    mut progress: impl FnMut(&D),
+    mut take: impl FnMut(&D, &[u8]) -> Result<()>,
 ) -> Result<u64> {
     let mut bytes = 0;
     loop {
@@ -220,10 +232,7 @@ pub(crate) fn drain<D: Read>(
         if read == 0 {
             return Ok(bytes);
         }
-        if let Some(digest) = &mut digest {
-            digest.update(&buffer[..read]);
-        }
         bytes += read as u64;
-        progress(data);
+        take(data, &buffer[..read])?;
     }
 }

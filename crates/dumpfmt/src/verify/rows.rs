@@ -2,11 +2,13 @@
 
 use std::io::{self, Read};
 
-use memchr::{memchr_iter, memmem, memrchr};
+use memchr::{memchr, memchr_iter, memmem, memrchr};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::rows::{Position, Tail, data_after_end, no_end};
+use crate::statement::CopyStatement;
+use crate::toc::TocEntry;
 
 /// Reads COPY text to its end, by the rules of [`Rows`](crate::Rows). `digest` takes the rows, without their end.
 pub(crate) fn count_rows<D: Read + Position>(
@@ -27,6 +29,7 @@ pub(crate) fn count_rows<D: Read + Position>(
                 place => Err(Error::new(no_end(place == Place::BeginOfRow), offset)),
             };
         }
+        expect_text(&buffer[..read], data.position())?;
         let before = count.bytes;
         if !count.take(&buffer[..read]) {
             return Err(Error::new(data_after_end(), data.position()));
@@ -40,6 +43,28 @@ pub(crate) fn count_rows<D: Read + Position>(
             hashed = count.certain_bytes();
         }
         progress(data.position());
+    }
+}
+
+/// No text of PostgreSQL has a byte 0, but each number between the chunks of an archive: with a damaged length one of those is
+/// taken for data.
+pub(crate) fn expect_text(piece: &[u8], offset: u64) -> Result<()> {
+    match memchr(0, piece) {
+        None => Ok(()),
+        Some(_) => Err(Error::corrupt("there is a byte 0 in text, which has none", offset)),
+    }
+}
+
+/// Whether rows with so many tabs have as many fields as columns are copied; `offset` is where they end.
+pub(crate) fn expect_fields(entry: &TocEntry, rows: u64, tabs: u64, offset: u64) -> Result<()> {
+    match CopyStatement::of(entry).map_or(0, |copy| copy.columns.len() as u64) {
+        // A table without columns, or a statement that does not name them.
+        0 => Ok(()),
+        columns if tabs == rows * (columns - 1) => Ok(()),
+        columns => {
+            let text = format!("{rows} rows of {columns} columns have {} fields", tabs + rows);
+            Err(Error::corrupt(text, offset))
+        }
     }
 }
 
@@ -63,6 +88,8 @@ pub(crate) struct RowCount {
     pub(crate) rows: u64,
     /// Before the line `\.`.
     pub(crate) bytes: u64,
+    /// Between the fields.
+    pub(crate) tabs: u64,
     place: Place,
 }
 
@@ -92,6 +119,7 @@ impl RowCount {
             let end = memmem::find(piece, b"\n\\.\n");
             let (rows, rest) = piece.split_at(end.map_or(piece.len(), |newline| newline + 1));
             self.rows += memchr_iter(b'\n', rows).count() as u64;
+            self.tabs += memchr_iter(b'\t', rows).count() as u64;
             self.bytes += rows.len() as u64;
             self.place = match (end, memrchr(b'\n', rows).map(|newline| &rows[newline + 1..])) {
                 (Some(_), _) => Place::AfterEnd(Tail::default()),
@@ -119,6 +147,7 @@ impl RowCount {
 
     fn step(&mut self, byte: u8) {
         self.bytes += 1;
+        self.tabs += u64::from(byte == b'\t');
         self.place = match (&self.place, byte) {
             (Place::BeginOfRow, b'\\') => Place::AfterBackslash,
             (Place::AfterBackslash, b'.') => Place::AfterBackslashDot,

@@ -4,8 +4,9 @@ use std::io::{self, Read, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
+use super::rows::fill;
 use super::{VerifiedEntry, VerifyOptions};
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::limits::ReadOptions;
 use crate::reader::ArchiveReader;
 
@@ -38,7 +39,8 @@ pub struct Verifier {
     /// `None` when the thread has ended: it knows the result already.
     pieces: Option<SyncSender<Vec<u8>>>,
     gathered: Vec<u8>,
-    thread: JoinHandle<Result<Vec<VerifiedEntry>>>,
+    /// Or why there is none.
+    thread: Result<JoinHandle<Result<Vec<VerifiedEntry>>>>,
 }
 
 impl Verifier {
@@ -50,29 +52,30 @@ impl Verifier {
     /// As [`new`](Self::new), with options for reading.
     pub fn with_options(options: VerifyOptions, read: ReadOptions) -> Self {
         let (pieces, receiver) = mpsc::sync_channel(WAITING);
-        let thread = thread::spawn(move || {
+        let thread = thread::Builder::new().spawn(move || {
             let pieces = Pieces { receiver, piece: Vec::new(), given: 0 };
             ArchiveReader::with_options(pieces, read)?.verify_with(&options, |_| {})
         });
-        Self { pieces: Some(pieces), gathered: Vec::new(), thread }
+        let thread = thread.map_err(|e| Error::new(ErrorKind::Io(e), 0));
+        Self { pieces: thread.is_ok().then_some(pieces), gathered: Vec::new(), thread }
     }
 
     /// Whether damage was found already; [`finish`](Self::finish) tells which.
     pub fn has_failed(&self) -> bool {
         // An archive that is whole is read up to its end, which is not there before `finish`.
-        self.thread.is_finished()
+        self.thread.as_ref().map_or(true, JoinHandle::is_finished)
     }
 
     /// The archive ends here.
     ///
     /// # Errors
     ///
-    /// When it is cut short, damaged, or none at all.
+    /// When it is cut short, damaged, or none at all; or when the system had no thread to verify it with.
     pub fn finish(mut self) -> Result<Vec<VerifiedEntry>> {
         self.hand_over();
         // The end of the input.
         self.pieces = None;
-        match self.thread.join() {
+        match self.thread?.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         }
@@ -173,7 +176,12 @@ impl<R: Read> VerifyingReader<R> {
     /// # Errors
     ///
     /// When it is not, or was not read up to its end.
-    pub fn finish(self) -> Result<Vec<VerifiedEntry>> {
+    pub fn finish(mut self) -> Result<Vec<VerifiedEntry>> {
+        // Whoever knows the length of the archive stops before the end is told.
+        if !self.ended && !self.has_failed() {
+            let mut next = [0];
+            self.ended = fill(&mut self.inner, &mut next).map_err(|e| Error::new(ErrorKind::Io(e), 0))? == 0;
+        }
         if !self.ended && !self.has_failed() {
             return Err(Error::usage("the archive was not read to its end, so nothing is known of it"));
         }
@@ -184,7 +192,7 @@ impl<R: Read> VerifyingReader<R> {
 impl<R: Read> Read for VerifyingReader<R> {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(out)?;
-        self.ended = read == 0 && !out.is_empty();
+        self.ended |= read == 0 && !out.is_empty();
         self.verifier.write_all(&out[..read])?;
         Ok(read)
     }

@@ -23,13 +23,16 @@ impl Data {
                 .build()
                 .unwrap(),
         ];
-        for index in 0..self.tables.len() {
+        for (index, rows) in self.tables.iter().enumerate() {
             let name = format!("t{index}");
+            let first = rows.split(|byte| *byte == b'\n').next().unwrap_or_default();
+            let columns = first.split(|byte| *byte == b'\t').zip('a'..).map(|(_, name)| String::from(name));
+            let columns = columns.collect::<Vec<_>>().join(", ");
             let entry = TocEntry::builder(index as i32 + 2, "TABLE DATA", &name)
                 .namespace(Some(b"public"))
                 .section(Section::Data)
                 .owner("owner")
-                .copy_statement(Some(format!("COPY public.{name} (a) FROM stdin;\n").as_bytes()))
+                .copy_statement(Some(format!("COPY public.{name} ({columns}) FROM stdin;\n").as_bytes()))
                 .dependencies([1, 77])
                 .catalog_id(0, 4_000_000_000)
                 .has_data(true)
