@@ -406,6 +406,64 @@ fn an_archive_that_is_stored_in_another_one_is_not_the_next() {
 }
 
 #[test]
+fn an_archive_that_is_stored_in_a_damaged_block_is_not_the_next() {
+    let stored = piped(&small(), CompressionSpecification::NONE);
+    let objects = (16400..16440).map(|oid| (oid, if oid == 16420 { stored.clone() } else { vec![7; 50] }));
+    let data = Data { large_objects: objects.collect(), ..small() };
+    for archive in [piped(&data, CompressionSpecification::NONE), seekable(&data, CompressionSpecification::NONE)] {
+        // An OID behind the stored archive, 16430, is one that nothing has.
+        let oid = archive.windows(5).rposition(|bytes| bytes == [0, 0x2e, 0x40, 0, 0]).unwrap();
+        let mut damaged = archive;
+        damaged[oid + 1] ^= 0x80;
+        let plan = plan(&damaged).unwrap();
+        assert_eq!((plan.is_whole(), plan.next_archive()), (false, None));
+        assert_eq!(plan.lost_large_objects(), (16430..16440).collect::<Vec<u32>>());
+        let kept = Data::read(&write(&plan, &damaged)).unwrap();
+        assert!(kept.large_objects.contains(&data.large_objects[20]));
+    }
+}
+
+#[test]
+fn a_log_that_every_job_appends_to_has_more_archives_than_the_first() {
+    let [one, two] = [small(), Data { tables: vec![b"other\n".to_vec(); 4], ..small() }]
+        .map(|data| piped(&data, CompressionSpecification::GZIP));
+    for between in [&b""[..], b"\n\nFinished backup at 03:00\n"] {
+        let log = [&b"Running pg_dump -Fc\n\n"[..], &one, between, &two].concat();
+        let plan = plan(&log).unwrap();
+        assert!(plan.is_whole() && plan.start() == 21, "{:?}", plan.damage());
+        assert_eq!(plan.next_archive(), Some((log.len() - two.len()) as u64));
+        assert_eq!(write(&plan, &log), {
+            let alone = self::plan(&one).unwrap();
+            assert_eq!(alone.next_archive(), None);
+            write(&alone, &one)
+        });
+    }
+}
+
+#[test]
+fn what_follows_all_data_is_no_part_of_the_archive_only_if_it_is_text() {
+    let archive = piped(&small(), CompressionSpecification::GZIP);
+    let plan_with = |rest: &[u8]| plan(&[&archive, rest].concat()).unwrap();
+    assert!(plan_with(b"\n").is_whole() && plan_with(b"\n\nFinished backup").is_whole());
+    for rest in [&[0][..], &[0, 5, 0, 0, 0, 1], b"\x01\x00\x09\x00\x00\x00", &[b'x', 0]] {
+        let plan = plan_with(rest);
+        assert!(!plan.is_whole() && plan.lost().is_empty(), "{rest:?}");
+        assert_eq!(plan.damage()[0].start, archive.len() as u64);
+    }
+}
+
+#[test]
+fn an_archive_with_a_damaged_time_is_copied_as_it_is() {
+    let mut archive = piped(&small(), CompressionSpecification::GZIP);
+    // The seconds, behind version, sizes, format and compression.
+    assert_eq!(archive[12..17], [0, 5, 0, 0, 0]);
+    archive[16] = 0x80;
+    let plan = plan(&archive).unwrap();
+    assert!(plan.is_whole());
+    assert_eq!(write(&plan, &archive)[12..17], [0, 5, 0, 0, 0x80]);
+}
+
+#[test]
 fn a_block_under_the_dump_id_of_another_one_is_not_taken_for_its_data() {
     let archive = piped(&small(), CompressionSpecification::NONE);
     let before = contents(&archive);
