@@ -450,14 +450,22 @@ fn an_archive_of_a_newer_version_is_read_at_ones_own_risk() {
     bytes[6] = 17;
     fs::write(job.file("newer.dump"), bytes).unwrap();
     let newer = job.file("newer.dump");
-    for args in [&["inspect", "--list"][..], &["verify"]] {
+    for args in [&["inspect", "--list"][..], &["inspect"], &["verify"], &["repair", "--in-place", "-s"]] {
         let told = ["archive version 1.17", "is newer than 1.16", "--accept-newer-versions"];
         let _ = Run::of(job.bare().args(args).arg(&newer)).failed(&told);
-        let _ = Run::of(job.bare().args(args).arg("--accept-newer-versions").arg(&newer)).done();
+        let _ = Run::of(job.bare().args(args).arg(&newer).arg("--accept-newer-versions")).done();
     }
     let _ = Run::of(&mut convert(&job, &newer, "known.dump")).failed(&["--accept-newer-versions"]);
     let _ = Run::of(convert(&job, &newer, "known.dump").arg("--accept-newer-versions")).done();
     DUMPS.restored.assert_same(&Restored::new(17, "UTF8", &job.file("known.dump")).now());
+    let repair = || {
+        let mut command = job.bare();
+        command.args(["repair", "-o", "repaired.dump", "-s"]).arg(&newer);
+        command
+    };
+    let _ = Run::of(&mut repair()).failed(&["is newer than 1.16", "--accept-newer-versions"]);
+    let _ = Run::of(repair().arg("--accept-newer-versions")).done();
+    assert!(fs::read(job.file("repaired.dump")).unwrap() == fs::read(job.file("known.dump")).unwrap());
 }
 
 #[test]

@@ -473,6 +473,8 @@ fn what_was_done_is_told_and_reported() {
         "6 large objects",
         "wrote new.dump",
         "the rows of public.usage_0",
+        "is deleted and not mapped: its rows are left out",
+        "is internal and not mapped: its rows are left out",
     ]);
     let report: serde_json::Value = serde_json::from_slice(&fs::read(job.file("report.json")).unwrap()).unwrap();
     let table =

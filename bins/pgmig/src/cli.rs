@@ -15,7 +15,7 @@ use crate::new_archive::is_modern;
 use crate::source::is_stream;
 use crate::sql_options::{SelectionArgs, SqlArgs};
 
-use arguments::{ArchiveArgs, Command, ConvertArgs, Format, InspectArgs, ReadArgs, RemapArgs, RepairArgs};
+use arguments::{ArchiveArgs, Command, CommonArgs, ConvertArgs, Format, InspectArgs, RemapArgs, RepairArgs};
 pub(crate) use arguments::{ArchiveFormat, Cli, OutputFormat};
 
 /// What the command line means.
@@ -35,6 +35,7 @@ pub(crate) enum Work {
 #[derive(Debug)]
 pub(crate) struct RepairCommand {
     pub(crate) source: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) repair: Repair,
 }
 
@@ -104,6 +105,7 @@ pub(crate) struct VerifyOptions {
 #[derive(Debug)]
 pub(crate) struct RemapOptions {
     pub(crate) source: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) mapping: PathBuf,
     pub(crate) output: PathBuf,
     pub(crate) profile: Option<PathBuf>,
@@ -157,6 +159,7 @@ pub(crate) struct TestOptions {
 #[derive(Debug)]
 pub(crate) struct ArchiveOptions {
     pub(crate) archive: PathBuf,
+    pub(crate) read: ReadOptions,
     pub(crate) profile: Option<PathBuf>,
     pub(crate) output: OutputFormat,
 }
@@ -190,12 +193,13 @@ impl Work {
 
 /// Refuses an archive that cannot be.
 fn possible(
+    command: &str,
     output: &Path,
     format: ArchiveFormat,
     compression: Option<CompressionSpecification>,
     version: Option<Version>,
 ) -> Result<(), clap::Error> {
-    let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+    let refuse = |text: &str| Err(conflict(command, text));
     if format == ArchiveFormat::Directory && output == Path::new("-") {
         return refuse("a folder cannot go to standard output; `--output` has to name it");
     }
@@ -203,6 +207,17 @@ fn possible(
         return refuse("archives of version 1.14 can be compressed with gzip alone");
     }
     Ok(())
+}
+
+/// Options of a command that do not go together.
+fn conflict(command: &str, text: &str) -> clap::Error {
+    let mut cli = Cli::command();
+    // The usage of a command is known when all of them are.
+    cli.build();
+    match cli.find_subcommand_mut(command) {
+        Some(command) => command.error(ErrorKind::ArgumentConflict, text),
+        None => cli.error(ErrorKind::ArgumentConflict, text),
+    }
 }
 
 fn told_of_report(report: Option<&Path>) -> OutputFormat {
@@ -213,17 +228,17 @@ impl TryFrom<RepairArgs> for RepairCommand {
     type Error = clap::Error;
 
     fn try_from(args: RepairArgs) -> Result<Self, clap::Error> {
-        let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        let refuse = |text: &str| Err(conflict("repair", text));
         if is_stream(&args.source) {
             return refuse("an archive has to be in a file to be repaired: what is whole is known only at its end");
         }
         let Some(output) = args.output else {
-            return Ok(Self { source: args.source, repair: Repair::InPlace });
+            return Ok(Self { source: args.source, read: args.read.into(), repair: Repair::InPlace });
         };
         if args.report.as_deref() == Some(Path::new("-")) && output == Path::new("-") {
             return refuse("the archive and the report cannot both go to standard output");
         }
-        possible(&output, args.format, args.compress, None)?;
+        possible("repair", &output, args.format, args.compress, None)?;
         let repair = Repair::Into(RepairOptions {
             output,
             format: args.format,
@@ -235,13 +250,7 @@ impl TryFrom<RepairArgs> for RepairCommand {
             force: args.force,
             report: args.report,
         });
-        Ok(Self { source: args.source, repair })
-    }
-}
-
-impl From<ArchiveArgs> for ArchiveOptions {
-    fn from(args: ArchiveArgs) -> Self {
-        Self { archive: args.archive, profile: args.common.profile, output: args.common.output }
+        Ok(Self { source: args.source, read: args.read.into(), repair })
     }
 }
 
@@ -251,11 +260,12 @@ impl TryFrom<RemapArgs> for RemapOptions {
     fn try_from(args: RemapArgs) -> Result<Self, clap::Error> {
         if args.report.as_deref() == Some(Path::new("-")) && args.output == Path::new("-") {
             let text = "the archive and the report cannot both go to standard output";
-            return Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+            return Err(conflict("remap", text));
         }
-        possible(&args.output, args.format, args.compress, args.archive_version)?;
+        possible("remap", &args.output, args.format, args.compress, args.archive_version)?;
         Ok(Self {
             source: args.source,
+            read: args.read.into(),
             mapping: args.mapping,
             output: args.output,
             profile: args.profile,
@@ -276,7 +286,7 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
     type Error = clap::Error;
 
     fn try_from(args: ConvertArgs) -> Result<Self, clap::Error> {
-        let refuse = |text: &str| Err(Cli::command().error(ErrorKind::ArgumentConflict, text));
+        let refuse = |text: &str| Err(conflict("convert", text));
         let format = match args.format {
             Format::Sql if args.compress.is_some() || args.archive_version.is_some() => {
                 return refuse("`--compress` and `--archive-version` are for archives, not for `--format sql`");
@@ -298,7 +308,7 @@ impl TryFrom<ConvertArgs> for ConvertOptions {
             }
             format => {
                 let format = if format == Format::Directory { ArchiveFormat::Directory } else { ArchiveFormat::Custom };
-                possible(&args.output, format, args.compress, args.archive_version)?;
+                possible("convert", &args.output, format, args.compress, args.archive_version)?;
                 NewFormat::Archive {
                     format,
                     compression: args.compress,
@@ -317,11 +327,16 @@ impl TryFrom<Cli> for Work {
 
     fn try_from(cli: Cli) -> Result<Self, clap::Error> {
         let args = match cli.command {
-            Some(Command::Inspect(InspectArgs { list: true, archive, accept_newer_versions })) => {
-                let read = ReadArgs { accept_newer_versions }.into();
-                return Ok(Self::List(ListOptions { archive: archive.archive, read }));
+            Some(Command::Inspect(InspectArgs { list, archive: ArchiveArgs { archive, common }, read })) => {
+                let read = read.into();
+                return Ok(match list {
+                    true => Self::List(ListOptions { archive, read }),
+                    false => {
+                        let CommonArgs { profile, output } = common;
+                        Self::Inspect(ArchiveOptions { archive, read, profile, output })
+                    }
+                });
             }
-            Some(Command::Inspect(args)) => return Ok(Self::Inspect(args.archive.into())),
             Some(Command::Verify(args)) => {
                 let ArchiveArgs { archive, common } = args.archive;
                 let threads = args.threads.map(usize::from);

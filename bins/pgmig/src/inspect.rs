@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use dumpfmt::{ArchiveReader, SqlOptions};
+use dumpfmt::{ArchiveReader, ReadOptions, SqlOptions};
 use pgmig_core::archive::Archive;
 use pgmig_core::profile::Profile;
 
@@ -14,7 +14,7 @@ use crate::{progress, terminal, text};
 
 pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
     let profile = profile(options.profile.as_deref())?;
-    let mut archive = open(&options.archive)?;
+    let mut archive = open(&options.archive, options.read.clone())?;
     let bar = progress::bytes(archive.bytes());
     let inspection = pgmig_core::inspect::inspect(&mut archive, &profile, |position| bar.set_position(position))?;
     bar.finish_and_clear();
@@ -54,12 +54,13 @@ pub(crate) fn profile(file: Option<&Path>) -> Result<Profile, Failure> {
 }
 
 /// Opens the archive; `-` is standard input.
-pub(crate) fn open(path: &Path) -> Result<Archive, Failure> {
+pub(crate) fn open(path: &Path, read: ReadOptions) -> Result<Archive, Failure> {
     let bar = progress::unknown_bytes();
     let archive = if path == Path::new("-") {
-        Archive::spool(std::io::stdin().lock(), Path::new("standard input"), |copied| bar.set_position(copied))
+        let name = Path::new("standard input");
+        Archive::spool_with(std::io::stdin().lock(), name, read, |copied| bar.set_position(copied))
     } else {
-        Archive::open(path, |copied| bar.set_position(copied))
+        Archive::open_with(path, read, |copied| bar.set_position(copied))
     };
     bar.finish_and_clear();
     Ok(archive?)

@@ -38,42 +38,56 @@ fn main() -> ExitCode {
         Err(usage) => usage.exit(),
     };
     let told = work.told_of_failure();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(e) => return Failure::from(anyhow::Error::new(e).context("cannot start")).print(told),
-    };
-    let result = runtime.block_on(async {
-        match work {
-            Work::Restore(options) => restore::run(*options).await,
-            Work::TestConnections(options) => test_connection::run(options).await,
-            Work::Inspect(options) => inspect::run(&options),
-            Work::List(archive) => inspect::list(&archive),
-            Work::Verify(options) => verify::run(&options),
-            Work::Convert(options) => interruptible(move || convert::run(&options)).await,
-            Work::Repair(command) => interruptible(move || repair::run(&command)).await,
-            Work::Remap(options) => interruptible(move || remap::run(&options)).await,
-        }
-    });
-    // Not waiting for the thread that may still read the archive.
-    runtime.shutdown_background();
-    match result {
+    match run(work) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.print(told),
     }
 }
 
-/// Runs work that makes files. Whoever interrupts it finds none of them half made.
-async fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-    let mut work = tokio::task::spawn_blocking(work);
-    loop {
-        tokio::select! {
-            result = &mut work => return result.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic())),
-            _ = tokio::signal::ctrl_c() => {}
-            _ = terminate.recv() => {}
-        }
-        if partial::abandon() {
-            return Err(Failure::interrupted("no archive was written"));
-        }
+fn run(work: Work) -> Result<(), Failure> {
+    match work {
+        Work::Inspect(options) => inspect::run(&options),
+        Work::List(archive) => inspect::list(&archive),
+        Work::Verify(options) => verify::run(&options),
+        Work::Convert(options) => interruptible(move || convert::run(&options)),
+        Work::Repair(command) => interruptible(move || repair::run(&command)),
+        Work::Remap(options) => interruptible(move || remap::run(&options)),
+        Work::Restore(options) => with_network(restore::run(*options)),
+        Work::TestConnections(options) => with_network(test_connection::run(options)),
     }
+}
+
+/// Runs work that waits for others.
+fn with_network(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).enable_all().build().context("cannot start")?;
+    let result = runtime.block_on(work);
+    // Not waiting for the thread that may still read the archive.
+    runtime.shutdown_background();
+    result
+}
+
+/// Runs work that makes files. Whoever interrupts it finds none of them half made.
+fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+        // Nothing is sent: the thread drops its end when it is done, however that comes.
+        let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().spawn(move || {
+            let _running = running;
+            work()
+        });
+        let thread = thread.context("the system has no thread to give")?;
+        loop {
+            tokio::select! {
+                _ = &mut ended => return thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+                _ = tokio::signal::ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+            if partial::abandon() {
+                return Err(Failure::interrupted("no archive was written"));
+            }
+        }
+    })
 }

@@ -344,9 +344,12 @@ pub(crate) fn expect_report(path: &Path) -> Result<(), Failure> {
     if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) || is_descriptor(path) {
         return Ok(());
     }
-    let mut begin = [0; 1];
-    let read = File::open(path).and_then(|mut file| file.read(&mut begin)).map_err(|e| cannot_write(path, &e))?;
-    if read == 0 || begin == *b"{" {
+    // As `json_text` begins every report, and a failed restore its own.
+    const BEGIN: &[u8] = b"{\n  \"version\": ";
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGIN.len() as u64).read_to_end(&mut begin));
+    read.map_err(|e| cannot_write(path, &e))?;
+    if begin.is_empty() || begin == BEGIN {
         return Ok(());
     }
     let text = format!("`{}` exists and is no report: it is not replaced", path.display());

@@ -1,6 +1,6 @@
 //! `pgmig remap`: one archive of another, with new instance IDs and without any database.
 
-use dumpfmt::{ArchiveReader, Header, ReadOptions, Rewrite, RewriteReport, WriteOptions};
+use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
 use pgmig_core::mapping::MappingFile;
 use pgmig_core::offline::{OfflineRemap, RemapReport};
@@ -25,6 +25,9 @@ pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     step(format_args!("remap {} into {}", name(&options.source), name(&options.output)));
     let (new, report) =
         if is_stream(&options.source) { stream(options, &remap, new)? } else { file(options, &remap, new)? };
+    if !options.keep_unmapped {
+        report.mapping.left_out_warnings().iter().for_each(warn);
+    }
     warn_of(&report);
     tell(harmless(&text::remap(&report)));
     if !options.ignore_strays
@@ -43,7 +46,7 @@ fn file(
     remap: &OfflineRemap<'_>,
     new: NewArchive,
 ) -> Result<(NewArchive, RemapReport), Failure> {
-    let mut archive = inspect::open(&options.source)?;
+    let mut archive = inspect::open(&options.source, options.read.clone())?;
     let bar = progress::bytes(archive.bytes());
     let write_options = write_options(options, archive.header())?;
     let mut new = Some(new);
@@ -59,7 +62,7 @@ fn stream(
     new: NewArchive,
 ) -> Result<(NewArchive, RemapReport), Failure> {
     let bar = progress::unknown_bytes();
-    let mut source = source::open_stream(&options.source, ReadOptions::default())?;
+    let mut source = source::open_stream(&options.source, options.read.clone())?;
     let write_options = write_options(options, source.header())?;
     let mut new = Some(new);
     let place = source::place(&options.source);

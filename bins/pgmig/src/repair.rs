@@ -79,7 +79,7 @@ impl RepairReport {
 pub(crate) fn run(command: &RepairCommand) -> Result<(), Failure> {
     match &command.repair {
         Repair::InPlace => index(command),
-        Repair::Into(options) => repair(&command.source, options),
+        Repair::Into(options) => repair(&command.source, &command.read, options),
     }
 }
 
@@ -92,7 +92,7 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
         return Err(Failure::new(text, "`pgmig convert` makes an archive in the custom format of it, with positions"));
     }
     // One that an interrupted run was changing may not be readable before that is finished.
-    if let Ok((archive, _)) = Archive::open_reader(source, ReadOptions::default())
+    if let Ok((archive, _)) = Archive::open_reader(source, command.read.clone())
         && archive.header().format != Format::Custom
     {
         let text =
@@ -101,7 +101,9 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
     }
     step(format_args!("add the positions of its data to {}", source.display()));
     let bar = progress::bytes(metadata.len());
-    let indexed = index_in_place(source, &IndexOptions::default(), |position| bar.set_position(position));
+    let mut how = IndexOptions::default();
+    how.read = command.read.clone();
+    let indexed = index_in_place(source, &how, |position| bar.set_position(position));
     bar.finish_and_clear();
     let report = indexed.map_err(|e| match e {
         IndexError::Archive(e) => {
@@ -130,7 +132,7 @@ fn index(command: &RepairCommand) -> Result<(), Failure> {
     Ok(())
 }
 
-fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
+fn repair(source: &Path, read: &ReadOptions, options: &RepairOptions) -> Result<(), Failure> {
     let report_file = NewReport::begin(options.report.as_deref(), &options.output)?;
     step(format_args!("look for what is whole in {}", source.display()));
     if source.is_dir() {
@@ -142,7 +144,7 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
             let text = "an archive is looked for in a file, not in a folder";
             return Err(Failure::new(text, "leave --from out"));
         }
-        let (archive, _) = Archive::open_reader(source, ReadOptions::default())?;
+        let (archive, _) = Archive::open_reader(source, read.clone())?;
         return members(source, archive, 0, options, report_file);
     }
     let mut file = File::open(source).map_err(|e| ArchiveError::Open { path: source.to_owned(), source: e })?;
@@ -151,7 +153,7 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
         (file, carriage_returns) = without_carriage_returns(source, file)?;
     }
     if options.from == 0
-        && let Ok(archive) = ArchiveReader::new(file.try_clone()?)
+        && let Ok(archive) = ArchiveReader::with_options(file.try_clone()?, read.clone())
         && archive.header().format == Format::Tar
     {
         return members(source, archive, carriage_returns, options, report_file);
@@ -161,6 +163,7 @@ fn repair(source: &Path, options: &RepairOptions) -> Result<(), Failure> {
     let mut how = dumpfmt::repair::RepairOptions::default();
     how.partial_rows = options.partial_rows;
     how.from = options.from;
+    how.read = read.clone();
     let plan = RepairPlan::of(&mut file, &how, |position| bar.set_position(position));
     bar.finish_and_clear();
     let plan = plan.map_err(|e| {

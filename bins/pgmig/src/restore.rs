@@ -29,7 +29,7 @@ pub(crate) async fn run(options: RestoreOptions) -> Result<(), Failure> {
     let report_file = if options.dry_run { None } else { Some(ReportFile::prepare(&options.report)?) };
 
     step(format_args!("read the contents of {}", options.source.display()));
-    let mut archive = inspect::open(&options.source)?;
+    let mut archive = inspect::open(&options.source, dumpfmt::ReadOptions::default())?;
     let tenants = tenant::in_archive(&mut archive, &profile)?;
 
     step(format_args!("connect to database `{}` at {}:{}", config.database, config.host, config.port));

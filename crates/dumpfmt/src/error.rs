@@ -167,6 +167,10 @@ pub(crate) fn hint_of_write(error: &io::Error) -> &'static str {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.kind)?;
+        // Most mistakes in the use of the library are in no place of the archive.
+        if matches!(self.kind, ErrorKind::Usage(_)) && self.offset == 0 {
+            return self.entry.as_ref().map_or(Ok(()), |entry| write!(f, " (in {entry})"));
+        }
         write!(f, " (at byte {} of ", self.offset)?;
         match (&self.file, &self.kind) {
             (Some(file), _) => write!(f, "`{file}`")?,

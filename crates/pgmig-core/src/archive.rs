@@ -203,13 +203,22 @@ impl Archive {
     ///
     /// When it cannot be opened, or its header or table of contents cannot be read.
     pub fn open(path: &Path, progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
+        Self::open_with(path, ReadOptions::default(), progress)
+    }
+
+    /// As [`open`](Self::open), with options for reading.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn open_with(path: &Path, options: ReadOptions, progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
         let open_error = |source| ArchiveError::Open { path: path.to_owned(), source };
         let kind = std::fs::metadata(path).map_err(open_error)?.file_type();
         if kind.is_file() || kind.is_dir() {
-            let (reader, bytes) = Self::open_reader(path, ReadOptions::default())?;
+            let (reader, bytes) = Self::open_reader(path, options)?;
             Self::new(reader, bytes, path)
         } else {
-            Self::spool(File::open(path).map_err(open_error)?, path, progress)
+            Self::spool_with(File::open(path).map_err(open_error)?, path, options, progress)
         }
     }
 
@@ -238,7 +247,21 @@ impl Archive {
     /// # Errors
     ///
     /// As for [`open`](Self::open).
-    pub fn spool(mut input: impl Read, name: &Path, mut progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
+    pub fn spool(input: impl Read, name: &Path, progress: impl FnMut(u64)) -> Result<Self, ArchiveError> {
+        Self::spool_with(input, name, ReadOptions::default(), progress)
+    }
+
+    /// As [`spool`](Self::spool), with options for reading.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    pub fn spool_with(
+        mut input: impl Read,
+        name: &Path,
+        options: ReadOptions,
+        mut progress: impl FnMut(u64),
+    ) -> Result<Self, ArchiveError> {
         let folder = std::env::temp_dir();
         let failed = |source| ArchiveError::Spool { from: name.display().to_string(), folder: folder.clone(), source };
         // Without a name it cannot outlive us, and nobody else can open it.
@@ -257,7 +280,8 @@ impl Archive {
             progress(copied);
         }
         file.seek(SeekFrom::Start(0)).map_err(failed)?;
-        let reader = ArchiveReader::new(file).map_err(|source| ArchiveError::Read { path: name.to_owned(), source })?;
+        let reader = ArchiveReader::with_options(file, options)
+            .map_err(|source| ArchiveError::Read { path: name.to_owned(), source })?;
         Self::new(reader, copied, name)
     }
 

@@ -143,6 +143,8 @@ pub(super) struct RepairArgs {
     /// Where to write what was kept and what was lost, in JSON; `-` writes to standard output
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) read: ReadArgs,
 }
 
 #[derive(Debug, Args)]
@@ -287,6 +289,8 @@ pub(super) struct RemapArgs {
     /// Where to write what was done, in JSON; `-` writes to standard output
     #[arg(long, value_name = "FILE")]
     pub(super) report: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) read: ReadArgs,
 }
 
 #[derive(Debug, Args)]
@@ -296,9 +300,8 @@ pub(super) struct InspectArgs {
     pub(super) list: bool,
     #[command(flatten)]
     pub(super) archive: ArchiveArgs,
-    /// With `--list`, read an archive of a version newer than 1.16, the newest one known here, at your own risk
-    #[arg(long, requires = "list")]
-    pub(super) accept_newer_versions: bool,
+    #[command(flatten)]
+    pub(super) read: ReadArgs,
 }
 
 #[derive(Debug, Args)]

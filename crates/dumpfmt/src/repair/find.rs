@@ -69,10 +69,10 @@ fn window<R: Read + Seek>(source: &mut R, start: u64) -> Result<Window<&mut R>> 
 /// which of its bytes the data begins.
 pub(super) fn contents<R: Read + Seek>(
     source: &mut R,
-    mut from: u64,
+    begin: u64,
     options: &ReadOptions,
 ) -> Result<(u64, (Header, Toc, u64))> {
-    let mut first_error = None;
+    let (mut first_error, mut from) = (None, begin);
     for _ in 0..MOST_CANDIDATES {
         let Some(FoundArchive { start, .. }) = find_archive(source, from, options)? else { break };
         match ArchiveReader::with_options(window(source, start)?, options.clone()) {
@@ -90,7 +90,7 @@ pub(super) fn contents<R: Read + Seek>(
     // A translation of line feeds damages even the header.
     let start = match &first_error {
         Some((start, _)) => Some(*start),
-        None => find_bytes(source, 0, MAGIC)?,
+        None => find_bytes(source, begin, MAGIC)?,
     };
     if let Some(start) = start
         && lines_end_with_crlf(source, start)?
@@ -101,12 +101,26 @@ pub(super) fn contents<R: Read + Seek>(
     }
     match first_error {
         Some((_, error)) => Err(error),
-        None => Err(diagnose(source, options)?),
+        None => Err(diagnose(source, begin, options)?),
     }
 }
 
-/// What a file is in which there is no archive.
-fn diagnose<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<Error> {
+/// What a file is in which there is no archive from the byte `from` on.
+fn diagnose<R: Read + Seek>(source: &mut R, from: u64, options: &ReadOptions) -> Result<Error> {
+    // The table of contents of a tar has the same first bytes.
+    let is_tar = from == 0 && begins_with(source, foreign::TAR)?;
+    // Such as one of a newer version.
+    let unsupported = each_place(source, from, MAGIC, HEADER_BYTES, |_, bytes| {
+        let error = read_header(bytes, options).err()?;
+        matches!(error.kind(), ErrorKind::NewerVersion(_) | ErrorKind::Unsupported(_)).then_some(error)
+    })?;
+    if let Some(error) = unsupported.filter(|_| !is_tar) {
+        return Ok(error);
+    }
+    if from > 0 {
+        let text = format!("no archive begins at byte {from} or behind it");
+        return Ok(Error::new(ErrorKind::NotAnArchive(text), from));
+    }
     // `PGDMP` and the version byte 1; and the letters of `PGDMP` as UTF-16.
     let encoded: [(&[u8], &str); 3] = [
         (b"UEdETVAB", "it holds an archive as base64 text; take that text out of it and decode it with `base64 -d`"),
@@ -116,8 +130,6 @@ fn diagnose<R: Read + Seek>(source: &mut R, options: &ReadOptions) -> Result<Err
         ),
         (MAGIC, "it holds the begin of an archive, but the header that should follow is damaged"),
     ];
-    // The table of contents of a tar has the same first bytes.
-    let is_tar = begins_with(source, foreign::TAR)?;
     for (bytes, text) in encoded.into_iter().filter(|_| !is_tar) {
         if let Some(start) = find_bytes(source, 0, bytes)? {
             return Ok(Error::new(ErrorKind::NotAnArchive(text.into()), start));

@@ -94,11 +94,11 @@ impl TocEntry {
         }
         if data != DataState::NoData && header.format != Format::Custom {
             let (name, is_objects) = (texts.get(Text::FileName), texts.get(Text::Description) == b"BLOBS");
-            // Before there could be several lists, pg_dump did not always tell their names.
-            let expected = match (is_objects, version >= Version::LARGE_OBJECT_GROUPS) {
-                (false, _) => Some(format!("{dump_id}.dat")),
-                (true, true) => Some(format!("blobs_{dump_id}.toc")),
-                (true, false) => None,
+            // In a tar, and before there could be several lists, pg_dump does not tell their names.
+            let has_list = header.format == Format::Directory && version >= Version::LARGE_OBJECT_GROUPS;
+            let expected = match is_objects {
+                false => Some(format!("{dump_id}.dat")),
+                true => has_list.then(|| format!("blobs_{dump_id}.toc")),
             };
             if let Some(expected) = expected.filter(|expected| expected.as_bytes() != name) {
                 let name = name.escape_ascii();

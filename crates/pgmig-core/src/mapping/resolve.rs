@@ -124,6 +124,31 @@ impl Mapping {
             .map_err(|faults| faults.with_hint("correct the mapping and run the same command again"))
     }
 
+    /// For people: the tenants whose rows are left out, and why. An old installation can have thousands of deleted ones: a
+    /// few are named.
+    #[must_use]
+    pub fn left_out_warnings(&self) -> Vec<String> {
+        const NAMED: usize = 3;
+        let mut warnings = Vec::new();
+        for (state, word) in [(TenantState::Deleted, "deleted"), (TenantState::Internal, "internal")] {
+            let tenants: Vec<_> = self.left_out.iter().filter(|tenant| tenant.state == state).collect();
+            let names = tenants.iter().take(NAMED).map(|tenant| format!("{} ({})", tenant.id, tenant.display_name()));
+            let names = names.collect::<Vec<_>>().join(", ");
+            match tenants.len() {
+                0 => {}
+                1 => warnings.push(format!("tenant {names} is {word} and not mapped: its rows are left out")),
+                number => {
+                    let more = match number.saturating_sub(NAMED) {
+                        0 => String::new(),
+                        more => format!(" and {more} more"),
+                    };
+                    warnings.push(format!("tenants {names}{more} are {word} and not mapped: their rows are left out"));
+                }
+            }
+        }
+        warnings
+    }
+
     /// Pairs the live tenants of the archive with the instances of the target
     /// that have the same names.
     ///

@@ -32,7 +32,7 @@ use crate::remap::{Fate, IdMap};
 use crate::summary::{ArchiveSummary, summarize};
 use crate::survey::{Stray, Survey, refuse_strays, survey};
 use crate::target::Target;
-use crate::tenant::{Tenant, TenantState};
+use crate::tenant::TenantState;
 
 /// What a restore will do. Making it reads the archive to its end and changes
 /// nothing; [`restore`](crate::restore::restore) does what it says and nothing else.
@@ -332,23 +332,6 @@ async fn other_sessions(client: &impl GenericClient) -> Result<Option<String>, D
     Ok((count > 0).then_some(text))
 }
 
-/// An old installation can have thousands of deleted tenants: a few are named.
-fn left_out_warning(tenants: &[&Tenant], state: &str) -> Option<String> {
-    const NAMED: usize = 3;
-    let names: Vec<_> =
-        tenants.iter().take(NAMED).map(|tenant| format!("{} ({})", tenant.id, tenant.display_name())).collect();
-    let more = match tenants.len().saturating_sub(NAMED) {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    let names = names.join(", ");
-    match tenants.len() {
-        0 => None,
-        1 => Some(format!("tenant {names} is {state} and not mapped: its rows are left out")),
-        _ => Some(format!("tenants {names}{more} are {state} and not mapped: their rows are left out")),
-    }
-}
-
 fn warnings(plan: &Plan, target: &Target) -> Vec<String> {
     let mut warnings = Vec::new();
     let (ours, theirs) = (&plan.archive.schema_version, &target.schema_version);
@@ -359,10 +342,7 @@ fn warnings(plan: &Plan, target: &Target) -> Vec<String> {
             "the archive has schema version {ours}, the target {theirs}; the rows are restored as they are"
         ));
     }
-    for (state, word) in [(TenantState::Deleted, "deleted"), (TenantState::Internal, "internal")] {
-        let tenants: Vec<_> = plan.mapping.left_out.iter().filter(|tenant| tenant.state == state).collect();
-        warnings.extend(left_out_warning(&tenants, word));
-    }
+    warnings.extend(plan.mapping.left_out_warnings());
     for table in plan.tables.iter().filter(|table| table.rows_left_out_shared > 0) {
         let (rows, name) = (table.rows_left_out_shared, &table.table);
         warnings.push(format!("{rows} of the rows of {name} that are left out name a tenant too that is restored"));
