@@ -190,6 +190,24 @@ fn an_archive_of_what_is_chosen_is_what_pg_restore_would_restore_of_the_source()
 }
 
 #[test]
+fn an_archive_split_by_its_sections_is_restored_in_parts_with_its_large_objects() {
+    // Before 17 what makes a large object is in another section than its content.
+    for major in [15, 17] {
+        let job = Job::without_target();
+        let server = Server::shared(major);
+        let dump = server.tools().dump(server, &awkward::source_database(major, Utf8), &DumpOptions::piped());
+        let parts = Restored::empty(major, "UTF8");
+        for section in ["pre-data", "data", "post-data"] {
+            let _ = Run::of(convert(&job, &dump, section).args(["--section", section])).done();
+            let _ = Run::of(job.bare().args(["verify", section])).done();
+            parts.load(&job.file(section), &[]);
+        }
+        Restored::new(major, "UTF8", &dump).now().assert_same(&parts.now());
+        assert_ne!(parts.psql("select count(*) from pg_largeobject"), "0");
+    }
+}
+
+#[test]
 fn a_list_chooses_and_the_new_archive_keeps_its_order() {
     let job = Job::without_target();
     let listing = String::from_utf8(stock(&["-l"], &DUMPS.custom)).unwrap();
