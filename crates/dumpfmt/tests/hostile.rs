@@ -396,12 +396,20 @@ fn a_flipped_bit_in_an_old_version_or_with_positions_is_an_error_or_the_data_it_
         sample(10, NONE).build(),
         sample(16, GZIP).build_seekable(),
     ];
+    let rows = |bytes: &[u8]| {
+        let verified = ArchiveReader::new(bytes)?.verify(|_| {})?;
+        Ok::<u64, dumpfmt::Error>(verified.iter().filter_map(|entry| entry.rows.or(entry.large_objects)).sum())
+    };
     for bytes in archives {
+        let expected = rows(&bytes).unwrap();
         for position in 0..bytes.len() {
             for bit in 0..8 {
                 let mut damaged = bytes.clone();
                 damaged[position] ^= 1 << bit;
                 try_all(&damaged);
+                if let Ok(found) = rows(&damaged) {
+                    assert_eq!(found, expected, "bit {bit} of byte {position}");
+                }
             }
         }
     }
