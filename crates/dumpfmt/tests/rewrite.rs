@@ -377,6 +377,33 @@ fn memory_does_not_grow_with_the_archive() {
     assert!(most < 8 << 20, "{most} bytes were in hand");
 }
 
+#[test]
+fn of_two_faults_the_first_one_is_told_whatever_the_number_of_threads() {
+    let mut rows = b"1\tone\n".repeat(200_000);
+    rows[700] = 0;
+    let data = Data { tables: vec![rows, b"2\n".to_vec()], ..Data::default() };
+    let none = WriteOptions::new(CompressionSpecification::NONE);
+    let mut archive = data.piped(&none);
+    let second = archive.windows(6).rposition(|bytes| bytes == [1, 0, 3, 0, 0, 0]).unwrap();
+    archive[second + 4] = 9;
+    for threads in 0..4 {
+        for depth in 0..3 {
+            let mut plan = Rewrite::new(WriteOptions::new(CompressionSpecification::GZIP).threads(threads));
+            match depth {
+                0 => drop(plan.reencode(2)),
+                1 => drop(plan.inspect(2, |_| Ok(()))),
+                _ => drop(plan.rows(2, |row, out| {
+                    out.row(row);
+                    Ok(())
+                })),
+            }
+            let error = plan.to_pipe(&mut ArchiveReader::new(&archive[..]).unwrap(), Vec::new(), |_| {}).unwrap_err();
+            assert!(error.to_string().contains("a byte 0 in text"), "{threads} threads, depth {depth}: {error}");
+            assert!(error.entry().unwrap().contains("public.t0"), "{error}");
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn the_identity_keeps_every_row(

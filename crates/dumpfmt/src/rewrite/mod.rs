@@ -227,7 +227,8 @@ impl<'a> Rewrite<'a> {
         thread::scope(|scope| {
             let pool = OrderedPool::scoped(scope, first, others);
             let mut core = Core::new(sink, toc, &self.options, pool);
-            let tallies = run::copy_blocks(self, source, &mut core, &mut progress)?;
+            let copied = run::copy_blocks(self, source, &mut core, &mut progress);
+            let tallies = copied.map_err(|e| core.earlier_failure().unwrap_or(e))?;
             let sink = core.finish()?;
             tallies.expect_fields(source.toc(), source.position())?;
             Ok((sink, tallies.report()))

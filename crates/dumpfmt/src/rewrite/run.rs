@@ -201,7 +201,9 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
             expect_text(piece, position)?;
             self.core.bytes(piece.to_vec(), last)
         };
-        each_piece(&mut data, &mut vec![0; PIECE_BYTES], EntryData::position, None, copy)?;
+        let entry = data.entry();
+        let copied = each_piece(&mut data, &mut vec![0; PIECE_BYTES], EntryData::position, None, copy);
+        copied.map_err(|e| e.in_entry(entry))?;
         (self.progress)(data.total_position());
         self.core.end_body()
     }

@@ -202,6 +202,11 @@ impl<'env, S: Sink> Core<'env, S> {
         Ok(self.sink)
     }
 
+    /// What is wrong with what is in hand, for whoever could not go on: it comes before that, however many threads there are.
+    pub(crate) fn earlier_failure(&mut self) -> Option<Error> {
+        if self.failed { None } else { self.drain().err() }
+    }
+
     fn begin(&mut self, dump_id: i32, large_objects: bool) -> Result<()> {
         if self.open != Open::Nothing {
             return Err(self.misuse("the data of the entry before was not ended"));
