@@ -1,0 +1,4 @@
+//! The crate from outside, in one program.
+
+mod backend;
+mod folder;
