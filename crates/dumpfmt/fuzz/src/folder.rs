@@ -1,11 +1,10 @@
 use std::fs;
-use std::io::Cursor;
 use std::path::PathBuf;
 
-use dumpfmt::repair::MemberPlan;
-use dumpfmt::{ArchiveReader, ErrorKind, Format, VerifyOptions, WriteOptions};
+use dumpfmt::{ArchiveReader, Format, VerifyOptions};
 
-use crate::read::{contents, seekable, told};
+use crate::read::{contents, told};
+use crate::repair::repaired_members;
 use crate::{Choice, limits, members};
 
 /// The files of a tar, put into a folder: an archive in the directory format by every way to read and to repair it.
@@ -32,32 +31,7 @@ pub fn folder(data: &[u8]) {
             (one, other) => panic!("{one:?} with one thread, but {other:?} with two"),
         }
     }
-    repaired(open().expect("it opened before"), verified.is_ok());
-}
-
-/// What can be kept is an archive that is whole, and nothing is lost of one that is.
-fn repaired(mut archive: ArchiveReader<fs::File>, is_whole: bool) {
-    let plan = match MemberPlan::of(&mut archive, |_| {}) {
-        Ok(plan) => plan,
-        Err(error) => {
-            assert!(!is_whole, "{error}");
-            return;
-        }
-    };
-    assert_eq!(plan.is_whole(), is_whole, "{:?} {:?} {:?}", plan.lost(), plan.lost_large_objects(), plan.damage());
-    let options = WriteOptions::like(plan.header()).threads(0);
-    match plan.to_file(&mut archive, Cursor::new(Vec::new()), &options, |_| {}) {
-        Ok(repaired) => {
-            let entries = seekable(repaired.get_ref()).and_then(|mut archive| archive.verify(|_| {}));
-            match entries {
-                Ok(entries) => assert_eq!(entries.len(), plan.recovered().len()),
-                Err(error) => panic!("what was written is not whole: {error}"),
-            }
-        }
-        Err(error) => {
-            assert!(matches!(error.kind(), ErrorKind::Usage(_) | ErrorKind::Unsupported(_)), "{error}");
-        }
-    }
+    repaired_members(open().expect("it opened before"), verified.is_ok());
 }
 
 /// A folder that is removed again.

@@ -1,8 +1,8 @@
 use std::fs;
-use std::io::Cursor;
+use std::io::{Cursor, Read, Seek};
 
 use dumpfmt::repair::{IndexOptions, MemberPlan, RepairOptions, RepairPlan, find_archive, index_in_place, undo_crlf};
-use dumpfmt::{DataState, ErrorKind, Format, WriteOptions};
+use dumpfmt::{ArchiveReader, DataState, ErrorKind, Format, WriteOptions};
 
 use crate::read::{contents, open, seekable};
 use crate::{Choice, limits};
@@ -78,10 +78,15 @@ fn expect_whole(data: &[u8], plan: &RepairPlan) {
 
 /// The same of a tar.
 fn members(data: &[u8], is_whole: bool) {
-    let Ok(mut archive) = seekable(data) else { return };
-    if archive.header().format != Format::Tar {
-        return;
+    if let Ok(archive) = seekable(data)
+        && archive.header().format == Format::Tar
+    {
+        repaired_members(archive, is_whole);
     }
+}
+
+/// What can be kept of a tar or a folder is an archive that is whole, and nothing is lost of one that is.
+pub(crate) fn repaired_members<R: Read + Seek>(mut archive: ArchiveReader<R>, is_whole: bool) {
     let plan = match MemberPlan::of(&mut archive, |_| {}) {
         Ok(plan) => plan,
         Err(error) => {
@@ -92,10 +97,10 @@ fn members(data: &[u8], is_whole: bool) {
     assert_eq!(plan.is_whole(), is_whole, "{:?} {:?} {:?}", plan.lost(), plan.lost_large_objects(), plan.damage());
     let options = WriteOptions::like(plan.header()).threads(0);
     match plan.to_file(&mut archive, Cursor::new(Vec::new()), &options, |_| {}) {
-        Ok(repaired) => {
-            let verified = seekable(repaired.get_ref()).and_then(|mut archive| archive.verify(|_| {}));
-            assert!(verified.is_ok(), "what was written is not whole: {verified:?}");
-        }
+        Ok(repaired) => match seekable(repaired.get_ref()).and_then(|mut archive| archive.verify(|_| {})) {
+            Ok(entries) => assert_eq!(entries.len(), plan.recovered().len()),
+            Err(error) => panic!("what was written is not whole: {error}"),
+        },
         Err(error) => {
             assert!(matches!(error.kind(), ErrorKind::Usage(_) | ErrorKind::Unsupported(_)), "{error}");
         }

@@ -12,6 +12,7 @@ use crate::input::{Input, TextBudget};
 use crate::limits::ReadOptions;
 use crate::reader::ArchiveReader;
 use crate::toc::Toc;
+use crate::version::Version;
 
 const BUFFER_BYTES: usize = 256 << 10;
 /// Places that look like the begin of an archive, and are none, before the search ends.
@@ -112,7 +113,9 @@ fn diagnose<R: Read + Seek>(source: &mut R, from: u64, options: &ReadOptions) ->
     // Such as one of a newer version.
     let unsupported = each_place(source, from, MAGIC, HEADER_BYTES, |_, bytes| {
         let error = read_header(bytes, options).err()?;
-        matches!(error.kind(), ErrorKind::NewerVersion(_) | ErrorKind::Unsupported(_)).then_some(error)
+        // Words that follow these letters would be a version as well.
+        let is_likely = bytes.get(MAGIC.len()) == Some(&Version::NEWEST.major);
+        (is_likely && matches!(error.kind(), ErrorKind::NewerVersion(_))).then_some(error)
     })?;
     if let Some(error) = unsupported.filter(|_| !is_tar) {
         return Ok(error);

@@ -228,7 +228,9 @@ impl<'a> Rewrite<'a> {
             let pool = OrderedPool::scoped(scope, first, others);
             let mut core = Core::new(sink, toc, &self.options, pool);
             let tallies = run::copy_blocks(self, source, &mut core, &mut progress)?;
-            Ok((core.finish()?, tallies.report()))
+            let sink = core.finish()?;
+            tallies.expect_fields(source.toc(), source.position())?;
+            Ok((sink, tallies.report()))
         })
     }
 }

@@ -5,6 +5,8 @@ use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memchr::memchr_iter;
+
 use super::report::{EntryDepth, RewriteReport, RewrittenEntry};
 use super::{InspectLargeObject, Rewrite, RowError, RowWriter, Treatment};
 use crate::block::{Block, EntryData, LargeObject, LargeObjects};
@@ -15,7 +17,8 @@ use crate::header::{Compression, Format};
 use crate::named_objects;
 use crate::reader::ArchiveReader;
 use crate::rows::RowBatch;
-use crate::verify::fill;
+use crate::toc::Toc;
+use crate::verify::{expect_fields, expect_text, fill};
 use crate::write::archive::END_OF_ROWS;
 use crate::write::core::Core;
 use crate::write::encode::{EncodedPiece, PIECE_BYTES};
@@ -140,8 +143,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
             self.core.piece(false, batch.len() + stored.len(), move |_, _| {
                 let batch = RowBatch::new(&batch);
                 inspect(batch).map_err(|e| Error::new(ErrorKind::Row(e), offset))?;
-                let rows = batch.count();
-                tally.add(rows, rows);
+                tally.add(batch, batch.count(), offset)?;
                 Ok(EncodedPiece::stored(stored))
             })?;
         }
@@ -174,7 +176,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
                     if let Some(fault) = out.fault() {
                         return Err(Error::new(ErrorKind::Row(fault.into()), offset));
                     }
-                    tally.add(batch.count(), out.count());
+                    tally.add(batch, out.count(), offset)?;
                     drop(rows);
                     if place.last {
                         edited.extend_from_slice(END_OF_ROWS);
@@ -196,6 +198,7 @@ impl<'env, S: Sink, P: FnMut(u64)> BlockCopy<'_, 'env, S, P> {
         self.core.begin_data(self.dump_id)?;
         let copy = |piece: &[u8], last, position| {
             (self.progress)(position);
+            expect_text(piece, position)?;
             self.core.bytes(piece.to_vec(), last)
         };
         each_piece(&mut data, &mut vec![0; PIECE_BYTES], EntryData::position, None, copy)?;
@@ -290,6 +293,8 @@ pub(super) struct Tallies {
 pub(super) struct Tally {
     read: AtomicU64,
     written: AtomicU64,
+    /// Between the fields of the rows that were read.
+    tabs: AtomicU64,
 }
 
 impl Tallies {
@@ -297,6 +302,17 @@ impl Tallies {
         let tally = Arc::default();
         self.entries.push((dump_id, depth, has_rows.then(|| Arc::clone(&tally))));
         tally
+    }
+
+    /// Refuses rows that do not have as many fields as are copied, when every piece is done.
+    pub(super) fn expect_fields(&self, source: &Toc, end: u64) -> Result<()> {
+        for (dump_id, _, tally) in &self.entries {
+            if let (Some(entry), Some(tally)) = (source.get(*dump_id), tally) {
+                let [rows, tabs] = [&tally.read, &tally.tabs].map(|sum| sum.load(Ordering::Relaxed));
+                expect_fields(entry, rows, tabs, end).map_err(|e| e.in_entry(entry))?;
+            }
+        }
+        Ok(())
     }
 
     /// The sums, when every piece is done.
@@ -316,8 +332,11 @@ impl Tallies {
 
 impl Tally {
     // The results of the pool order these before the report.
-    fn add(&self, read: u64, written: u64) {
-        self.read.fetch_add(read, Ordering::Relaxed);
+    fn add(&self, read: RowBatch<'_>, written: u64, offset: u64) -> Result<()> {
+        expect_text(read.raw(), offset)?;
+        self.read.fetch_add(read.count(), Ordering::Relaxed);
+        self.tabs.fetch_add(memchr_iter(b'\t', read.raw()).count() as u64, Ordering::Relaxed);
         self.written.fetch_add(written, Ordering::Relaxed);
+        Ok(())
     }
 }

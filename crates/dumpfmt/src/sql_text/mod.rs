@@ -15,7 +15,9 @@ use std::io::{BufWriter, Read, Seek, Write};
 use crate::block::{Block, EntryData};
 use crate::error::{Error, hint_of_write};
 use crate::reader::ArchiveReader;
+use crate::rows::data_after_end;
 use crate::toc::TocEntry;
+use crate::verify::{RowCount, expect_fields, expect_text};
 
 pub use options::{PgRestoreVersion, RestrictKey, SqlOptions};
 pub(crate) use quote::on_one_line;
@@ -340,6 +342,7 @@ impl<W: Write> Script<'_, W> {
     fn rows<R: Read>(&mut self, mut data: EntryData<'_, R>) -> Result<(), SqlError> {
         let is_copy = data.entry().copy_statement().is_some_and(|statement| !statement.is_empty());
         let mut buffer = vec![0; BUFFER_BYTES];
+        let mut count = RowCount::default();
         // The end of what was written, one byte longer than what is to stand there.
         let mut tail: Vec<u8> = b"\n".to_vec();
         loop {
@@ -347,7 +350,12 @@ impl<W: Write> Script<'_, W> {
             if length == 0 {
                 break;
             }
-            self.put(&[&buffer[..length]])?;
+            let piece = &buffer[..length];
+            expect_text(piece, data.position()).map_err(|e| data.locate(e))?;
+            if is_copy && !count.take(piece) {
+                return Err(data.locate(Error::new(data_after_end(), data.position())).into());
+            }
+            self.put(&[piece])?;
             tail.extend_from_slice(&buffer[length.saturating_sub(END_OF_COPY.len() + 1)..length]);
             tail.drain(..tail.len().saturating_sub(END_OF_COPY.len() + 1));
         }
@@ -355,6 +363,9 @@ impl<W: Write> Script<'_, W> {
             // What follows in the script would be taken for rows.
             let text = "its rows do not end in `\\.`";
             return Err(Error::truncated(text, data.position()).in_entry(data.entry()).into());
+        }
+        if is_copy {
+            expect_fields(data.entry(), count.rows, count.tabs, data.position()).map_err(|e| data.locate(e))?;
         }
         Ok(())
     }

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 use crate::named_objects::{NamedObjects, Reading};
 use crate::reader::ArchiveReader;
 
-use rows::{RowCount, count_rows};
-pub(crate) use rows::{expect_fields, expect_text, fill};
+use rows::count_rows;
+pub(crate) use rows::{RowCount, expect_fields, expect_text, fill};
 pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.

@@ -108,7 +108,7 @@ enum Place {
 
 impl RowCount {
     /// Takes the next piece; false when data follows the end.
-    fn take(&mut self, mut piece: &[u8]) -> bool {
+    pub(crate) fn take(&mut self, mut piece: &[u8]) -> bool {
         // The first bytes of a row one by one. Nearly always it is one.
         while !matches!(self.place, Place::WithinRow | Place::AfterEnd(_)) {
             let Some((&byte, rest)) = piece.split_first() else { return true };
