@@ -25,15 +25,24 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! # Backups
+//!
+//! A [`Catalog`] keeps the backups of a job in a backend: their objects, and a [`Manifest`] that is written last. What has no
+//! manifest is no backup.
+//!
 //! Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
 mod backend;
+mod catalog;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod error;
 mod key;
 pub mod local;
+mod manifest;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
+pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};
 pub use error::{Error, ErrorKind};
 pub use key::{InvalidKey, Key};
+pub use manifest::{MANIFEST_VERSION, Manifest, StoredObject, TableContent, Verification};
