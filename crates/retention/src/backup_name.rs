@@ -3,7 +3,10 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime, Timelike};
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, Timelike, Utc};
+use chrono_tz::Tz;
+
+use crate::zone;
 
 const STEM: &str = "store.dump_";
 const WEEKLY_FOLDER: &str = "weekly/";
@@ -64,6 +67,12 @@ impl BackupName {
     #[must_use]
     pub fn time(&self) -> NaiveDateTime {
         self.time
+    }
+
+    /// When that was, where the clock was one of `zone`. A time that it showed twice is taken for the first one.
+    #[must_use]
+    pub fn instant(&self, zone: Tz) -> DateTime<Utc> {
+        zone::instant(self.time, zone)
     }
 
     /// Which series it belongs to.

@@ -1,22 +1,48 @@
-//! Places to keep backups in. So far one: a folder of this machine ([`local`]).
+//! Places to keep backups in, all of which behave alike ([`Backend`]): a folder of this machine ([`local`]).
 //!
-//! A backup is written under a temporary name and gets its own when it is complete and on the disk,
-//! by one rename. So a name that looks like a backup is one, whatever was killed or ran full.
+//! An object is there with all of its bytes, or not at all: it is written under a temporary name and gets its own when
+//! it is complete and on the disk, in one step. So a name that looks like a backup is one, whatever was killed or ran full.
 //!
 //! ```
-//! use std::io::Write as _;
-//! use storage_backends::local::{Existing, Folder};
+//! use futures_util::TryStreamExt as _;
+//! use storage_backends::local::Local;
+//! use storage_backends::{Backend, Existing, Key};
 //!
+//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
 //! # let volume = tempfile::tempdir()?;
 //! # let volume = volume.path();
-//! let folder = Folder::open(volume)?;
-//! let mut backup = folder.stage("weekly/store.dump_20240310-230003", Existing::Keep)?;
-//! backup.write_all(b"PGDMP")?;
-//! assert!(!volume.join("weekly/store.dump_20240310-230003").exists());
+//! let vault = Local::open(volume)?;
+//! let key: Key = "weekly/store.dump_20240310-230003".parse()?;
+//! let mut backup = vault.put(&key, Existing::Keep).await?;
+//! backup.write("PGDMP".into()).await?;
+//! assert!(vault.stat(&key).await?.is_none());
 //!
-//! backup.publish()?;
-//! assert_eq!(std::fs::read(volume.join("weekly/store.dump_20240310-230003"))?, b"PGDMP");
+//! backup.commit().await?;
+//! let found = vault.get(&key, None).await?;
+//! assert_eq!(found.content.try_collect::<Vec<_>>().await?.concat(), b"PGDMP");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # })?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! # Backups
+//!
+//! A [`Catalog`] keeps the backups of a job in a backend: their objects, and a [`Manifest`] that is written last. What has no
+//! manifest is no backup.
+//!
+//! Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
+mod backend;
+mod catalog;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+mod error;
+mod key;
 pub mod local;
+mod manifest;
+
+pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
+pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};
+pub use error::{Error, ErrorKind};
+pub use key::{InvalidKey, Key};
+pub use manifest::{MANIFEST_VERSION, Manifest, StoredObject, TableContent, Verification};

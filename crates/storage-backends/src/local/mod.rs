@@ -1,5 +1,7 @@
 //! A folder of this machine, or a volume that is mounted on it.
 
+mod backend;
+
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, Write};
@@ -7,11 +9,13 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, File, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::RenameFlags;
+use rustix::fs::{FlockOperation, RenameFlags};
 use rustix::io::Errno;
 
-/// How the name of a file begins that is being written.
-const STAGING_PREFIX: &str = ".staging-";
+use crate::key::STAGING_PREFIX;
+
+pub use crate::backend::Existing;
+pub use backend::Local;
 
 /// A folder that files are stored in, and nothing outside of it: no name and no symbolic link leads out.
 ///
@@ -82,15 +86,6 @@ impl Folder {
         let name = name.to_owned();
         Ok(StagedFile { file, dir, staging_name: Some(staging_name), name, path, existing, is_broken: false })
     }
-}
-
-/// What becomes of a file that has the name already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// It stays as it is, and storing another one is an error.
-    Keep,
-    /// It is replaced, at the moment when the new one is complete.
-    Replace,
 }
 
 /// A file that is being written and has no name yet. Only [`publish`](Self::publish) gives it one;
@@ -257,6 +252,22 @@ impl LocalError {
         &self.path
     }
 
+    /// What was being done: it completes "cannot ...".
+    pub(crate) fn doing(&self) -> &'static str {
+        self.doing
+    }
+
+    /// Why, in words.
+    pub(crate) fn why(&self) -> String {
+        match (self.kind, &self.source) {
+            (LocalErrorKind::OutsideRoot, _) => "the name leads out of the folder".to_owned(),
+            (LocalErrorKind::Incomplete, _) => "it is incomplete, since writing to it failed before".to_owned(),
+            (LocalErrorKind::AlreadyExists, _) => "the name is taken".to_owned(),
+            (_, Some(source)) => source.to_string(),
+            (_, None) => unreachable!("every other kind was made from an error of the system"),
+        }
+    }
+
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -282,14 +293,7 @@ impl LocalError {
 
 impl fmt::Display for LocalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot {} `{}`: ", self.doing, self.path.display())?;
-        match (self.kind, &self.source) {
-            (LocalErrorKind::OutsideRoot, _) => f.write_str("the name leads out of the folder"),
-            (LocalErrorKind::Incomplete, _) => f.write_str("it is incomplete, since writing to it failed before"),
-            (LocalErrorKind::AlreadyExists, _) => f.write_str("the name is taken"),
-            (_, Some(source)) => write!(f, "{source}"),
-            (_, None) => unreachable!("every other kind was made from an error of the system"),
-        }
+        write!(f, "cannot {} `{}`: {}", self.doing, self.path.display(), self.why())
     }
 }
 
@@ -336,7 +340,13 @@ fn create_staging_file(dir: &Dir) -> io::Result<(File, OsString)> {
         let name = format!("{STAGING_PREFIX}{}-{number}", std::process::id());
         match dir.open_with(&name, &options) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && number < 10_000 => number += 1,
-            result => return result.map(|file| (file, name.into())),
+            result => {
+                let file = result?;
+                // Held until the file is closed: who cleans up can tell that somebody writes to it. Where a file system has no
+                // locks, age alone tells.
+                let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive);
+                return Ok((file, name.into()));
+            }
         }
     }
 }

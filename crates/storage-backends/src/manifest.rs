@@ -1,0 +1,145 @@
+//! What a backup says of itself.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::key::Key;
+
+/// The version of the manifest's JSON form that this crate writes.
+pub const MANIFEST_VERSION: u32 = 1;
+
+/// What a backup is, written when all of it is there. A manifest is never changed.
+///
+/// Fields that a later version adds are ignored by this one; what a later version changes has another `version`, which this
+/// one refuses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Manifest {
+    /// The version of this form; [`MANIFEST_VERSION`].
+    pub version: u32,
+    /// The backup's ID; see [`BackupId`](crate::BackupId).
+    pub id: String,
+    /// What it is a backup of, by its name in the configuration.
+    pub source: String,
+    /// When it was begun.
+    pub started: DateTime<Utc>,
+    /// When its last object was complete.
+    pub finished: DateTime<Utc>,
+    /// The programs that took part, by name, each with its version: ours, `pg_dump`, the server.
+    pub versions: std::collections::BTreeMap<String, String>,
+    /// The version of the product's schema, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schema_version: Option<String>,
+    /// The service instances whose data it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
+    /// Its objects. All of them make up the backup.
+    pub objects: Vec<StoredObject>,
+    /// Whether and how it was verified; `None` when it was not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// How its objects belong together, for people: such as at which moments several databases were dumped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consistency: Option<String>,
+}
+
+/// An object of a backup.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct StoredObject {
+    /// Its name within the backup.
+    pub name: String,
+    /// Its length in bytes as it is stored.
+    pub bytes: u64,
+    /// The SHA-256 digest of these bytes, in 64 hexadecimal digits.
+    pub sha256: String,
+    /// What is in it, table by table, where that was counted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tables: Vec<TableContent>,
+}
+
+/// The rows of one table of an object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct TableContent {
+    /// The table, or what else it is, for people.
+    pub table: String,
+    /// Its rows; `None` where they cannot be counted, such as large objects.
+    pub rows: Option<u64>,
+    /// Bytes of the data before compression.
+    pub bytes: u64,
+    /// The SHA-256 digest of the data before compression.
+    pub sha256: Option<String>,
+}
+
+/// That a backup was proven to be whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Verification {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// What was proven, for people.
+    pub what: String,
+}
+
+impl Manifest {
+    /// The manifest of a backup without objects yet.
+    pub fn new(id: &crate::BackupId, source: impl Into<String>, started: DateTime<Utc>) -> Self {
+        Self {
+            version: MANIFEST_VERSION,
+            id: id.to_string(),
+            source: source.into(),
+            started,
+            finished: started,
+            versions: std::collections::BTreeMap::new(),
+            schema_version: None,
+            tenants: Vec::new(),
+            objects: Vec::new(),
+            verification: None,
+            consistency: None,
+        }
+    }
+
+    /// Reads one, which was found under the ID `id`.
+    ///
+    /// # Errors
+    ///
+    /// It is no manifest, one of another backup, of a version that is not known, or names objects that cannot be. In
+    /// words that complete "the manifest ...".
+    pub fn parse(json: &[u8], id: &crate::BackupId) -> Result<Self, String> {
+        #[derive(Deserialize)]
+        struct Versioned {
+            version: u32,
+        }
+        let wrong = |e: serde_json::Error| format!("cannot be read: {e}");
+        let Versioned { version } = serde_json::from_slice(json).map_err(wrong)?;
+        if version != MANIFEST_VERSION {
+            return Err(format!(
+                "is of version {version}, and only {MANIFEST_VERSION} is known here: use a newer release"
+            ));
+        }
+        let manifest: Self = serde_json::from_slice(json).map_err(wrong)?;
+        if manifest.id != id.as_str() {
+            return Err(format!("is that of the backup `{}`", manifest.id.escape_debug()));
+        }
+        for object in &manifest.objects {
+            let is_digest = object.sha256.len() == 64 && object.sha256.bytes().all(|c| c.is_ascii_hexdigit());
+            if object.name.parse::<Key>().is_err() || object.name == crate::catalog::MANIFEST || !is_digest {
+                return Err(format!("names an object that cannot be: `{}`", object.name.escape_debug()));
+            }
+        }
+        Ok(manifest)
+    }
+
+    /// The bytes of all objects.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.objects.iter().map(|object| object.bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Whether it was proven to be whole when it was made.
+    #[must_use]
+    pub fn is_verified(&self) -> bool {
+        self.verification.is_some()
+    }
+}

@@ -1,0 +1,87 @@
+//! The folder as a backend.
+
+use std::fs;
+use std::time::{Duration, SystemTime};
+
+use storage_backends::local::Local;
+use storage_backends::{Backend, ErrorKind, Existing, Key, conformance};
+
+fn key(text: &str) -> Key {
+    text.parse().expect("a key")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_behaves_as_every_backend_does() {
+    let folder = tempfile::tempdir().unwrap();
+    conformance::check(&Local::open(folder.path()).unwrap(), "conformance").await;
+    assert_eq!(
+        fs::read_dir(folder.path()).unwrap().count(),
+        0,
+        "folders that were made are removed with what was in them"
+    );
+}
+
+#[tokio::test]
+async fn what_a_killed_process_left_is_removed_when_it_is_old_and_nobody_writes_to_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Local::open(folder.path()).unwrap();
+    let two_hours = Duration::from_secs(7200);
+    let old = SystemTime::now() - two_hours;
+    let set = |name: &str, time: SystemTime| {
+        fs::File::options().write(true).open(folder.path().join(name)).unwrap().set_modified(time).unwrap();
+    };
+    fs::create_dir(folder.path().join("weekly")).unwrap();
+    for (name, time) in [
+        (".staging-1-0", old),
+        ("weekly/.staging-7-0", old),
+        (".staging-1-1", SystemTime::now()),
+        // A clock that was set back.
+        (".staging-1-2", SystemTime::now() + two_hours),
+        ("store.dump_20240310-230003", old),
+    ] {
+        fs::write(folder.path().join(name), b"x").unwrap();
+        set(name, time);
+    }
+    let mut upload = local.put(&key("new"), Existing::Keep).await.unwrap();
+    upload.write("x".into()).await.unwrap();
+    let ours = format!(".staging-{}-0", std::process::id());
+    set(&ours, old);
+    assert_eq!(local.remove_abandoned(Duration::from_secs(3600)).await.unwrap(), 2);
+    upload.commit().await.unwrap();
+    let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, [".staging-1-1", ".staging-1-2", "new", "store.dump_20240310-230003", "weekly"]);
+}
+
+#[tokio::test]
+async fn what_is_no_regular_file_is_no_object() {
+    let folder = tempfile::tempdir().unwrap();
+    let outside = tempfile::tempdir().unwrap();
+    fs::write(outside.path().join("secret"), b"secret").unwrap();
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, folder.path().join("fifo"), rustix::fs::Mode::RUSR).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("secret"), folder.path().join("link")).unwrap();
+    std::os::unix::fs::symlink(folder.path(), folder.path().join("circle")).unwrap();
+    let local = Local::open(folder.path()).unwrap();
+    for name in ["folder", "fifo"] {
+        assert_eq!(local.get(&key(name), None).await.unwrap_err().kind(), ErrorKind::NotFound, "{name}");
+    }
+    assert_eq!(local.get(&key("link"), None).await.unwrap_err().kind(), ErrorKind::InvalidKey);
+    let listed: Vec<_> = futures_util::StreamExt::collect(local.list(None).await).await;
+    let listed: Vec<_> = listed.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(listed, []);
+}
+
+#[tokio::test]
+async fn a_file_that_becomes_shorter_while_it_is_read_is_an_error() {
+    use futures_util::TryStreamExt as _;
+
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), vec![7; 8 << 20]).unwrap();
+    let local = Local::open(folder.path()).unwrap();
+    let mut found = local.get(&key("file"), None).await.unwrap();
+    found.content.try_next().await.unwrap().unwrap();
+    fs::File::options().write(true).open(folder.path().join("file")).unwrap().set_len(100).unwrap();
+    let error = found.content.try_collect::<Vec<_>>().await.unwrap_err();
+    assert!(error.to_string().contains("became shorter"), "{error}");
+}

@@ -1,0 +1,197 @@
+//! Backups in a folder: what is one, and what is not.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use chrono::{DateTime, Utc};
+use storage_backends::local::Local;
+use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, StoredObject, Verification};
+use tempfile::TempDir;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn catalog() -> (TempDir, Catalog) {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Local::open(folder.path()).unwrap();
+    (folder, Catalog::new(Arc::new(local), "nightly".parse().unwrap()))
+}
+
+fn id(text: &str) -> BackupId {
+    text.parse().unwrap()
+}
+
+fn time() -> DateTime<Utc> {
+    "2026-11-21T23:00:04Z".parse().unwrap()
+}
+
+async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest {
+    let mut backup = catalog.begin(id(text)).await.unwrap();
+    let mut object = backup.object("store.dump").await.unwrap();
+    object.write(content.into()).await.unwrap();
+    backup.add(object).await.unwrap();
+    let manifest = Manifest::new(backup.id(), "store", time());
+    backup.publish(manifest).await.unwrap()
+}
+
+async fn read(catalog: &Catalog, text: &str, object: &StoredObject) -> Result<Vec<u8>, storage_backends::Error> {
+    let mut content = Vec::new();
+    catalog
+        .read(&id(text), object, async |piece| {
+            content.extend_from_slice(&piece);
+            Ok(())
+        })
+        .await?;
+    Ok(content)
+}
+
+fn files(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            found.push(path.file_name().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    found.sort();
+    found
+}
+
+#[tokio::test]
+async fn a_backup_is_one_when_its_manifest_is_written() {
+    let (folder, catalog) = catalog();
+    let mut backup = catalog.begin(id("20261121T230004Z")).await.unwrap();
+    let mut object = backup.object("store.dump").await.unwrap();
+    object.write("PG".into()).await.unwrap();
+    object.write("DMP".into()).await.unwrap();
+    backup.add(object).await.unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert!(listing.backups.is_empty() && listing.incomplete.len() == 1);
+
+    let mut manifest = Manifest::new(backup.id(), "store", time());
+    manifest.tenants = vec!["e10001eb-6272-453a-bb43-3dcf0e765892".into()];
+    assert!(!manifest.is_verified());
+    let written = backup.publish(manifest).await.unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!(listing.backups, [(id("20261121T230004Z"), written.clone())]);
+    assert_eq!(written.bytes(), 5);
+    // `printf PGDMP | sha256sum`
+    assert_eq!(written.objects[0].sha256, "b5a26a21290c39819235a235b8ed66b3bd98ed90c8316c8949bfbb7419cac878");
+    assert_eq!(read(&catalog, "20261121T230004Z", &written.objects[0]).await.unwrap(), b"PGDMP");
+    assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
+    let error = catalog.begin(id("20261121T230004Z")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
+}
+
+#[tokio::test]
+async fn what_is_not_as_its_manifest_says_is_refused() {
+    let (folder, catalog) = catalog();
+    let manifest = make(&catalog, "20261121T230004Z", "PGDMP").await;
+    let path = folder.path().join("nightly/20261121T230004Z/store.dump");
+    for (content, told) in [(&b"PGDMQ"[..], "digest"), (b"PGDM", "4 bytes"), (b"PGDMP\n", "6 bytes"), (b"", "0 bytes")]
+    {
+        fs::write(&path, content).unwrap();
+        let error = read(&catalog, "20261121T230004Z", &manifest.objects[0]).await.unwrap_err();
+        assert!(error.kind() == ErrorKind::Incomplete && error.to_string().contains(told), "{error}");
+    }
+    fs::remove_file(&path).unwrap();
+    let error = read(&catalog, "20261121T230004Z", &manifest.objects[0]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
+    let (folder, catalog) = catalog();
+    let good = make(&catalog, "20261121T230004Z", "PGDMP").await;
+    let json = serde_json::to_string(&good).unwrap();
+    let id_of = |day: usize| format!("202611{:02}T000000Z", day + 1);
+    let broken = [
+        (String::new(), "cannot be read"),
+        ("{}".into(), "version"),
+        (json[..json.len() - 1].into(), "cannot be read"),
+        (json.clone(), "is that of the backup `20261121T230004Z`"),
+        (json.replace("\"version\":1", "\"version\":2"), "is of version 2"),
+        (json.replace("20261121T230004Z", &id_of(5)).replace("store.dump", "../x"), "an object that cannot be: `../x`"),
+        (json.replace("20261121T230004Z", &id_of(6)).replace("store.dump", "manifest.json"), "that cannot be"),
+    ];
+    for (day, (json, _)) in broken.iter().enumerate() {
+        let folder = folder.path().join("nightly").join(id_of(day));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("manifest.json"), json).unwrap();
+    }
+    fs::write(folder.path().join("nightly/notes.txt"), "mine").unwrap();
+    fs::write(folder.path().join("nightly/store.dump_20240310-230003"), "PGDMP").unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!(listing.backups.len(), 1);
+    for ((id, why), (day, (_, told))) in listing.unreadable.iter().zip(broken.iter().enumerate()) {
+        assert!(id.as_str() == id_of(day) && why.contains(told), "{id}: {why}");
+    }
+    assert_eq!(listing.unreadable.len(), broken.len());
+    assert_eq!(listing.foreign.len(), 2);
+    let later = SystemTime::now() + 1000 * HOUR;
+    assert_eq!(catalog.clean_up(HOUR, later).await.unwrap(), []);
+    assert_eq!(catalog.list().await.unwrap().unreadable.len(), broken.len());
+    // What a later version of this crate adds is no harm.
+    let added = json.replace("\"version\":1", "\"version\":1,\"colour\":{\"of\":[1]}");
+    assert_eq!(Manifest::parse(added.as_bytes(), &id("20261121T230004Z")).unwrap(), good);
+}
+
+#[tokio::test]
+async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_time() {
+    let (folder, catalog) = catalog();
+    make(&catalog, "20261121T230004Z", "PGDMP").await;
+    for text in ["20261122T230004Z", "20261123T230004Z"] {
+        let mut backup = catalog.begin(id(text)).await.unwrap();
+        let mut object = backup.object("store.dump").await.unwrap();
+        object.write("PGDMP".into()).await.unwrap();
+        backup.add(object).await.unwrap();
+    }
+    let now = SystemTime::now();
+    let file = folder.path().join("nightly/20261122T230004Z/store.dump");
+    fs::File::options().write(true).open(file).unwrap().set_modified(now - 2 * HOUR).unwrap();
+    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), [id("20261122T230004Z")]);
+    // A clock that is behind takes nothing for old.
+    assert_eq!(catalog.clean_up(HOUR, now - 9 * HOUR).await.unwrap(), []);
+    assert_eq!(catalog.list().await.unwrap().incomplete.len(), 1);
+    assert_eq!(catalog.clean_up(HOUR, now + 2 * HOUR).await.unwrap(), [id("20261123T230004Z")]);
+    assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
+
+    catalog.remove(&id("20261121T230004Z")).await.unwrap();
+    assert_eq!(files(folder.path()), [""; 0]);
+    assert!(catalog.list().await.unwrap().backups.is_empty());
+    let mut backup = catalog.begin(id("20261121T230004Z")).await.unwrap();
+    let mut object = backup.object("store.dump").await.unwrap();
+    object.write("PGDMP".into()).await.unwrap();
+    object.abort().await.unwrap();
+    let mut object = backup.object("other.dump").await.unwrap();
+    object.write("PGDMP".into()).await.unwrap();
+    backup.add(object).await.unwrap();
+    assert_eq!(backup.object("manifest.json").await.unwrap_err().kind(), ErrorKind::InvalidKey);
+    backup.abort().await.unwrap();
+    assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[test]
+fn ids_are_times_and_nothing_else() {
+    let id = BackupId::at(time()).unwrap();
+    assert_eq!((id.as_str(), id.time()), ("20261121T230004Z", time()));
+    assert_eq!(id.to_string().parse(), Ok(id.clone()));
+    assert!(id > "20261121T230003Z".parse().unwrap());
+    for text in [
+        "",
+        "20261121T230004",
+        "20261321T230004Z",
+        "20261121T250004Z",
+        "2026112 T230004Z",
+        "+2026112T230004Z",
+        "latest",
+    ] {
+        assert!(text.parse::<BackupId>().is_err(), "{text}");
+    }
+    assert_eq!(BackupId::at("+12026-11-21T23:00:04Z".parse().unwrap()), None);
+    let verified: Verification = serde_json::from_str(r#"{"at":"2026-11-21T23:00:04Z","what":"every block"}"#).unwrap();
+    assert_eq!(verified.at, time());
+}
