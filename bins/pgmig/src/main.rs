@@ -71,6 +71,8 @@ fn with_network(work: impl Future<Output = Result<(), Failure>>) -> Result<(), F
 fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start")?;
     runtime.block_on(async {
+        // Before the work begins: no signal must end us once there is something to clean up.
+        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
         let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
         // Nothing is sent: the thread drops its end when it is done, however that comes.
         let (running, mut ended) = tokio::sync::oneshot::channel::<()>();
@@ -82,7 +84,7 @@ fn interruptible(work: impl FnOnce() -> Result<(), Failure> + Send + 'static) ->
         loop {
             tokio::select! {
                 _ = &mut ended => return thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
             if partial::abandon() {
