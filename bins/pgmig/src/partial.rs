@@ -36,20 +36,23 @@ pub(crate) fn unfinished() -> MutexGuard<'static, Unfinished> {
 /// A file for its owner alone.
 pub(crate) fn file_in(folder: &Path) -> io::Result<NamedTempFile> {
     remove_rubbish(folder);
+    // Held meanwhile: whoever interrupts us finds every file that there is.
+    let mut unfinished = unfinished();
     let file = Builder::new().prefix(PREFIX).tempfile_in(folder)?;
     // Where a file system has no locks, nothing is taken for rubbish either.
     let _ = file.as_file().try_lock();
-    unfinished().paths.push(file.path().to_owned());
+    unfinished.paths.push(file.path().to_owned());
     Ok(file)
 }
 
 /// A folder for its owner alone, and its lock.
 pub(crate) fn folder_in(folder: &Path) -> io::Result<(TempDir, File)> {
     remove_rubbish(folder);
+    let mut unfinished = unfinished();
     let made = Builder::new().prefix(PREFIX).tempdir_in(folder)?;
     let lock = File::open(made.path())?;
     let _ = lock.try_lock();
-    unfinished().paths.push(made.path().to_owned());
+    unfinished.paths.push(made.path().to_owned());
     Ok((made, lock))
 }
 
