@@ -33,11 +33,17 @@ pub(crate) fn unfinished() -> MutexGuard<'static, Unfinished> {
     UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Held while something is made. Nothing is, once the run was interrupted.
+fn unless_abandoned() -> io::Result<MutexGuard<'static, Unfinished>> {
+    let unfinished = unfinished();
+    if unfinished.abandoned { Err(io::Error::other("the run was interrupted")) } else { Ok(unfinished) }
+}
+
 /// A file for its owner alone.
 pub(crate) fn file_in(folder: &Path) -> io::Result<NamedTempFile> {
     remove_rubbish(folder);
-    // Held meanwhile: whoever interrupts us finds every file that there is.
-    let mut unfinished = unfinished();
+    // Held meanwhile: whoever interrupts us finds every file that there is, and none comes later.
+    let mut unfinished = unless_abandoned()?;
     let file = Builder::new().prefix(PREFIX).tempfile_in(folder)?;
     // Where a file system has no locks, nothing is taken for rubbish either.
     let _ = file.as_file().try_lock();
@@ -48,7 +54,7 @@ pub(crate) fn file_in(folder: &Path) -> io::Result<NamedTempFile> {
 /// A folder for its owner alone, and its lock.
 pub(crate) fn folder_in(folder: &Path) -> io::Result<(TempDir, File)> {
     remove_rubbish(folder);
-    let mut unfinished = unfinished();
+    let mut unfinished = unless_abandoned()?;
     let made = Builder::new().prefix(PREFIX).tempdir_in(folder)?;
     let lock = File::open(made.path())?;
     let _ = lock.try_lock();

@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::backend::{Backend, Existing, Upload};
 use crate::error::{Error, ErrorKind};
-use crate::key::Key;
+use crate::key::{InvalidKey, Key};
 use crate::manifest::{Manifest, StoredObject};
 
 /// The name of a backup's manifest.
@@ -100,8 +100,14 @@ pub struct Listing {
 
 impl Catalog {
     /// The catalog of a job.
-    pub fn new(backend: Arc<dyn Backend>, job: Key) -> Self {
-        Self { backend, folder: job }
+    ///
+    /// # Errors
+    ///
+    /// The name of the job is so long that those of its backups would be no keys.
+    pub fn new(backend: Arc<dyn Backend>, job: Key) -> Result<Self, InvalidKey> {
+        // The ID of any backup is as long as this one.
+        job.join("20261121T230004Z")?.join(MANIFEST)?;
+        Ok(Self { backend, folder: job })
     }
 
     /// Where it is, for people.
@@ -135,9 +141,12 @@ impl Catalog {
         drop(objects);
         for id in with_manifest {
             without_manifest.remove(&id);
-            match self.manifest(&id).await? {
-                Ok(manifest) => listing.backups.push((id, manifest)),
-                Err(why) => listing.unreadable.push((id, why)),
+            match self.manifest(&id).await {
+                Ok(Ok(manifest)) => listing.backups.push((id, manifest)),
+                Ok(Err(why)) => listing.unreadable.push((id, why)),
+                // Removed since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => return Err(e),
             }
         }
         listing.incomplete.extend(without_manifest);
@@ -149,7 +158,7 @@ impl Catalog {
 
     /// The manifest of a backup; the inner error says why it cannot be used.
     async fn manifest(&self, id: &BackupId) -> Result<Result<Manifest, String>, Error> {
-        let found = self.backend.get(&self.key(id, MANIFEST), Some(0..MANIFEST_BYTES)).await?;
+        let found = self.backend.get(&self.manifest_of(id), Some(0..MANIFEST_BYTES)).await?;
         if found.info.bytes > MANIFEST_BYTES {
             return Ok(Err(format!("has {} bytes, more than any can have", found.info.bytes)));
         }
@@ -183,7 +192,7 @@ impl Catalog {
     ///
     /// Some of it is still there. Without its manifest it is no backup any more.
     pub async fn remove(&self, id: &BackupId) -> Result<(), Error> {
-        self.backend.delete(&self.key(id, MANIFEST)).await?;
+        self.backend.delete(&self.manifest_of(id)).await?;
         let objects: Vec<_> = self.backend.list(Some(&self.folder_of(id))).await.try_collect().await?;
         for object in objects {
             self.backend.delete(&object.key).await?;
@@ -221,7 +230,9 @@ impl Catalog {
         object: &StoredObject,
         mut take: impl AsyncFnMut(Bytes) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let key = self.key(id, &object.name);
+        // A manifest can name what is too long below this folder.
+        let key = self.folder_of(id).join(&object.name);
+        let key = key.map_err(|e| Error::new(ErrorKind::InvalidKey, "read", &object.name, e.to_string()))?;
         let wrong = |why: String| Error::new(ErrorKind::Incomplete, "use", key.as_str(), why);
         let mut found = self.backend.get(&key, None).await?;
         let (mut digest, mut bytes) = (Sha256::new(), 0);
@@ -241,11 +252,11 @@ impl Catalog {
     }
 
     fn folder_of(&self, id: &BackupId) -> Key {
-        self.folder.join(id.as_str()).expect("a job's name is short, and an ID is a part of a key")
+        self.folder.join(id.as_str()).expect("`new` has tried an ID of this length")
     }
 
-    fn key(&self, id: &BackupId, name: &str) -> Key {
-        self.folder_of(id).join(name).expect("names within a backup are keys")
+    fn manifest_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(MANIFEST).expect("`new` has tried it")
     }
 }
 
@@ -299,7 +310,7 @@ impl NewBackup {
     /// It is no backup.
     pub async fn publish(self, mut manifest: Manifest) -> Result<Manifest, Error> {
         manifest.objects = self.objects;
-        let key = self.catalog.key(&self.id, MANIFEST);
+        let key = self.catalog.manifest_of(&self.id);
         let json = serde_json::to_vec_pretty(&manifest);
         let json = json.map_err(|e| Error::new(ErrorKind::Other, "write", key.as_str(), e.to_string()))?;
         self.catalog.backend.put_if_absent(&key, json.into()).await?;

@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn catalog() -> (TempDir, Catalog) {
     let folder = tempfile::tempdir().unwrap();
     let local = Local::open(folder.path()).unwrap();
-    (folder, Catalog::new(Arc::new(local), "nightly".parse().unwrap()))
+    (folder, Catalog::new(Arc::new(local), "nightly".parse().unwrap()).unwrap())
 }
 
 fn id(text: &str) -> BackupId {
@@ -172,6 +172,25 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     assert_eq!(backup.object("manifest.json").await.unwrap_err().kind(), ErrorKind::InvalidKey);
     backup.abort().await.unwrap();
     assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn names_that_are_too_long_below_a_job_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Arc::new(Local::open(folder.path()).unwrap());
+    let job = |bytes: usize| ["x"; 512].join("/")[..bytes].parse().unwrap();
+    assert!(Catalog::new(local.clone(), job(1021)).is_err());
+    let catalog = Catalog::new(local, job(901)).unwrap();
+    let mut manifest = Manifest::new(&id("20261121T230004Z"), "store", time());
+    let long = "y".repeat(200);
+    let object = format!(r#"{{"name":"{long}","bytes":1,"sha256":"{}"}}"#, "0".repeat(64));
+    manifest.objects.push(serde_json::from_str(&object).unwrap());
+    let json = serde_json::to_vec(&manifest).unwrap();
+    let manifest = Manifest::parse(&json, &id("20261121T230004Z")).unwrap();
+    let error = read(&catalog, "20261121T230004Z", &manifest.objects[0]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidKey, "{error}");
+    let backup = catalog.begin(id("20261121T230004Z")).await.unwrap();
+    assert_eq!(backup.object(&long).await.unwrap_err().kind(), ErrorKind::InvalidKey);
 }
 
 #[test]
