@@ -77,7 +77,8 @@ osd objectstore = memstore
 memstore device bytes = 2147483648
 osd journal size = 10
 rgw data = $dir/rgw
-rgw frontends = beast endpoint=127.0.0.1:$port
+# its answers would wait for the client to acknowledge their heads, 40 ms each
+rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw enable usage log = false
 C
   local ceph=(timeout 60 ceph -c ceph.conf)

@@ -142,11 +142,15 @@ impl S3Server {
     ///
     /// When nobody answers.
     pub async fn send(&self, signed: PresignedRequest, content: Bytes) -> Response<Bytes> {
+        let length = content.len();
         let request = signed.into_http_1x_request(full(content));
         let (mut parts, body) = request.into_parts();
         let path = parts.uri.path_and_query().expect("a path").as_str().parse().expect("a path is a URI");
         let host = parts.uri.authority().expect("a host").as_str().parse().expect("a host is the value of a header");
         parts.headers.insert("host", host);
+        if parts.method == Method::PUT {
+            parts.headers.insert("content-length", length.into());
+        }
         parts.uri = path;
         let answer = forward(self.address(), Request::from_parts(parts, body)).await.expect("the store answers");
         let (parts, body) = answer.into_parts();

@@ -34,7 +34,9 @@ impl Backend for S3 {
 
     async fn put_if_absent(&self, key: &Key, content: Bytes) -> Result<(), Error> {
         let bytes = content.len() as u64;
-        self.store.publish_if_free(key, &Content::Whole(content), bytes, &Uuid::new_v4().to_string()).await
+        let writer = Uuid::new_v4().to_string();
+        self.store.publish_if_free(key, &Content::Whole(content), bytes, &writer).await?;
+        self.store.retain(&self.store.name(key), &writer).await
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Download, Error> {

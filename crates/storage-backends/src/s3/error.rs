@@ -46,8 +46,8 @@ pub(super) fn explain<E: ProvideErrorMetadata>(
             let (code, message) = (error.code(), error.message().unwrap_or_default());
             let kind = kind_of(code.unwrap_or_default(), status, message);
             let mut why = match own_words(code.unwrap_or_default()) {
+                _ if kind == ErrorKind::Retained => "it is locked".into(),
                 Some(words) => words.to_owned(),
-                None if kind == ErrorKind::Retained => "it is locked".into(),
                 None => "the store refuses".into(),
             };
             let code = code.map(|code| code.chars().filter(|c| !c.is_control()).take(80).collect::<String>());

@@ -16,7 +16,8 @@
 //! - An object in parts is always published with a claim, since there are stores that look at `If-None-Match` for small objects
 //!   alone. There, one in parts can replace a small one that another wrote under the same name in the same instant.
 //! - Where versions are kept, removing an object hides it; a rule of the bucket's life cycle has to remove the
-//!   versions. So a retention ([`Retention`]) protects what was stored, not its name.
+//!   versions. So a retention ([`Retention`]) protects what was stored, not its name. It holds from a moment after the object
+//!   is there, where the store takes no notice of it in the beginning of an upload in parts.
 //!
 //! Objects have the metadata `writer`, which is another text for each upload: by it an upload whose answer got lost
 //! recognises its object.

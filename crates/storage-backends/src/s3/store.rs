@@ -17,6 +17,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{
     BucketLocationConstraint, CompletedMultipartUpload, CompletedPart, CreateBucketConfiguration, ObjectLockMode,
+    ObjectLockRetention, ObjectLockRetentionMode,
 };
 use bytes::Bytes;
 use md5::{Digest as _, Md5};
@@ -211,31 +212,27 @@ impl Store {
 
     /// What has a name; `None` when nothing does.
     pub(super) async fn find(&self, name: &str) -> Result<Option<Found>, Error> {
-        let head = self.client.head_object().bucket(&self.bucket).key(name).send().await;
-        match head {
-            Ok(head) => {
-                let bytes = head.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
-                return Ok(Some(Found { bytes, modified: time(head.last_modified()), writer: writer(head.metadata) }));
-            }
-            Err(SdkError::ServiceError(refusal)) if refusal.raw().status().is_client_error() => {}
-            Err(e) => return Err(self.error("look at", name, &e)),
+        let known = |bytes: Option<i64>, modified: Option<&DateTime>, metadata| {
+            let bytes = bytes.and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0);
+            Some(Found { bytes, modified: time(modified), writer: writer(metadata) })
+        };
+        let refusal = match self.client.head_object().bucket(&self.bucket).key(name).send().await {
+            Ok(head) => return Ok(known(head.content_length(), head.last_modified(), head.metadata.clone())),
+            Err(refusal) => refusal,
+        };
+        if !refusal.raw_response().is_some_and(|answer| answer.status().is_client_error()) {
+            return Err(self.error("look at", name, &refusal));
         }
-        // The answer to HEAD says nothing of why. A byte of the object does.
-        let get = self.client.get_object().bucket(&self.bucket).key(name).range("bytes=0-0").send().await;
-        let get = match get {
-            Err(e) if e.code() == Some("NoSuchBucket") => return Err(self.error("look at", name, &e)),
-            Err(e) if e.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => return Ok(None),
-            // An empty object has no first byte.
-            Err(e) if e.raw_response().is_some_and(|answer| answer.status().as_u16() == 416) => {
-                return Ok(Some(Found { bytes: 0, modified: SystemTime::UNIX_EPOCH, writer: None }));
-            }
-            Err(e) => return Err(self.error("look at", name, &e)),
-            Ok(get) => get,
-        };
-        let Some((_, bytes)) = get.content_range().and_then(content_range) else {
-            return Err(self.fail(ErrorKind::NotSupported, "look at", name, "the store cannot read ranges".into()));
-        };
-        Ok(Some(Found { bytes, modified: time(get.last_modified()), writer: writer(get.metadata) }))
+        // The answer to HEAD does not say why: a bucket that is gone looks like an object that is not there, and wrong
+        // credentials like missing permissions.
+        match self.client.get_object().bucket(&self.bucket).key(name).send().await {
+            // It came in between.
+            Ok(get) => Ok(known(get.content_length(), get.last_modified(), get.metadata.clone())),
+            Err(e) if e.code() == Some("NoSuchKey") => Ok(None),
+            // Some say no more than that.
+            Err(e) if e.code().is_none() && e.raw_response().is_some_and(|it| it.status().as_u16() == 404) => Ok(None),
+            Err(e) => Err(self.error("look at", name, &e)),
+        }
     }
 
     /// Gives content its name. `if_absent` asks the store for what it may not do.
@@ -340,6 +337,39 @@ impl Store {
         let request = self.client.put_object().bucket(&self.bucket).key(name).metadata(WRITER, writer);
         let sent = request.set_if_none_match(condition).body(Bytes::new().into()).send().await;
         sent.map(drop).map_err(|e| self.error("store", name, &e))
+    }
+
+    /// Sees to it that an object is retained that was to be stored so, and hides it if it cannot be.
+    ///
+    /// Some stores take no notice when an object in parts is begun with a retention (Ceph 16 is one), others never do.
+    pub(super) async fn retain(&self, name: &str, writer_id: &str) -> Result<(), Error> {
+        let Some(retention) = self.retention else { return Ok(()) };
+        let fail = |e: Error| async {
+            let _ = self.remove(name).await;
+            Err(e)
+        };
+        let head = match self.client.head_object().bucket(&self.bucket).key(name).send().await {
+            Ok(head) => head,
+            Err(e) => return fail(self.error("look whether the store retains", name, &e)).await,
+        };
+        // Replaced in its turn.
+        if writer(head.metadata.clone()).as_deref() != Some(writer_id) {
+            return Ok(());
+        }
+        let until = retention.until - Duration::from_secs(1);
+        if head.object_lock_mode.is_some() && time(head.object_lock_retain_until_date()) >= until {
+            return Ok(());
+        }
+        let mode = match retention.mode {
+            RetentionMode::Governance => ObjectLockRetentionMode::Governance,
+            RetentionMode::Compliance => ObjectLockRetentionMode::Compliance,
+        };
+        let wanted = ObjectLockRetention::builder().mode(mode).retain_until_date(retention.until.into()).build();
+        let request = self.client.put_object_retention().bucket(&self.bucket).key(name).retention(wanted);
+        match request.set_version_id(head.version_id).send().await {
+            Ok(_) => Ok(()),
+            Err(e) => fail(self.error("retain", name, &e)).await,
+        }
     }
 
     fn lock_mode(&self) -> Option<ObjectLockMode> {

@@ -99,7 +99,7 @@ impl S3Upload {
         if let Some(parts) = &mut self.parts {
             parts.has_ended = true;
         }
-        Ok(())
+        self.store.retain(&name, &self.writer).await
     }
 }
 
