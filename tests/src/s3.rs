@@ -77,7 +77,7 @@ impl S3Server {
         // Between looking for a free port and taking it, another process can take it.
         for attempt in 1.. {
             let folder = tempfile::Builder::new().prefix("pgmig-s3-").tempdir().expect("a temporary folder").keep();
-            let guard = guard(&folder);
+            let mut guard = guard(&folder);
             let ports = free_ports();
             let started = Command::new(SCRIPT)
                 .arg("start")
@@ -91,6 +91,9 @@ impl S3Server {
                 let endpoint = format!("http://127.0.0.1:{}", ports[1]);
                 return Self { endpoint, access_key, secret_key, _guard: Some(guard) };
             }
+            // What has started of it is stopped.
+            drop(guard.stdin.take());
+            guard.wait().expect("the guard ends");
             if attempt == 3 {
                 expect_success("starting Ceph's gateway; scripts/test-s3.sh installs it, which", &started);
             }

@@ -121,7 +121,7 @@ async fn of_two_uploads_that_keep_what_has_the_name_one_wins() {
             upload.write(vec![n; bytes].into()).await.unwrap();
             uploads.push(upload);
         }
-        let results = futures_util::future::join_all(uploads.into_iter().map(|upload| upload.commit())).await;
+        let results = futures_util::future::join_all(uploads.into_iter().map(storage_backends::Upload::commit)).await;
         let won: Vec<u8> = (0..4).filter(|n| results[usize::from(*n)].is_ok()).collect();
         assert_eq!(won.len(), 1, "{results:?}");
         for error in results.iter().filter_map(|result| result.as_ref().err()) {

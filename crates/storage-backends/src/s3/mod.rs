@@ -120,12 +120,12 @@ pub struct S3Config {
     /// How often a request is tried, with growing pauses, when the store cannot be reached or says that it cannot now; 5
     /// if not said.
     pub attempts: u32,
-    /// The length of a part of an upload in bytes, from 5 MiB to 5 GiB; 8 MiB if not said. It doubles after each thousand parts, so
+    /// The length of a part of an upload in bytes, from 5 MiB to 5 GiB; 8 MiB if not said. It doubles after each 900 parts, so
     /// that an object of 5 TiB fits into the 10,000 parts that there may be.
     pub part_bytes: u64,
     /// How many parts are sent at the same time; 4 if not said. As many, and one that is being filled, are in memory: 40 MiB.
-    /// When parts grow, fewer are sent at the same time, down to one: beyond 23 GiB two parts are in memory, each
-    /// of a thousandth of the object at most.
+    /// When parts grow, fewer are sent at the same time, down to one: beyond 21 GiB two parts are in memory, each
+    /// of less than a 600th of the object.
     pub parts_in_flight: usize,
     /// What the store has to keep until when; nothing if not said.
     pub retention: Option<Retention>,

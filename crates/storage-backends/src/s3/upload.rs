@@ -20,7 +20,7 @@ use crate::key::Key;
 /// How many parts there may be.
 const MAX_PARTS: u32 = 10_000;
 /// After how many parts they become larger.
-const SAME_PARTS: u32 = 1000;
+const SAME_PARTS: u32 = 900;
 
 /// An object that is being written: in memory while it is less than a part, in parts then.
 #[derive(Debug)]
@@ -244,7 +244,7 @@ mod tests {
             let whole: u64 = (0..MAX_PARTS).map(|begun| part_bytes(first, begun)).sum();
             assert!(whole >= 5 << 40, "{first}: {whole}");
         }
-        assert_eq!([999, 1000, 2000].map(|begun| part_bytes(8 << 20, begun) >> 20), [8, 16, 32]);
+        assert_eq!([899, 900, 1800].map(|begun| part_bytes(8 << 20, begun) >> 20), [8, 16, 32]);
         assert_eq!(part_bytes(MAX_PART_BYTES, 9999), MAX_PART_BYTES);
     }
 }
