@@ -247,6 +247,25 @@ async fn a_store_that_cannot_now_is_asked_again_and_given_up_in_the_end() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_replaced_stays_and_that_is_told() {
+    let (proxy, mut config) = behind_proxy("not-replaced").await;
+    config.attempts = 1;
+    let s3 = S3::connect(config).await.unwrap();
+    put(&s3, "object", &content(10), Existing::Keep).await.unwrap();
+    for bytes in [20, PART + 20] {
+        proxy.set_rule(|asked| {
+            let is_last = asked.method == Method::PUT && !asked.is_part() || asked.is_completion();
+            if is_last { Fault::Nonsense(503) } else { Fault::None }
+        });
+        let error = put(&s3, "object", &content(bytes), Existing::Replace).await.unwrap_err();
+        expect(&error, ErrorKind::Unavailable, &["object", "tried once"]);
+        assert_eq!(read(&s3, "object").await.unwrap(), content(10));
+    }
+    proxy.set_rule(|_| Fault::None);
+    assert_eq!(s3.remove_abandoned(Duration::ZERO).await.unwrap(), 0, "the parts were removed");
+}
+
+#[tokio::test]
 async fn a_store_that_does_not_answer_is_not_waited_for_forever() {
     let (proxy, mut config) = behind_proxy("stalled").await;
     config.attempts = 2;

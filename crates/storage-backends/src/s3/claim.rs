@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::store::{Content, Store, time};
+use crate::backend::Existing;
 use crate::error::{Error, ErrorKind};
 use crate::key::{Key, STAGING_PREFIX};
 
@@ -42,7 +43,7 @@ impl Store {
                 let Err(e) = self.send(&name, content, writer, true).await else { return Ok(()) };
                 let is_conflict =
                     e.kind() == ErrorKind::Unavailable && e.to_string().contains("ConditionalRequestConflict");
-                match self.check(&name, bytes, writer, Err(e)).await {
+                match self.check(&name, bytes, writer, Existing::Keep, Err(e)).await {
                     Err(e) if is_conflict && e.kind() == ErrorKind::Unavailable && conflicts < CONFLICTS => {
                         pause(conflicts).await;
                         conflicts += 1;
@@ -76,7 +77,7 @@ impl Store {
         // Beside the claim the condition can only help, where the store has it.
         let helps = self.keeps_its_word().await?;
         let sent = self.send(name, content, writer, helps).await;
-        self.check(name, bytes, writer, sent).await
+        self.check(name, bytes, writer, Existing::Keep, sent).await
     }
 
     /// What sending an object has led to: it can be there although the answer was lost, and another's can be there
@@ -86,27 +87,32 @@ impl Store {
         name: &str,
         bytes: u64,
         writer: &str,
+        existing: Existing,
         sent: Result<(), Error>,
     ) -> Result<(), Error> {
-        let found = match (self.find(name).await, sent) {
-            (Ok(found), sent) => (found, sent),
+        let found = match (self.find(name).await, &sent) {
+            (Ok(found), _) => found,
             // The first failure says more than that of asking about it.
-            (Err(_), Err(e)) | (Err(e), Ok(())) => return Err(e),
+            (Err(_), Err(_)) => return sent,
+            (Err(e), Ok(())) => return Err(e),
         };
-        match found {
-            (Some(found), _) if found.writer.as_deref() == Some(writer) => {
-                if found.bytes == bytes {
+        let is_ours = found.as_ref().map(|found| found.writer.as_deref() == Some(writer));
+        match (is_ours, existing) {
+            (Some(true), _) => {
+                let stored = found.map_or(0, |found| found.bytes);
+                if stored == bytes {
                     return Ok(());
                 }
-                let why = format!("it has {} bytes in the store; {bytes} were written", found.bytes);
+                let why = format!("it has {stored} bytes in the store; {bytes} were written");
                 Err(self.fail(ErrorKind::Incomplete, "store", name, why))
             }
-            (Some(_), _) => Err(self.taken(name)),
-            (None, Err(e)) => Err(e),
-            (None, Ok(())) => {
+            (Some(false), Existing::Keep) => Err(self.taken(name)),
+            // What was there before, or what has replaced ours in its turn.
+            (Some(false), Existing::Replace) => sent,
+            (None, _) => sent.and_then(|()| {
                 let why = "the store took it, and then does not have it".into();
                 Err(self.fail(ErrorKind::Incomplete, "store", name, why))
-            }
+            }),
         }
     }
 

@@ -87,14 +87,12 @@ impl S3Upload {
         };
         match self.existing {
             Existing::Keep => self.store.publish_if_free(&self.key, &content, self.bytes, &self.writer).await?,
-            Existing::Replace => match (self.store.send(&name, &content, &self.writer, false).await, &content) {
-                (Ok(()), Content::Whole(_)) => {}
-                (sent, _) => match self.store.check(&name, self.bytes, &self.writer, sent).await {
-                    // Replaced in its turn.
-                    Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                    result => result?,
-                },
-            },
+            Existing::Replace => {
+                let sent = self.store.send(&name, &content, &self.writer, false).await;
+                if sent.is_err() || matches!(content, Content::Parts { .. }) {
+                    self.store.check(&name, self.bytes, &self.writer, Existing::Replace, sent).await?;
+                }
+            }
         }
         if let Some(parts) = &mut self.parts {
             parts.has_ended = true;
