@@ -235,6 +235,8 @@ pub enum Fault {
     CutAfter(usize),
     /// It answers nothing.
     Stall,
+    /// It passes it on later.
+    Late(Duration),
     /// It stores what is to be stored only if the name is free in any case, as stores do that do not know of that.
     IgnoreCondition,
 }
@@ -406,6 +408,10 @@ impl State {
         });
         match fault {
             Fault::None => self.pass_on(request).await,
+            Fault::Late(pause) => {
+                tokio::time::sleep(pause).await;
+                self.pass_on(request).await
+            }
             Fault::Stall => std::future::pending().await,
             Fault::Reset => Err(io::ErrorKind::ConnectionReset.into()),
             Fault::LoseAnswer => {

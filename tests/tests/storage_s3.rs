@@ -133,6 +133,18 @@ async fn of_two_uploads_that_keep_what_has_the_name_one_wins() {
 }
 
 #[tokio::test]
+async fn a_claim_does_not_get_old_while_the_store_puts_parts_together() {
+    let (proxy, config) = behind_proxy("renewed").await;
+    let s3 = S3::connect(config).await.unwrap();
+    proxy.set_rule(|asked| if asked.is_completion() { Fault::Late(Duration::from_secs(12)) } else { Fault::None });
+    put(&s3, "large", &content(PART), Existing::Keep).await.unwrap();
+    let asked = proxy.asked();
+    let claims = |method| asked.iter().filter(move |it| it.method == method && it.path.contains("/.staging-claims/"));
+    assert_eq!(claims(Method::PUT).count(), 2);
+    assert_eq!(claims(Method::DELETE).count(), 1);
+}
+
+#[tokio::test]
 async fn who_is_not_known_or_asks_for_what_is_not_there_is_told_so() {
     let server = S3Server::shared();
     let config = server.config("nobody");

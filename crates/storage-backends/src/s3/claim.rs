@@ -1,9 +1,11 @@
 //! Names that must not be taken: publishing where the store does or does not help.
 
+use std::pin::pin;
 use std::time::{Duration, SystemTime};
 
+use futures_util::future::{self, Either};
 use sha2::{Digest as _, Sha256};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::store::{Content, Store, time};
@@ -15,6 +17,8 @@ use crate::key::{Key, STAGING_PREFIX};
 const LEASE: Duration = Duration::from_secs(60);
 /// How soon what was claimed for has to begin.
 const GRANTED: Duration = Duration::from_secs(20);
+/// How often a claim is renewed while the object is being published, which takes some stores minutes.
+const RENEWAL: Duration = Duration::from_secs(10);
 /// How long to try for a claim.
 const PATIENCE: Duration = Duration::from_secs(90);
 /// How often two that come at the same time are told to come again.
@@ -76,7 +80,16 @@ impl Store {
         }
         // Beside the claim the condition can only help, where the store has it.
         let helps = self.keeps_its_word().await?;
-        let sent = self.send(name, content, writer, helps).await;
+        let sent = {
+            let (send, lose) = (pin!(self.send(name, content, writer, helps)), pin!(self.renew(claim)));
+            match future::select(send, lose).await {
+                Either::Left((sent, _)) => sent,
+                Either::Right(((), _)) => {
+                    let why = "the store has not confirmed for long that the name is still ours";
+                    Err(self.fail(ErrorKind::Unavailable, "store", name, why.into()))
+                }
+            }
+        };
         self.check(name, bytes, writer, Existing::Keep, sent).await
     }
 
@@ -138,6 +151,18 @@ impl Store {
             Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(Some(true)),
             Err(e) if e.kind() == ErrorKind::NotSupported => Ok(None),
             Err(e) => Err(e),
+        }
+    }
+
+    /// Keeps a claim from getting old. Ends when it cannot, well before others ignore it.
+    async fn renew(&self, claim: &Claim) {
+        let mut renewed = claim.since;
+        while renewed.elapsed() + GRANTED < LEASE {
+            sleep(RENEWAL).await;
+            let begun = Instant::now();
+            if let Ok(Ok(())) = timeout(RENEWAL, self.put_note(&claim.name, "claim", false)).await {
+                renewed = begun;
+            }
         }
     }
 

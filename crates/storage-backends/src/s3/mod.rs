@@ -10,9 +10,10 @@
 //!   own, before the first time that a name must not be taken ([`Existing::Keep`](crate::Existing::Keep),
 //!   [`put_if_absent`](crate::Backend::put_if_absent)). Where it is ignored, whoever wants the name first writes a
 //!   *claim* beside it, and only who sees no claim but the own one writes the object. Claims of others are
-//!   ignored when they are a minute old: they were left by someone who was killed. So two can have the same name
-//!   only when one of them was stopped in the middle of it for most of a minute and then went on; or when one of them
-//!   does not use this library.
+//!   ignored when they are a minute old: they were left by someone who was killed. They are renewed while the store takes its time.
+//!   So two can both succeed with the same name, and the later one keeps it, only when one was stopped in the middle of
+//!   it for most of a minute and then went on, or its last request was on its way for as long; or when one of
+//!   them does not use this library.
 //! - An object in parts is always published with a claim, since there are stores that look at `If-None-Match` for small objects
 //!   alone. There, one in parts can replace a small one that another wrote under the same name in the same instant.
 //! - Where versions are kept, removing an object hides it; a rule of the bucket's life cycle has to remove the
