@@ -19,6 +19,7 @@ demo: build-tools ## restore a generated store into another installation, before
 
 test: build-tools ## check the formatting, the lints and the documentation, and run all tests
 	scripts/test-servers.sh
+	scripts/test-s3.sh
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	$(CARGO) doc --workspace --no-deps --locked

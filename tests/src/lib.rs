@@ -26,6 +26,7 @@ mod postgres;
 mod proxy;
 pub mod resource_controller;
 mod restored;
+pub mod s3;
 mod tls;
 mod tools;
 

@@ -18,3 +18,4 @@ mod pgmig_repair;
 mod pgmig_restore;
 mod resource_controller;
 mod restore_engine;
+mod storage_s3;

@@ -1,4 +1,5 @@
-//! Places to keep backups in, all of which behave alike ([`Backend`]): a folder of this machine ([`local`]).
+//! Places to keep backups in, all of which behave alike ([`Backend`]): a folder of this machine ([`local`]), or a
+//! bucket (`s3`, with the feature of that name).
 //!
 //! An object is there with all of its bytes, or not at all: it is written under a temporary name and gets its own when
 //! it is complete and on the disk, in one step. So a name that looks like a backup is one, whatever was killed or ran full.
@@ -40,6 +41,8 @@ mod error;
 mod key;
 pub mod local;
 mod manifest;
+#[cfg(feature = "s3")]
+pub mod s3;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
 pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};
