@@ -3,8 +3,6 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, IsTerminal, Write};
 
-use crate::terminal;
-
 /// The terminal that the process belongs to, whatever its standard streams are.
 const OWN_TERMINAL: &str = "/dev/tty";
 

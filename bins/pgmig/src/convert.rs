@@ -12,14 +12,13 @@ use dumpfmt::{
 use indicatif::ProgressBar;
 use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
+use terminal::{OutputError, progress, step, warn};
 
 use crate::cli::{ConvertOptions, NewFormat};
-use crate::failure::{Failure, OutputError};
+use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish, publish_with_report};
-use crate::progress;
 use crate::source::{self, is_stream, name};
 use crate::sql_options::SelectionArgs;
-use crate::terminal::{step, warn};
 
 /// What came of a conversion to another archive, in JSON.
 #[derive(Serialize)]

@@ -1,6 +1,5 @@
 //! The one place that prints an error.
 
-use std::io;
 use std::process::ExitCode;
 
 use dumpfmt::{ErrorKind, SqlError};
@@ -10,8 +9,9 @@ use pgmig_core::connection::ConnectError;
 use pgmig_core::error::Faults;
 use pgmig_core::{mapping, resource_controller};
 use serde::Serialize;
+use terminal::OutputError;
 
-use crate::{terminal, text};
+use crate::text;
 
 /// Why the program ends with a status that is not 0.
 #[derive(Debug)]
@@ -120,20 +120,8 @@ fn message(error: &anyhow::Error) -> String {
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     // Only of our own output: the library wraps its I/O errors in types of its own.
-    error.downcast_ref::<OutputError>().is_some_and(|e| e.0.kind() == io::ErrorKind::BrokenPipe)
+    error.downcast_ref::<OutputError>().is_some_and(OutputError::is_broken_pipe)
 }
-
-/// Standard output could not be written.
-#[derive(Debug)]
-pub(crate) struct OutputError(pub(crate) io::Error);
-
-impl std::fmt::Display for OutputError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "cannot write to standard output: {}", self.0)
-    }
-}
-
-impl std::error::Error for OutputError {}
 
 fn hint_of(error: &anyhow::Error) -> Option<String> {
     let hints = [

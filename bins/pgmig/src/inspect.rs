@@ -6,11 +6,12 @@ use std::path::Path;
 use dumpfmt::{ArchiveReader, ReadOptions, SqlOptions};
 use pgmig_core::archive::Archive;
 use pgmig_core::profile::Profile;
+use terminal::progress;
 
 use crate::cli::{ArchiveOptions, ListOptions, OutputFormat};
 use crate::failure::Failure;
 use crate::source::{self, is_stream};
-use crate::{progress, terminal, text};
+use crate::text;
 
 pub(crate) fn run(options: &ArchiveOptions) -> Result<(), Failure> {
     let profile = profile(options.profile.as_deref())?;

@@ -10,12 +10,12 @@ use pgmig_core::mapping::{Mapping, MappingEntry, MappingFile, ProvisionedInstanc
 use pgmig_core::resource_controller::ServiceInstance;
 use pgmig_core::target::Target;
 use pgmig_core::tenant::Tenant;
+use terminal::{harmless, step, tell, warn};
 
 use crate::ask::Terminal;
 use crate::cli::{MappingSource, RestoreOptions};
 use crate::failure::Failure;
 use crate::restore::try_to_write_in;
-use crate::terminal::{harmless, step, tell, warn};
 use crate::{test_connection, text};
 
 const ENTERED: &str = "enteredMapping.yaml";

@@ -12,11 +12,11 @@ use dumpfmt::{
 use indicatif::ProgressBar;
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
+use terminal::{json_text, print_text, step, warn};
 
 use crate::cli::ArchiveFormat;
 use crate::failure::Failure;
 use crate::partial::{self, unfinished};
-use crate::terminal::{json_text, print_text, step, warn};
 
 /// What a new archive is to be like.
 pub(crate) struct Properties {

@@ -4,13 +4,13 @@ use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
 use pgmig_core::mapping::MappingFile;
 use pgmig_core::offline::{OfflineRemap, RemapReport};
+use terminal::{harmless, progress, step, tell, warn};
 
 use crate::cli::RemapOptions;
 use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
 use crate::source::{self, is_stream, name};
-use crate::terminal::{harmless, step, tell, warn};
-use crate::{inspect, progress, text};
+use crate::{inspect, text};
 
 pub(crate) fn run(options: &RemapOptions) -> Result<(), Failure> {
     let profile = inspect::profile(options.profile.as_deref())?;

@@ -8,12 +8,12 @@ use dumpfmt::repair::{IndexError, IndexOptions, MemberPlan, RepairPlan, index_in
 use dumpfmt::{ArchiveReader, ErrorKind, Format, Header, ReadOptions, Toc, WriteOptions};
 use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
+use terminal::{progress, step, warn};
 
 use crate::cli::{Repair, RepairCommand, RepairOptions};
 use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
-use crate::terminal::{step, warn};
-use crate::{progress, text};
+use crate::text;
 
 /// What a repair kept and what it did not, in JSON.
 #[derive(Serialize)]

@@ -13,14 +13,14 @@ use pgmig_core::restore::{Event, Report, Step};
 use pgmig_core::target::Target;
 use pgmig_core::tenant;
 use tempfile::NamedTempFile;
+use terminal::{json_text, print, print_json, progress, step, warn};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::ask::Terminal;
 use crate::cli::{self, OutputFormat, RestoreOptions};
 use crate::failure::Failure;
 use crate::new_archive::{expect_report, open_irreplaceable};
-use crate::terminal::{json_text, print, print_json, step, warn};
-use crate::{inspect, mapping, progress, test_connection, text};
+use crate::{inspect, mapping, test_connection, text};
 
 pub(crate) async fn run(options: RestoreOptions) -> Result<(), Failure> {
     // What can be wrong without any effort comes first.

@@ -9,7 +9,6 @@ use serde_json::json;
 
 use crate::cli::{self, OutputFormat, TestOptions};
 use crate::failure::Failure;
-use crate::terminal;
 
 pub(crate) async fn run(options: TestOptions) -> Result<(), Failure> {
     let mut results = serde_json::Map::new();

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
 use pgmig_core::inspect::Inspection;
 use pgmig_core::mapping::Mapping;
 use pgmig_core::offline::RemapReport;
@@ -12,24 +10,7 @@ use pgmig_core::plan::Plan;
 use pgmig_core::restore::Report;
 use pgmig_core::summary::ArchiveSummary;
 use pgmig_core::tenant::TenantState;
-
-/// A table with a heading; the columns at `numbers` are aligned to the right.
-pub(crate) fn table(heading: &[&str], numbers: &[usize], rows: impl IntoIterator<Item = Vec<String>>) -> String {
-    let mut table = Table::new();
-    table.load_style(NOTHING).set_header(heading.to_vec());
-    for row in rows {
-        // A line break in a name must not break the table.
-        table.add_row(row.iter().map(|cell| cell.replace('\n', "\u{fffd}")));
-    }
-    for (index, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((if index == 0 { 2 } else { 1 }, 1));
-        if numbers.contains(&index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    let lines: Vec<_> = table.lines().map(|line| line.trim_end().to_owned()).collect();
-    lines.join("\n") + "\n"
-}
+pub(crate) use terminal::text::{count, counted, size, table};
 
 /// What a remap of an archive did.
 pub(crate) fn remap(report: &RemapReport) -> String {
@@ -59,24 +40,6 @@ pub(crate) fn remap(report: &RemapReport) -> String {
     text
 }
 
-/// A number in groups of three.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A number with the word for what is counted, which takes an `s` where there is not one.
-pub(crate) fn counted(number: u64, one: &str) -> String {
-    format!("{} {one}{}", count(number), if number == 1 { "" } else { "s" })
-}
-
 /// Sorted numbers, those that follow each other as one range; of many ranges the first.
 pub(crate) fn ranges(numbers: &[u32]) -> String {
     const MOST: usize = 20;
@@ -92,11 +55,6 @@ pub(crate) fn ranges(numbers: &[u32]) -> String {
     let more: usize = ranges.map(<[u32]>::len).sum();
     let rest = if more > 0 { format!(" and {} more", count(more as u64)) } else { String::new() };
     shown.join(", ") + &rest
-}
-
-/// A size in the unit that suits it.
-pub(crate) fn size(bytes: u64) -> String {
-    indicatif::HumanBytes(bytes).to_string()
 }
 
 pub(crate) fn archive(summary: &ArchiveSummary) -> String {

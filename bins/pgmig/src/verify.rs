@@ -3,11 +3,12 @@
 use dumpfmt::{ErrorKind, Toc, VerifiedEntry};
 use pgmig_core::archive::{Archive, ArchiveError};
 use serde::Serialize;
+use terminal::progress;
 
 use crate::cli::{OutputFormat, VerifyOptions};
 use crate::failure::Failure;
 use crate::source::{self, is_stream};
-use crate::{progress, terminal, text};
+use crate::text;
 
 /// The result in JSON.
 #[derive(Serialize)]

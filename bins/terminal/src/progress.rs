@@ -4,25 +4,26 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::terminal;
-
 /// Progress through `total` bytes.
-pub(crate) fn bytes(total: u64) -> ProgressBar {
+#[must_use]
+pub fn bytes(total: u64) -> ProgressBar {
     bar(total, "    {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left")
 }
 
 /// Progress through `total` rows.
-pub(crate) fn rows(total: u64) -> ProgressBar {
+#[must_use]
+pub fn rows(total: u64) -> ProgressBar {
     bar(total, "    {bar:30} {human_pos} of {human_len} rows, {per_sec}, {eta} left  {msg}")
 }
 
 /// Progress through bytes of which nobody knows how many there are.
-pub(crate) fn unknown_bytes() -> ProgressBar {
+#[must_use]
+pub fn unknown_bytes() -> ProgressBar {
     bar(0, "    {bytes}, {bytes_per_sec}")
 }
 
 fn bar(total: u64, template: &str) -> ProgressBar {
-    if !terminal::shows_progress() {
+    if !crate::shows_progress() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));

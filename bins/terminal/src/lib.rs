@@ -1,4 +1,7 @@
-//! What depends on whether a person is watching.
+//! What the programs of this project show, and what of it depends on whether a person is watching.
+
+pub mod progress;
+pub mod text;
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Write};
@@ -6,47 +9,74 @@ use std::os::fd::AsFd;
 
 use serde::Serialize;
 
-use crate::failure::OutputError;
-
 /// `error`, in colour where that helps.
-pub(crate) fn error_word() -> impl std::fmt::Display {
+pub fn error_word() -> impl std::fmt::Display {
     console::style("error").red().bold().for_stderr()
 }
 
 /// `hint`, in colour where that helps.
-pub(crate) fn hint_word() -> impl std::fmt::Display {
+pub fn hint_word() -> impl std::fmt::Display {
     console::style("hint").cyan().for_stderr()
 }
 
 /// Text that does nothing to a terminal but show itself. Names and values come
 /// from archives and servers, and could hold escape sequences.
-pub(crate) fn harmless(text: &str) -> String {
+#[must_use]
+pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 /// A line on standard error. Whoever stops reading it does not stop us: `eprintln!`
 /// would panic, perhaps just after the commit.
-pub(crate) fn tell(line: impl std::fmt::Display) {
+pub fn tell(line: impl std::fmt::Display) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
 /// Tells on standard error what is being done.
-pub(crate) fn step(text: impl std::fmt::Display) {
+pub fn step(text: impl std::fmt::Display) {
     tell(format_args!("{} {}", console::style("==>").green().for_stderr(), harmless(&text.to_string())));
 }
 
 /// A warning on standard error.
-pub(crate) fn warn(text: impl std::fmt::Display) {
+pub fn warn(text: impl std::fmt::Display) {
     tell(format_args!("{}: {}", console::style("warning").yellow().for_stderr(), harmless(&text.to_string())));
 }
 
+/// Standard output could not be written.
+#[derive(Debug)]
+pub struct OutputError(pub io::Error);
+
+impl OutputError {
+    /// Whether whoever read our output has seen enough, as with `| head`.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        self.0.kind() == io::ErrorKind::BrokenPipe
+    }
+}
+
+impl std::fmt::Display for OutputError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cannot write to standard output: {}", self.0)
+    }
+}
+
+impl std::error::Error for OutputError {}
+
 /// Prints text for people to standard output.
-pub(crate) fn print(text: &str) -> Result<(), OutputError> {
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn print(text: &str) -> Result<(), OutputError> {
     print_text(&harmless(text))
 }
 
 /// Prints what `write` writes, in whatever encoding an archive has; a terminal gets it as UTF-8, a line at a time.
-pub(crate) fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
+///
+/// # Errors
+///
+/// It cannot be written, or `write` fails.
+pub fn stream(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), OutputError> {
     // Not through the standard library's own buffer, which looks for the ends of lines.
     let out = io::stdout();
     let mut file: File = out.as_fd().try_clone_to_owned().map_err(OutputError)?.into();
@@ -87,19 +117,31 @@ impl<W: Write> Write for HarmlessLines<W> {
 }
 
 /// Prints a JSON document to standard output, every value as it is.
-pub(crate) fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
+///
+/// # Errors
+///
+/// It cannot be written, or is no JSON.
+pub fn print_json(value: &impl Serialize) -> anyhow::Result<()> {
     Ok(print_text(&json_text(value)?)?)
 }
 
 /// Prints text in which nothing is for a terminal to obey.
-pub(crate) fn print_text(text: &str) -> Result<(), OutputError> {
+///
+/// # Errors
+///
+/// It cannot be written.
+pub fn print_text(text: &str) -> Result<(), OutputError> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(OutputError)
 }
 
 /// The document. JSON itself asks only for C0 to be escaped; the other control characters,
 /// which some terminals obey too, can be.
-pub(crate) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
+///
+/// # Errors
+///
+/// The value is no JSON, such as a map whose keys are not text.
+pub fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
     let mut text = String::new();
     for c in serde_json::to_string_pretty(value)?.chars() {
         match c {
@@ -113,7 +155,8 @@ pub(crate) fn json_text(value: &impl Serialize) -> serde_json::Result<String> {
 }
 
 /// Whether progress can be shown.
-pub(crate) fn shows_progress() -> bool {
+#[must_use]
+pub fn shows_progress() -> bool {
     io::stderr().is_terminal()
 }
 
