@@ -194,7 +194,9 @@ pub use statement::{
 };
 pub use toc::{DataState, Section, Toc, TocEntry, TocEntryBuilder};
 pub use transcode::{NewerFeature, TranscodeError, TranscodeNote, Transcoding};
-pub use verify::{Sha256Digest, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter};
+pub use verify::{
+    Sha256Digest, VerifiedArchive, VerifiedEntry, Verifier, VerifyOptions, VerifyingReader, VerifyingWriter,
+};
 pub use version::Version;
 pub use write::{
     ArchiveWriter, CompressionSpecification, CustomFormat, DataWriter, DirectoryFormat, LargeObjectWriter,

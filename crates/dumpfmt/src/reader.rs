@@ -193,6 +193,10 @@ impl<R: Read> ArchiveReader<R> {
         &self.toc
     }
 
+    pub(crate) fn into_contents(self) -> (Header, Arc<Toc>) {
+        (self.header, self.toc)
+    }
+
     /// How many bytes of the archive precede the next one to be read. In a
     /// directory, of all files that were read so far.
     pub fn position(&self) -> u64 {

@@ -42,8 +42,9 @@ impl ConfigFileError {
         Self { what, path: Some(path.to_owned()), problem: Problem::Read(error) }
     }
 
-    /// In the order of the file, what is missing last.
-    pub(crate) fn faults_in(what: &'static str, path: Option<&Path>, mut faults: Vec<Fault>) -> Self {
+    /// Faults in the file at `path`, or in a text; `what` says what it should be, as in "target configuration".
+    // In the order of the file, what is missing last.
+    pub fn faults_in(what: &'static str, path: Option<&Path>, mut faults: Vec<Fault>) -> Self {
         faults.sort_by_key(|fault| fault.line.unwrap_or(usize::MAX));
         Self { what, path: path.map(Path::to_owned), problem: Problem::Faults(faults) }
     }
@@ -108,8 +109,12 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The text of the file at `path`.
-pub(crate) fn read_text(what: &'static str, path: &Path) -> Result<String, ConfigFileError> {
+/// The text of the file at `path`; `what` says what it should be, as in "target configuration".
+///
+/// # Errors
+///
+/// It cannot be read, is no text, or is larger than any such file.
+pub fn read_text(what: &'static str, path: &Path) -> Result<String, ConfigFileError> {
     let read = || {
         let mut bytes = Vec::new();
         File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
@@ -256,18 +261,22 @@ impl Fields {
 
 /// A blank and the key in backticks, if it is short and plain enough to be a mistyped key; nothing if
 /// it could be a secret.
-pub(crate) fn quoted_key(key: &str) -> String {
+#[must_use]
+pub fn quoted_key(key: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if key.len() <= 32 && key.chars().all(plain) { format!(" `{key}`") } else { String::new() }
 }
 
-fn list(keys: &[&str]) -> String {
+/// `keys` in backticks, with commas.
+#[must_use]
+pub fn list(keys: &[&str]) -> String {
     let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
     keys.join(", ")
 }
 
 /// `path` as a file in `folder` names it.
-pub(crate) fn relative_to(folder: Option<&Path>, path: &str) -> PathBuf {
+#[must_use]
+pub fn relative_to(folder: Option<&Path>, path: &str) -> PathBuf {
     folder.map_or_else(|| PathBuf::from(path), |folder| folder.join(path))
 }
 

@@ -12,6 +12,7 @@
 //! | [`plan`], [`restore`] | what will be done, and doing it |
 //! | [`offline`] | remapping an archive into another one, without any database |
 //! | [`inspect`] | what is in an archive, without any database |
+//! | [`config_file`], [`yaml`] | configuration files, of which every fault is told at once |
 //!
 //! # Looking into an archive
 //!
@@ -79,7 +80,6 @@ pub mod names;
 pub mod offline;
 pub mod plan;
 pub mod profile;
-
 pub mod resource_controller;
 pub mod restore;
 pub mod summary;
@@ -92,6 +92,6 @@ mod id_sql;
 mod remap;
 mod survey;
 pub mod tls;
-mod yaml;
+pub mod yaml;
 
 pub use error::Error;

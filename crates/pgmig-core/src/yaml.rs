@@ -9,16 +9,21 @@ use serde_yaml::granit_parser::{self, Event, Parser, ScalarStyle, ScanError};
 
 /// A value and where it starts.
 #[derive(Debug)]
-pub(crate) struct Node {
+pub struct Node {
     /// The line, counted from 1.
-    pub(crate) line: usize,
-    pub(crate) value: Value,
+    pub line: usize,
+    /// The value.
+    pub value: Value,
 }
 
+/// A value.
 #[derive(Debug)]
-pub(crate) enum Value {
+pub enum Value {
+    /// None, or a plain `~` or `null`.
     Null,
+    /// Text as it was written, without its quotes.
     Scalar(String),
+    /// A list.
     Sequence(Vec<Node>),
     /// Pairs in the order of the file; keys can repeat.
     Mapping(Vec<(Node, Node)>),
@@ -26,13 +31,19 @@ pub(crate) enum Value {
 
 /// Why a text is not a YAML document that we read. Never quotes the document.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
-    pub(crate) line: usize,
-    pub(crate) message: String,
+pub struct Fault {
+    /// The line it is on, counted from 1.
+    pub line: usize,
+    /// What is wrong.
+    pub message: String,
 }
 
 /// The only document of `text`, or `None` if there is none.
-pub(crate) fn parse(text: &str) -> Result<Option<Node>, Fault> {
+///
+/// # Errors
+///
+/// It is not YAML, or has what our files do not need: aliases, or a second document.
+pub fn parse(text: &str) -> Result<Option<Node>, Fault> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let options = granit_parser::options! { emit_comments: false };
     let mut root = None;

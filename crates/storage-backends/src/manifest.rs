@@ -82,6 +82,20 @@ pub struct Verification {
     pub what: String,
 }
 
+impl TableContent {
+    /// Content of which nothing is counted but its bytes.
+    pub fn new(table: impl Into<String>, bytes: u64) -> Self {
+        Self { table: table.into(), rows: None, bytes, sha256: None }
+    }
+}
+
+impl Verification {
+    /// That `what` was proven at that time.
+    pub fn new(at: DateTime<Utc>, what: impl Into<String>) -> Self {
+        Self { at, what: what.into() }
+    }
+}
+
 impl Manifest {
     /// The manifest of a backup without objects yet.
     pub fn new(id: &crate::BackupId, source: impl Into<String>, started: DateTime<Utc>) -> Self {

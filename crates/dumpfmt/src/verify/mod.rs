@@ -17,7 +17,7 @@ use crate::reader::ArchiveReader;
 
 use rows::count_rows;
 pub(crate) use rows::{RowCount, expect_fields, expect_text, fill};
-pub use tap::{Verifier, VerifyingReader, VerifyingWriter};
+pub use tap::{VerifiedArchive, Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.
 pub(crate) const BUFFER_BYTES: usize = 256 << 10;

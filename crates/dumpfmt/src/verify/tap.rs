@@ -1,14 +1,17 @@
 //! Verifying an archive while it passes through to somewhere else.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread::{self, JoinHandle};
 
 use super::rows::fill;
 use super::{VerifiedEntry, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::header::Header;
 use crate::limits::ReadOptions;
 use crate::reader::ArchiveReader;
+use crate::toc::Toc;
 
 /// What is handed to the thread that verifies, at least; small writes are gathered.
 const PIECE_BYTES: usize = 64 << 10;
@@ -30,8 +33,8 @@ const WAITING: usize = 8;
 /// for piece in bytes.chunks(100) {
 ///     verifier.write_all(piece)?;
 /// }
-/// let entries = verifier.finish()?;
-/// assert_eq!(entries[0].rows, Some(1));
+/// let archive = verifier.finish_archive()?;
+/// assert_eq!(archive.entries[0].rows, Some(1));
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
@@ -40,7 +43,7 @@ pub struct Verifier {
     pieces: Option<SyncSender<Vec<u8>>>,
     gathered: Vec<u8>,
     /// Or why there is none.
-    thread: Result<JoinHandle<Result<Vec<VerifiedEntry>>>>,
+    thread: Result<JoinHandle<Result<VerifiedArchive>>>,
 }
 
 impl Verifier {
@@ -54,7 +57,10 @@ impl Verifier {
         let (pieces, receiver) = mpsc::sync_channel(WAITING);
         let thread = thread::Builder::new().spawn(move || {
             let pieces = Pieces { receiver, piece: Vec::new(), given: 0 };
-            ArchiveReader::with_options(pieces, read)?.verify_with(&options, |_| {})
+            let mut archive = ArchiveReader::with_options(pieces, read)?;
+            let entries = archive.verify_with(&options, |_| {})?;
+            let (header, toc) = archive.into_contents();
+            Ok(VerifiedArchive { header, toc, entries })
         });
         let thread = thread.map_err(|e| Error::new(ErrorKind::Io(e), 0));
         Self { pieces: thread.is_ok().then_some(pieces), gathered: Vec::new(), thread }
@@ -71,7 +77,16 @@ impl Verifier {
     /// # Errors
     ///
     /// When it is cut short, damaged, or none at all; or when the system had no thread to verify it with.
-    pub fn finish(mut self) -> Result<Vec<VerifiedEntry>> {
+    pub fn finish(self) -> Result<Vec<VerifiedEntry>> {
+        Ok(self.finish_archive()?.entries)
+    }
+
+    /// The archive ends here; what was in it, with its header and its table of contents.
+    ///
+    /// # Errors
+    ///
+    /// As for [`finish`](Self::finish).
+    pub fn finish_archive(mut self) -> Result<VerifiedArchive> {
         self.hand_over();
         // The end of the input.
         self.pieces = None;
@@ -106,6 +121,18 @@ impl Write for Verifier {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// An archive that was proven to be whole.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct VerifiedArchive {
+    /// What it says of itself.
+    pub header: Header,
+    /// Its table of contents.
+    pub toc: Arc<Toc>,
+    /// What is in its data, entry by entry.
+    pub entries: Vec<VerifiedEntry>,
 }
 
 /// What the thread reads.

@@ -143,6 +143,26 @@ impl fmt::Display for UnknownSslMode {
 impl std::error::Error for UnknownSslMode {}
 
 impl TargetConfig {
+    /// The usual settings: port 5432, no password, TLS if the server has it.
+    ///
+    /// # Errors
+    ///
+    /// `host` is none; the fault does not quote it.
+    pub fn new(host: &str, database: impl Into<String>, username: impl Into<String>) -> Result<Self, Fault> {
+        let username = username.into();
+        Ok(Self {
+            host: checked_host(host).map_err(|message| Fault { line: None, message })?,
+            port: DEFAULT_PORT,
+            database: database.into(),
+            su_username: username.clone(),
+            username,
+            su_password: None,
+            sslmode: SslMode::Prefer,
+            ca_file: None,
+            connect_timeout: DEFAULT_CONNECT_TIMEOUT,
+        })
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors

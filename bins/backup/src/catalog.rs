@@ -1,0 +1,68 @@
+//! The backups of a job.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
+
+use crate::config::{ConfigFile, Job};
+use crate::failure::Failure;
+
+/// The job `name`.
+///
+/// # Errors
+///
+/// There is none, or it has faults.
+pub(crate) fn job(config: &ConfigFile, name: &str) -> Result<Job, Failure> {
+    match config.job(name) {
+        Some(job) => Ok(job?),
+        None => {
+            let names: Vec<_> = config.jobs().collect();
+            let hint = format!("the configuration has {}", pgmig_core::config_file::list(&names));
+            Err(Failure::new(format!("there is no job `{name}`"), hint))
+        }
+    }
+}
+
+/// The catalog of a job, and where it is.
+///
+/// # Errors
+///
+/// Its destination cannot be opened.
+pub(crate) async fn open(config: &ConfigFile, job: &Job, now: DateTime<Utc>) -> Result<Catalog, Failure> {
+    let backend: Arc<dyn Backend> = config
+        .destination(job)?
+        .open(now.into())
+        .await
+        .map_err(|e| Failure::from(e).context(format!("cannot open the destination `{}`", job.destination)))?;
+    Ok(Catalog::new(backend, job.name.clone()).context("the name of the job is too long")?)
+}
+
+/// A backup by its ID, or the newest verified one by the word `latest`.
+///
+/// # Errors
+///
+/// There is no such backup, or its manifest cannot be used.
+pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, Manifest), Failure> {
+    let list = format!("`backup list {}` shows which there are", job.name);
+    if id == "latest" {
+        let newest = listing.backups.iter().rev().find(|(_, manifest)| manifest.is_verified());
+        let none = || Failure::new(format!("the job `{}` has no verified backup", job.name), list);
+        return newest.cloned().ok_or_else(none);
+    }
+    let id: BackupId = id.parse().map_err(|e| Failure::from(anyhow::Error::new(e)).with_hint(list.clone()))?;
+    if let Some((_, why)) = listing.unreadable.iter().find(|(other, _)| *other == id) {
+        let message = format!("the backup `{id}` of the job `{}` cannot be used: its manifest {why}", job.name);
+        return Err(Failure::new(
+            message,
+            "its objects are still there; look into the manifest, or use another backup",
+        ));
+    }
+    let found = listing.backups.iter().find(|(other, _)| *other == id).cloned();
+    found.ok_or_else(|| {
+        let is_incomplete = listing.incomplete.iter().any(|(other, _)| *other == id);
+        let why = if is_incomplete { " that is complete" } else { "" };
+        Failure::new(format!("the job `{}` has no backup `{id}`{why}", job.name), list)
+    })
+}

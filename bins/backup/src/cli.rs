@@ -1,0 +1,102 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// What was typed.
+#[derive(Debug, Parser)]
+#[command(
+    name = "backup",
+    version,
+    about = "Makes backups that are proven to be complete, keeps the right ones, and gives them back",
+    after_help = "Exit status: 0 when all was done, 1 when it was not (then no new backup is listed), 2 for a command line \
+                  that makes no sense, 3 when the backup was made and verified but something after it failed (removing old \
+                  ones, the metrics, the URL), 4 when another run is at work on the same source, 130 when interrupted.",
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    /// The configuration: sources, destinations and jobs
+    #[arg(long, global = true, value_name = "FILE", default_value = "backup.yaml")]
+    pub(crate) config: PathBuf,
+    /// How results are printed
+    #[arg(long, global = true, value_name = "FORMAT", default_value = "text")]
+    pub(crate) output: OutputFormat,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OutputFormat {
+    /// For people
+    Text,
+    /// For scripts: one document
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Look after the configuration
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Make a backup, verify it on its way, then remove those that the retention policy does not keep
+    Run {
+        /// The job
+        job: String,
+    },
+    /// List the backups of a job, or of all jobs
+    List {
+        /// The job
+        job: Option<String>,
+    },
+    /// Show what is in a backup
+    Show {
+        /// The job
+        job: String,
+        /// The ID of the backup; `latest` is the newest verified one
+        id: String,
+    },
+    /// Read a backup to its end and compare it with what was recorded when it was made
+    Verify {
+        /// The job
+        job: String,
+        /// The ID of the backup; `latest` is the newest verified one
+        id: String,
+    },
+    /// Copy a backup into a file
+    Fetch {
+        /// The job
+        job: String,
+        /// The ID of the backup; `latest` is the newest verified one
+        id: String,
+        /// The file, which must not exist; `-` is standard output
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+        /// Which of its objects, when it has several; see `backup show`
+        #[arg(long, value_name = "NAME")]
+        object: Option<String>,
+    },
+    /// Remove the backups that the retention policy does not keep, and what killed runs left behind
+    Prune {
+        /// The job
+        job: String,
+        /// Only tell what would be removed, and why the others stay
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Show which backups stay, and why
+    Explain {
+        /// The job
+        job: String,
+        /// Also write the picture as a page for browsers
+        #[arg(long, value_name = "FILE")]
+        html: Option<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Read all of the configuration, with every file and variable that it names, and tell every fault
+    Check,
+}

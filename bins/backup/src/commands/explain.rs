@@ -1,0 +1,131 @@
+//! `backup explain`: which backups stay, and why.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+use retention::{Count, Policy, Rules};
+use serde::Serialize;
+use storage_backends::local::Folder;
+use storage_backends::{Error, Existing};
+use terminal::text::{size, table};
+
+use super::Context;
+use super::prune::decisions;
+use crate::catalog;
+use crate::explain::{Item, calendar, months, page};
+use crate::failure::Failure;
+
+/// The picture in JSON.
+#[derive(Serialize)]
+struct Explained<'a> {
+    version: u32,
+    job: &'a str,
+    policy: String,
+    time_zone: &'a str,
+    backups: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    time: DateTime<Utc>,
+    bytes: u64,
+    verified: bool,
+    stays: bool,
+    why: String,
+}
+
+pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> Result<(), Failure> {
+    let job = catalog::job(&context.config, name)?;
+    let Some(policy) = &job.retention else {
+        let hint = "say what is to be kept with `retention`, such as `{keep-last: 7}`";
+        return Err(Failure::new(format!("the job `{name}` has no retention policy, so it keeps every backup"), hint));
+    };
+    let now = (context.now)();
+    let catalog = catalog::open(&context.config, &job, now).await?;
+    let listing = catalog.list().await?;
+    let items = decisions(policy, now, &listing).into_iter().map(|(id, manifest, decision)| Item {
+        id: id.to_string(),
+        time: id.time(),
+        verified: manifest.is_verified(),
+        bytes: manifest.bytes(),
+        decision,
+    });
+    let items: Vec<_> = items.collect();
+    let said = in_words(policy);
+    if let Some(path) = html {
+        write_page(path, &page(name, &said, &items, job.time_zone))?;
+    }
+    if context.is_json() {
+        let backups = items.into_iter().map(|item| Line {
+            stays: !item.decision.is_removal(),
+            why: item.decision.to_string(),
+            id: item.id,
+            time: item.time,
+            bytes: item.bytes,
+            verified: item.verified,
+        });
+        let (policy, time_zone) = (said, job.time_zone.name());
+        terminal::print_json(&Explained { version: 1, job: name, policy, time_zone, backups: backups.collect() })?;
+        return Ok(());
+    }
+    let mut text = format!("{name}: {said}; days of {}\n\n", job.time_zone);
+    text += &calendar(&months(&items, job.time_zone));
+    let rows = items.iter().rev().map(|item| {
+        let what = if item.decision.is_removal() { "goes" } else { "stays" };
+        vec![item.id.clone(), size(item.bytes), what.to_owned(), item.decision.to_string()]
+    });
+    text += &format!("\n{}", table(&["Backup", "Size", "", "Why"], &[1], rows));
+    terminal::print(&text)?;
+    Ok(())
+}
+
+/// What a policy keeps.
+fn in_words(policy: &Policy) -> String {
+    let Rules { last, hourly, daily, weekly, monthly, yearly, within, weekly_backup_day, time_zone: _ } =
+        policy.rules();
+    let counts = [
+        ("last", last),
+        ("hourly", hourly),
+        ("daily", daily),
+        ("weekly", weekly),
+        ("monthly", monthly),
+        ("yearly", yearly),
+    ];
+    let mut words: Vec<_> =
+        counts.iter().filter_map(|(name, count)| count.map(|count| format!("{name} {count}"))).collect();
+    words.extend(within.map(|span| format!("all within {span} of the newest")));
+    if let Some(of_day) = weekly_backup_day {
+        let number = |count: Option<Count>| count.map_or("none".to_owned(), |count| count.to_string());
+        let (weekly, daily) = (number(of_day.weekly), number(of_day.daily));
+        words.push(format!("{weekly} made on a {}, {daily} of other days", day_name(of_day.day)));
+    }
+    format!("keeps {}", words.join(", "))
+}
+
+fn day_name(day: chrono::Weekday) -> &'static str {
+    use chrono::Weekday::{Fri, Mon, Sat, Sun, Thu, Tue, Wed};
+    match day {
+        Mon => "Monday",
+        Tue => "Tuesday",
+        Wed => "Wednesday",
+        Thu => "Thursday",
+        Fri => "Friday",
+        Sat => "Saturday",
+        Sun => "Sunday",
+    }
+}
+
+/// Replaces an older picture, which is no backup.
+fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(Failure::new(format!("`{}` is no name of a file", path.display()), "name the file with `--html`"));
+    };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+    let folder = Folder::open(parent).map_err(Error::from)?;
+    let mut file = folder.stage(name, Existing::Replace).map_err(Error::from)?;
+    let written = file.write_all(page.as_bytes());
+    written.map_err(|e| Failure::from(e).context(format!("cannot write `{}`", path.display())))?;
+    Ok(file.publish().map_err(Error::from)?)
+}

@@ -1,0 +1,134 @@
+//! `backup list`: which backups there are.
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use storage_backends::{BackupId, Listing, Manifest};
+use terminal::text::{count, size, table};
+
+use super::Context;
+use super::prune::decisions;
+use crate::catalog;
+use crate::config::Job;
+use crate::failure::Failure;
+
+/// The backups of all jobs that were asked for, in JSON.
+#[derive(Serialize)]
+struct Listed {
+    version: u32,
+    jobs: Vec<OfJob>,
+}
+
+#[derive(Serialize)]
+struct OfJob {
+    job: String,
+    location: String,
+    backups: Vec<Line>,
+    /// What cannot be used, and why.
+    unreadable: Vec<Unreadable>,
+    /// What is being made, or was left behind.
+    incomplete: Vec<String>,
+    /// What belongs to no backup.
+    foreign: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    id: String,
+    source: String,
+    started: DateTime<Utc>,
+    bytes: u64,
+    rows: u64,
+    verified: bool,
+    /// What the retention policy says; nothing without one.
+    retention: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Unreadable {
+    id: String,
+    why: String,
+}
+
+pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Failure> {
+    let names: Vec<_> = match name {
+        Some(name) => vec![name],
+        None => context.config.jobs().collect(),
+    };
+    let mut jobs = Vec::new();
+    let mut failures = Vec::new();
+    for name in names {
+        match of_job(context, name).await {
+            Ok(job) => jobs.push(job),
+            Err(failure) => failures.push(failure.context(format!("cannot list the backups of the job `{name}`"))),
+        }
+    }
+    if context.is_json() && failures.is_empty() {
+        terminal::print_json(&Listed { version: 1, jobs })?;
+    } else if !context.is_json() {
+        terminal::print(&jobs.iter().map(text).collect::<Vec<_>>().join("\n"))?;
+    }
+    let mut failures = failures.into_iter();
+    let first = failures.next();
+    failures.for_each(terminal::warn);
+    first.map_or(Ok(()), Err)
+}
+
+async fn of_job(context: &Context, name: &str) -> Result<OfJob, Failure> {
+    let job = catalog::job(&context.config, name)?;
+    let now = (context.now)();
+    let catalog = catalog::open(&context.config, &job, now).await?;
+    let listing = catalog.list().await?;
+    let unreadable =
+        |(id, why): &(BackupId, String)| Unreadable { id: id.to_string(), why: format!("its manifest {why}") };
+    Ok(OfJob {
+        job: name.to_owned(),
+        location: catalog.location(),
+        backups: lines(&job, now, &listing),
+        unreadable: listing.unreadable.iter().map(unreadable).collect(),
+        incomplete: listing.incomplete.iter().map(|(id, _)| id.to_string()).collect(),
+        foreign: listing.foreign.iter().map(ToString::to_string).collect(),
+    })
+}
+
+fn lines(job: &Job, now: DateTime<Utc>, listing: &Listing) -> Vec<Line> {
+    let line = |id: &BackupId, manifest: &Manifest, retention| Line {
+        id: id.to_string(),
+        source: manifest.source.clone(),
+        started: manifest.started,
+        bytes: manifest.bytes(),
+        rows: manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum(),
+        verified: manifest.is_verified(),
+        retention,
+    };
+    match &job.retention {
+        Some(policy) => {
+            let decisions = decisions(policy, now, listing).into_iter();
+            decisions.map(|(id, manifest, decision)| line(id, manifest, Some(decision.to_string()))).collect()
+        }
+        None => listing.backups.iter().map(|(id, manifest)| line(id, manifest, None)).collect(),
+    }
+}
+
+fn text(job: &OfJob) -> String {
+    let mut text = format!("{}  {}\n", job.job, job.location);
+    if job.backups.is_empty() {
+        text += "  no backup\n";
+    } else {
+        let rows = job.backups.iter().rev().map(|line| {
+            let verified = if line.verified { "yes" } else { "no" };
+            let retention = line.retention.clone().unwrap_or_default();
+            vec![line.id.clone(), size(line.bytes), count(line.rows), verified.to_owned(), retention]
+        });
+        text += &table(&["Backup", "Size", "Rows", "Verified", "Retention"], &[1, 2], rows);
+    }
+    for unreadable in &job.unreadable {
+        text += &format!("  {} cannot be used: {}\n", unreadable.id, unreadable.why);
+    }
+    for id in &job.incomplete {
+        text += &format!("  {id} is being made, or was left behind\n");
+    }
+    for key in &job.foreign {
+        text += &format!("  {key} belongs to no backup\n");
+    }
+    text
+}

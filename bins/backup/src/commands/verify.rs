@@ -1,0 +1,106 @@
+//! `backup verify`: is a backup still what it was when it was made?
+
+use std::io::Write as _;
+
+use dumpfmt::{Verifier, VerifyOptions};
+use serde::Serialize;
+use storage_backends::{BackupId, Catalog, StoredObject, TableContent};
+use terminal::progress;
+use terminal::text::{counted, size};
+
+use super::Context;
+use super::run::tables;
+use crate::catalog;
+use crate::failure::Failure;
+
+/// The result in JSON.
+#[derive(Serialize)]
+struct Verified<'a> {
+    version: u32,
+    job: &'a str,
+    id: String,
+    complete: bool,
+    objects: u64,
+    bytes: u64,
+    rows: u64,
+}
+
+pub(crate) async fn run(context: &Context, name: &str, id: &str) -> Result<(), Failure> {
+    let job = catalog::job(&context.config, name)?;
+    let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
+    let (id, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
+    let bar = progress::bytes(manifest.bytes());
+    for object in &manifest.objects {
+        let verified = verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await;
+        verified.map_err(|failure| failure.context(format!("the backup `{id}` of the job `{name}` is not whole")))?;
+    }
+    bar.finish_and_clear();
+    let rows = manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum();
+    let (objects, bytes) = (manifest.objects.len() as u64, manifest.bytes());
+    if context.is_json() {
+        terminal::print_json(&Verified {
+            version: 1,
+            job: name,
+            id: id.to_string(),
+            complete: true,
+            objects,
+            bytes,
+            rows,
+        })?;
+    } else {
+        terminal::print(&format!(
+            "{id}: complete: {}, {}, {}, all as recorded when it was made\n",
+            counted(objects, "object"),
+            counted(rows, "row"),
+            size(bytes)
+        ))?;
+    }
+    Ok(())
+}
+
+/// Reads an object to its end, decodes it, and compares all of it with the manifest.
+async fn verify(
+    catalog: &Catalog,
+    id: &BackupId,
+    object: &StoredObject,
+    mut progress: impl FnMut(u64),
+) -> Result<(), Failure> {
+    let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
+    let read = catalog.read(id, object, async |piece| {
+        progress(piece.len() as u64);
+        // What it finds is told at its end.
+        let _ = verifier.write_all(&piece);
+        Ok(())
+    });
+    read.await?;
+    let archive = verifier.finish_archive().map_err(|e| {
+        Failure::from(e)
+            .context(format!("the object `{}` has the recorded digest, but is no whole archive", object.name))
+    })?;
+    match difference(&object.tables, &tables(&archive)) {
+        None => Ok(()),
+        Some(difference) => {
+            let message = format!("the object `{}` is not what its manifest says: {difference}", object.name);
+            Err(Failure::new(
+                message,
+                "use another backup; somebody may have replaced this one together with its digest",
+            ))
+        }
+    }
+}
+
+/// The first difference, in words.
+fn difference(recorded: &[TableContent], found: &[TableContent]) -> Option<String> {
+    if recorded.len() != found.len() {
+        return Some(format!("{} blocks of data were recorded, and there are {}", recorded.len(), found.len()));
+    }
+    let (recorded, found) = recorded.iter().zip(found).find(|(recorded, found)| recorded != found)?;
+    let rows = |table: &TableContent| table.rows.map_or_else(|| "no".to_owned(), |rows| rows.to_string());
+    Some(match (recorded.table != found.table, recorded.rows != found.rows) {
+        (true, _) => format!("`{}` was recorded where there is `{}`", recorded.table, found.table),
+        (_, true) => {
+            format!("{} rows of `{}` were recorded, and there are {}", rows(recorded), found.table, rows(found))
+        }
+        _ => format!("the content of `{}` is not the recorded one", found.table),
+    })
+}

@@ -1,0 +1,95 @@
+//! Where backups go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use pgmig_core::config_file::Fault;
+use storage_backends::local::Local;
+use storage_backends::s3::{Retention, RetentionMode, S3, S3Config, S3Credentials};
+use storage_backends::{Backend, Error};
+
+use super::section::Section;
+
+/// Where backups go.
+#[derive(Debug)]
+pub(crate) enum Destination {
+    /// A folder of this machine.
+    Local(PathBuf),
+    /// A bucket.
+    S3(Box<Bucket>),
+}
+
+/// A bucket, and what the store is to do with what is put into it.
+#[derive(Debug)]
+pub(crate) struct Bucket {
+    config: S3Config,
+    create: bool,
+    /// For how long the store has to keep each object.
+    lock: Option<(RetentionMode, Duration)>,
+}
+
+impl Destination {
+    pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
+        let (mut section, kind) = section.kind(&["local", "s3"])?;
+        let destination = match kind {
+            "local" => section.required_path("path").map(Self::Local),
+            _ => bucket(&mut section).map(Box::new).map(Self::S3),
+        };
+        section.finish(destination)
+    }
+
+    /// Opens it. `now` is what a lock begins with.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or may not be used.
+    pub(crate) async fn open(self, now: SystemTime) -> Result<Arc<dyn Backend>, Error> {
+        match self {
+            Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
+            Self::S3(bucket) => {
+                let Bucket { mut config, create, lock } = *bucket;
+                config.retention = lock.map(|(mode, length)| Retention { mode, until: now + length });
+                Ok(Arc::new(if create { S3::connect_or_create(config).await? } else { S3::connect(config).await? }))
+            }
+        }
+    }
+}
+
+fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
+    let endpoint = section.required_text("endpoint");
+    let bucket = section.required_text("bucket");
+    let prefix = section.text("prefix");
+    let region = section.text("region");
+    let path_style = section.flag("path-style");
+    let access_key = section.required_secret("access-key");
+    let secret_key = section.required_secret("secret-key");
+    let session_token = section.secret("session-token");
+    let ca_pem = section.content("ca-file");
+    let insecure = section.flag("accept-invalid-certificates");
+    let create = section.flag("create-bucket").unwrap_or(false);
+    let lock = section.section("object-lock").map(|mut lock| {
+        let mode = lock.parsed("mode", "`governance` or `compliance`", |mode| match mode {
+            "governance" => Some(RetentionMode::Governance),
+            "compliance" => Some(RetentionMode::Compliance),
+            _ => None,
+        });
+        let days = lock.parsed("days", "a number of days from 1 to 36500", |days| {
+            days.parse::<u32>().ok().filter(|days| (1..=36500).contains(days))
+        });
+        let length = days.map(|days| Duration::from_secs(u64::from(days) * 24 * 60 * 60));
+        lock.finish(mode.zip(length))
+    });
+    let lock = match lock {
+        Some(lock) => Some(section.take(lock)?),
+        None => None,
+    };
+    let credentials = S3Credentials { access_key: access_key?, secret_key: secret_key?, session_token };
+    let mut config = S3Config::new(endpoint?, bucket?, credentials);
+    config.prefix = prefix.unwrap_or_default();
+    config.region = region.unwrap_or(config.region);
+    config.path_style = path_style.unwrap_or(config.path_style);
+    config.ca_pem = ca_pem;
+    config.accept_invalid_certificates = insecure.unwrap_or(false);
+    Some(Bucket { config, create, lock })
+}

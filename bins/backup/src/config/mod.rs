@@ -1,0 +1,200 @@
+//! `backup.yaml`: which sources there are, where their backups go, and which jobs make and keep them.
+
+mod destination;
+mod job;
+mod section;
+mod source;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use pgmig_core::config_file::{self, ConfigFileError, Fault, list, quoted_key};
+use pgmig_core::yaml::{self, Node, Value};
+
+pub(crate) use destination::Destination;
+pub(crate) use job::Job;
+use section::{Outside, Section};
+pub(crate) use source::{PostgresqlSource, Source};
+
+const WHAT: &str = "configuration";
+const SECTIONS: [&str; 3] = ["sources", "destinations", "jobs"];
+
+/// The file, taken apart as far as it has to be to know what is in it.
+///
+/// A source, a destination or a job is read when it is needed: whoever lists backups need not have the password of the
+/// database.
+#[derive(Debug)]
+pub(crate) struct ConfigFile {
+    path: PathBuf,
+    sources: Vec<Named>,
+    destinations: Vec<Named>,
+    jobs: Vec<Named>,
+    outside: Outside,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: String,
+    line: usize,
+    value: Value,
+}
+
+impl ConfigFile {
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be read, is not YAML, or its sections are not maps of names.
+    pub(crate) fn load(path: &Path, environment: BTreeMap<OsString, OsString>) -> Result<Self, ConfigFileError> {
+        let text = config_file::read_text(WHAT, path)?;
+        let outside = Outside { folder: path.parent().map(Path::to_owned), environment };
+        Self::parse(&text, path, outside).map_err(|faults| ConfigFileError::faults_in(WHAT, Some(path), faults))
+    }
+
+    fn parse(text: &str, path: &Path, outside: Outside) -> Result<Self, Vec<Fault>> {
+        let at = |line, message: String| Fault { line, message };
+        let expected = format!("expected the sections {}", list(&SECTIONS));
+        let root = yaml::parse(text).map_err(|fault| vec![at(Some(fault.line), fault.message)])?;
+        let Some(Node { value: Value::Mapping(sections), .. }) = root else {
+            return Err(vec![at(root.map(|node| node.line), expected)]);
+        };
+        let mut faults = Vec::new();
+        let mut found: [Option<Vec<Named>>; 3] = [const { None }; 3];
+        for (key, value) in sections {
+            let Value::Scalar(name) = &key.value else {
+                faults.push(at(Some(key.line), expected.clone()));
+                continue;
+            };
+            match SECTIONS.iter().position(|section| section == name) {
+                None => {
+                    faults.push(at(
+                        Some(key.line),
+                        format!("unknown section{}; known are {}", quoted_key(name), list(&SECTIONS)),
+                    ));
+                }
+                Some(index) if found[index].is_some() => {
+                    faults.push(at(Some(key.line), format!("`{name}` is given again")));
+                }
+                Some(index) => found[index] = Some(named(name, value, &mut faults)),
+            }
+        }
+        for (section, found) in SECTIONS.iter().zip(&found) {
+            if found.is_none() {
+                faults.push(at(None, format!("the section `{section}` is missing")));
+            }
+        }
+        let [sources, destinations, jobs] = found.map(Option::unwrap_or_default);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        Ok(Self { path: path.to_owned(), sources, destinations, jobs, outside })
+    }
+
+    /// The names of all jobs, in the order of the file.
+    pub(crate) fn jobs(&self) -> impl Iterator<Item = &str> {
+        self.jobs.iter().map(|job| job.name.as_str())
+    }
+
+    /// The job `name`; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// All its faults.
+    pub(crate) fn job(&self, name: &str) -> Option<Result<Job, ConfigFileError>> {
+        let job = self.jobs.iter().find(|job| job.name == name)?;
+        Some(self.read_job(job).map_err(|faults| self.error(faults)))
+    }
+
+    /// What a job backs up.
+    ///
+    /// # Errors
+    ///
+    /// All its faults.
+    pub(crate) fn source(&self, job: &Job) -> Result<Source, ConfigFileError> {
+        let named = self.sources.iter().find(|source| source.name == job.source);
+        let named = named.expect("the job was read, which looks for its source");
+        Source::read(self.section("source", named)).map_err(|faults| self.error(faults))
+    }
+
+    /// Where the backups of a job are.
+    ///
+    /// # Errors
+    ///
+    /// All its faults.
+    pub(crate) fn destination(&self, job: &Job) -> Result<Destination, ConfigFileError> {
+        let named = self.destinations.iter().find(|destination| destination.name == job.destination);
+        let named = named.expect("the job was read, which looks for its destination");
+        Destination::read(self.section("destination", named)).map_err(|faults| self.error(faults))
+    }
+
+    /// Reads everything, with all files and variables that values come from.
+    ///
+    /// # Errors
+    ///
+    /// All faults of the file.
+    pub(crate) fn check(&self) -> Result<(), ConfigFileError> {
+        let mut faults = Vec::new();
+        for source in &self.sources {
+            faults.extend(Source::read(self.section("source", source)).err().unwrap_or_default());
+        }
+        for destination in &self.destinations {
+            faults.extend(Destination::read(self.section("destination", destination)).err().unwrap_or_default());
+        }
+        for job in &self.jobs {
+            faults.extend(self.read_job(job).err().unwrap_or_default());
+        }
+        if faults.is_empty() { Ok(()) } else { Err(self.error(faults)) }
+    }
+
+    /// How many sources, destinations and jobs there are.
+    pub(crate) fn counts(&self) -> [usize; 3] {
+        [&self.sources, &self.destinations, &self.jobs].map(Vec::len)
+    }
+
+    fn read_job(&self, job: &Named) -> Result<Job, Vec<Fault>> {
+        let names = |section: &[Named]| section.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
+        Job::read(&job.name, self.section("job", job), &names(&self.sources), &names(&self.destinations))
+    }
+
+    fn section<'a>(&'a self, kind: &str, named: &'a Named) -> Section<'a> {
+        Section::of(format!("the {kind} `{}`", named.name), named.line, &named.value, &self.outside)
+    }
+
+    fn error(&self, faults: Vec<Fault>) -> ConfigFileError {
+        ConfigFileError::faults_in(WHAT, Some(&self.path), faults)
+    }
+}
+
+/// The names of a section, and what each of them stands for.
+fn named(section: &str, node: Node, faults: &mut Vec<Fault>) -> Vec<Named> {
+    let mut fault = |line, message: String| faults.push(Fault { line: Some(line), message });
+    let pairs = match node.value {
+        Value::Mapping(pairs) if !pairs.is_empty() => pairs,
+        _ => {
+            fault(node.line, format!("`{section}` must be a map of names, with what each of them stands for"));
+            return Vec::new();
+        }
+    };
+    let mut all: Vec<Named> = Vec::new();
+    for (key, value) in pairs {
+        let line = key.line;
+        match key.value {
+            Value::Scalar(name) if !is_name(&name) => {
+                fault(line, format!("`{section}` has a name that is not made of letters, digits, `-`, `_` and `.`"));
+            }
+            Value::Scalar(name) if all.iter().any(|other| other.name == name) => {
+                fault(line, format!("`{section}` has the name `{name}` twice"));
+            }
+            Value::Scalar(name) => all.push(Named { name, line, value: value.value }),
+            _ => fault(line, format!("`{section}` has a name that is no text")),
+        }
+    }
+    all
+}
+
+/// Names are parts of keys and of messages, and typed at command lines.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=100).contains(&name.len()) && name.chars().all(plain) && !name.starts_with(['.', '-'])
+}

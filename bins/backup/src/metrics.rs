@@ -1,0 +1,79 @@
+//! What monitoring reads: a file of OpenMetrics text, such as node_exporter's textfile collector takes.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::Path;
+use std::{fs, io};
+
+use anyhow::Context as _;
+use chrono::{DateTime, Utc};
+use storage_backends::Existing;
+use storage_backends::Manifest;
+use storage_backends::local::Folder;
+
+use crate::config::Job;
+use crate::failure::Failure;
+
+/// What is said of the last success stays when a run fails.
+const OF_SUCCESS: &str = "backup_last_success_";
+
+/// Writes the file of a job, if it has one. `manifest` is that of the backup that was made, if one was.
+///
+/// # Errors
+///
+/// It cannot be written; what was there before still is.
+pub(crate) fn write(
+    job: &Job,
+    started: DateTime<Utc>,
+    ended: DateTime<Utc>,
+    manifest: Option<&Manifest>,
+) -> Result<(), Failure> {
+    let Some(path) = &job.metrics_file else { return Ok(()) };
+    let name = job.name.as_str();
+    let mut text = String::new();
+    let mut gauge = |metric: &str, help: &str, value: String| {
+        let _ = writeln!(text, "# TYPE {metric} gauge\n# HELP {metric} {help}\n{metric}{{job=\"{name}\"}} {value}");
+    };
+    gauge("backup_last_run_timestamp_seconds", "When the last run ended.", seconds(ended));
+    gauge("backup_last_run_succeeded", "Whether the last run made a backup.", u8::from(manifest.is_some()).to_string());
+    match manifest {
+        Some(manifest) => {
+            let rows =
+                manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum::<u64>();
+            let duration = (ended - started).to_std().unwrap_or_default().as_secs_f64();
+            let mut gauge = |metric: &str, help, value| gauge(&format!("{OF_SUCCESS}{metric}"), help, value);
+            gauge("timestamp_seconds", "When the last run that succeeded ended.", seconds(ended));
+            gauge("duration_seconds", "How long it took.", format!("{duration:.3}"));
+            gauge("bytes", "What it stored.", manifest.bytes().to_string());
+            gauge("verified_rows", "The rows that it proved to be there.", rows.to_string());
+        }
+        None => text += &of_last_success(path),
+    }
+    text += "# EOF\n";
+    replace(path, &text).with_context(|| format!("cannot write the metrics to `{}`", path.display()))?;
+    Ok(())
+}
+
+fn seconds(time: DateTime<Utc>) -> String {
+    format!("{}.{:03}", time.timestamp(), time.timestamp_subsec_millis())
+}
+
+/// What the file says of the last success.
+fn of_last_success(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let is_of_success =
+        |line: &&str| line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").starts_with(OF_SUCCESS);
+    text.lines().filter(is_of_success).map(|line| format!("{line}\n")).collect()
+}
+
+/// Whoever reads the file finds it whole.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no name of a file"));
+    };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let folder = Folder::open(folder).map_err(io::Error::other)?;
+    let mut file = folder.stage(name, Existing::Replace).map_err(io::Error::other)?;
+    file.write_all(text.as_bytes())?;
+    file.publish().map_err(io::Error::other)
+}

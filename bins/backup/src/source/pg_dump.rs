@@ -1,0 +1,213 @@
+//! `pg_dump` as a child process, its archive verified on its way.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write as _};
+use std::process::{ExitStatus, Stdio};
+use std::thread;
+
+use anyhow::Context as _;
+use bytes::{Bytes, BytesMut};
+use dumpfmt::{VerifiedArchive, Verifier, VerifyOptions};
+use pgmig_core::connection::{SslMode, TargetConfig};
+use secrecy::ExposeSecret as _;
+use storage_backends::NewObject;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::{ChildStderr, Command};
+use tokio::sync::mpsc;
+
+use crate::config::PostgresqlSource;
+use crate::failure::Failure;
+
+/// What is read at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// How many pieces may wait to be stored.
+const WAITING: usize = 4;
+/// How many of the last lines of its standard error are kept.
+const LINES: usize = 20;
+/// How much of each.
+const LINE_BYTES: usize = 500;
+
+/// The major version of the program, and its whole version.
+pub(crate) async fn version(source: &PostgresqlSource) -> Result<(u32, String), Failure> {
+    let program = source.pg_dump.display();
+    let hint = "install PostgreSQL's client programs, or name the program with `pg-dump` in the configuration";
+    let output = Command::new(&source.pg_dump).arg("--version").stdin(Stdio::null()).output().await;
+    let output = output.map_err(|e| Failure::new(format!("cannot run `{program}`: {e}"), hint))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
+    let version = text.trim().strip_prefix("pg_dump (PostgreSQL) ");
+    let major = version.and_then(|version| version.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    match (version, major) {
+        (Some(version), Some(major)) if output.status.success() => Ok((major, version.to_owned())),
+        _ => Err(Failure::new(format!("`{program}` is not pg_dump: `{program} --version` does not say so"), hint)),
+    }
+}
+
+/// Dumps a database, as of the moment of `snapshot`, into `object`.
+///
+/// # Errors
+///
+/// `pg_dump` failed, its archive is not whole, or it could not be stored.
+pub(crate) async fn dump(
+    source: &PostgresqlSource,
+    database: &TargetConfig,
+    snapshot: &str,
+    object: &mut NewObject,
+    mut progress: impl FnMut(u64),
+) -> Result<VerifiedArchive, Failure> {
+    let what = format!("dump the database `{}`", database.database);
+    let mut command = command(source, database, snapshot);
+    let mut child =
+        command.spawn().with_context(|| format!("cannot {what}: cannot run `{}`", source.pg_dump.display()))?;
+    let stdout = child.stdout.take().expect("it was asked for").into_owned_fd();
+    let stdout = File::from(stdout.context("cannot read what pg_dump writes")?);
+    let complaints = tokio::spawn(last_lines(child.stderr.take().expect("it was asked for")));
+
+    let (sender, mut pieces) = mpsc::channel(WAITING);
+    let verification = thread::Builder::new().spawn(move || pass_on(stdout, &sender));
+    let verification = verification.context("the system has no thread to give")?;
+    let mut stored = 0;
+    while let Some(piece) = pieces.recv().await {
+        stored += piece.len() as u64;
+        // An error here drops the child, which ends it, and the channel, which ends the thread.
+        object.write(piece).await?;
+        progress(stored);
+    }
+    // The thread waits for nothing but the verification.
+    let verified = tokio::task::spawn_blocking(move || verification.join()).await;
+    let verified = verified.context("the verification was cancelled")?.expect("the thread does not panic");
+    if let Ok(Verified { archive: Err(_), is_early: true }) = &verified {
+        // It still writes what nobody reads.
+        let _ = child.start_kill();
+    }
+    let status = child.wait().await.context("cannot wait for pg_dump")?;
+    let complaints = complaints.await.unwrap_or_default();
+    outcome(&what, verified, status, &complaints)
+}
+
+/// What is to be said of all that is known at the end.
+fn outcome(
+    what: &str,
+    verified: std::io::Result<Verified>,
+    status: ExitStatus,
+    complaints: &[String],
+) -> Result<VerifiedArchive, Failure> {
+    let said = if complaints.is_empty() {
+        "; it said nothing on its standard error".to_owned()
+    } else {
+        format!(", and said:\n  {}", complaints.join("\n  "))
+    };
+    let Verified { archive, is_early } =
+        verified.with_context(|| format!("cannot {what}: cannot read what pg_dump writes"))?;
+    match archive {
+        Err(damage) if is_early => {
+            let context = format!("cannot {what}: what pg_dump writes is not an archive that can be used");
+            let hint = "see whether `pg-dump` in the configuration is PostgreSQL's own program";
+            Err(Failure::from(damage).context(context).with_hint(hint))
+        }
+        _ if !status.success() => {
+            let hint = "correct what it complains of, and run the same command again; nothing was published";
+            Err(Failure::new(format!("cannot {what}: pg_dump ended with {status}{said}"), hint))
+        }
+        Err(damage) => {
+            let context =
+                format!("cannot {what}: pg_dump ended as if all was well, but its archive is not whole{said}");
+            let hint = "run the same command again; nothing was published";
+            Err(Failure::from(damage).context(context).with_hint(hint))
+        }
+        Ok(archive) => {
+            for complaint in complaints {
+                terminal::warn(format_args!("pg_dump: {complaint}"));
+            }
+            Ok(archive)
+        }
+    }
+}
+
+fn command(source: &PostgresqlSource, database: &TargetConfig, snapshot: &str) -> Command {
+    let mut command = Command::new(&source.pg_dump);
+    command
+        .args(["--format=custom", "--no-password", "--snapshot", snapshot])
+        .args(source.compress.iter().map(|compress| format!("--compress={compress}")))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    // What a shell happens to have set must not lead it elsewhere.
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+        command.env_remove(name);
+    }
+    command
+        .env("PGHOST", &database.host)
+        .env("PGPORT", database.port.to_string())
+        .env("PGDATABASE", &database.database)
+        .env("PGUSER", &database.su_username)
+        .env("PGSSLMODE", database.sslmode.as_str())
+        .env("PGCONNECT_TIMEOUT", database.connect_timeout.as_secs().to_string())
+        .env("PGAPPNAME", "backup")
+        .env("LC_MESSAGES", "C");
+    // Not an argument, which everybody on the machine could read.
+    if let Some(password) = &database.su_password {
+        command.env("PGPASSWORD", password.expose_secret());
+    }
+    match &database.ca_file {
+        Some(file) => {
+            command.env("PGSSLROOTCERT", file);
+        }
+        // As our own connection has it; libpq would look for a file in the home directory.
+        None if database.sslmode == SslMode::VerifyFull => {
+            command.env("PGSSLROOTCERT", "system");
+        }
+        None => {}
+    }
+    command
+}
+
+/// What the thread has found out.
+struct Verified {
+    archive: dumpfmt::Result<VerifiedArchive>,
+    /// Before `pg_dump` had written everything.
+    is_early: bool,
+}
+
+/// Reads to the end, and gives each piece to the verification and to whoever stores it.
+fn pass_on(mut stdout: File, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Verified> {
+    let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
+    loop {
+        let mut piece = BytesMut::zeroed(PIECE_BYTES);
+        let read = match stdout.read(&mut piece) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        if read == 0 {
+            return Ok(Verified { archive: verifier.finish_archive(), is_early: false });
+        }
+        piece.truncate(read);
+        verifier.write_all(&piece)?;
+        // Whoever stores it has failed, and says why.
+        let is_stopped = pieces.blocking_send(piece.freeze()).is_err();
+        if is_stopped || verifier.has_failed() {
+            return Ok(Verified { archive: verifier.finish_archive(), is_early: true });
+        }
+    }
+}
+
+async fn last_lines(stderr: ChildStderr) -> Vec<String> {
+    let mut lines = VecDeque::new();
+    let mut input = BufReader::new(stderr);
+    let mut line = Vec::new();
+    // A line without an end is cut, so that it cannot fill the memory.
+    while let Ok(1..) = (&mut input).take(1 << 16).read_until(b'\n', &mut line).await {
+        let text = String::from_utf8_lossy(&line);
+        let text: String = text.trim_end().chars().take(LINE_BYTES).collect();
+        if !text.is_empty() {
+            lines.push_back(text);
+        }
+        if lines.len() > LINES {
+            lines.pop_front();
+        }
+        line.clear();
+    }
+    lines.into()
+}
