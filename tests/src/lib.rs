@@ -20,6 +20,7 @@
 //! ```
 
 pub mod awkward;
+pub mod backup;
 mod fingerprint;
 pub mod pgmig;
 mod postgres;

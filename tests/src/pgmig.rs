@@ -28,20 +28,23 @@ pub const SECRET_TOKEN: &str = "eyJ0b2tlbiI6InNlY3JldCJ9";
 /// When it cannot be built.
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        // Tests are in `<target>/<profile>/deps`.
-        let test = env::current_exe().expect("the test knows its path");
-        let profile = test.ancestors().nth(2).expect("tests are deep in the target folder");
-        let target = profile.parent().expect("the target folder is above");
-        let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "pgmig"]).current_dir(env!("CARGO_MANIFEST_DIR"));
-        if profile.file_name() == Some(OsStr::new("release")) {
-            build.arg("--release");
-        }
-        let status = build.env("CARGO_TARGET_DIR", target).status().expect("cargo starts");
-        assert!(status.success(), "pgmig cannot be built");
-        profile.join("pgmig")
-    })
+    PROGRAM.get_or_init(|| built("pgmig"))
+}
+
+/// Builds one of our programs.
+pub(crate) fn built(package: &str) -> PathBuf {
+    // Tests are in `<target>/<profile>/deps`.
+    let test = env::current_exe().expect("the test knows its path");
+    let profile = test.ancestors().nth(2).expect("tests are deep in the target folder");
+    let target = profile.parent().expect("the target folder is above");
+    let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--package", package]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    if profile.file_name() == Some(OsStr::new("release")) {
+        build.arg("--release");
+    }
+    let status = build.env("CARGO_TARGET_DIR", target).status().expect("cargo starts");
+    assert!(status.success(), "{package} cannot be built");
+    profile.join(package)
 }
 
 /// A folder with the files of one migration, in which the program is run.
@@ -242,6 +245,6 @@ impl From<Output> for Run {
 
 impl std::fmt::Display for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "pgmig ended with {}\n--- stdout\n{}\n--- stderr\n{}", self.status, self.stdout, self.stderr)
+        write!(f, "the program ended with {}\n--- stdout\n{}\n--- stderr\n{}", self.status, self.stdout, self.stderr)
     }
 }

@@ -2,6 +2,9 @@
 //! cores have work to the end.
 
 mod archive_copy;
+mod backup_config;
+mod backup_faults;
+mod backup_run;
 mod connection;
 mod dumpfmt_formats;
 mod dumpfmt_repair;

@@ -20,11 +20,12 @@ use anyhow::Context as _;
 use chrono::Utc;
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::cli::{Cli, Command, ConfigCommand, OutputFormat};
 use crate::commands::Context;
 use crate::config::ConfigFile;
-use crate::failure::Failure;
+use crate::failure::{Failure, Status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -37,35 +38,51 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = ConfigFile::load(&cli.config, std::env::vars_os().collect())?;
-    let context = Context { config, output: cli.output, now: Utc::now };
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {
-        // Before the work begins: no signal must end us once there is something to clean up.
-        let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
-        let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
-        tokio::select! {
-            result = command(&context, cli.command) => result,
-            _ = interrupt.recv() => Err(Failure::interrupted()),
-            _ = terminate.recv() => Err(Failure::interrupted()),
-        }
+        let context = Context { config, output: cli.output, now: Utc::now, stop: signals()? };
+        command(&context, cli.command).await
     });
     // Not waiting for a thread that may still decode.
     runtime.shutdown_background();
     result
 }
 
+/// Becomes true when somebody asks us to end. Whoever asks again does not wait for what is to be cleaned up.
+fn signals() -> Result<watch::Receiver<bool>, Failure> {
+    // Before the work begins: no signal must end us once there is something to clean up.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for signals")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for signals")?;
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => {}
+                _ = terminate.recv() => {}
+            }
+            if stop.send_replace(true) {
+                std::process::exit(Status::Interrupted as i32);
+            }
+        }
+    });
+    Ok(stopped)
+}
+
 async fn command(context: &Context, command: Command) -> Result<(), Failure> {
     match command {
         Command::Config(ConfigCommand::Check) => commands::config_check::run(context),
+        // It cleans up behind itself when it is interrupted.
         Command::Run { job } => commands::run::run(context, &job).await,
-        Command::List { job } => commands::list::run(context, job.as_deref()).await,
-        Command::Show { job, id } => commands::show::run(context, &job, &id).await,
-        Command::Verify { job, id } => commands::verify::run(context, &job, &id).await,
+        Command::List { job } => context.interruptible(commands::list::run(context, job.as_deref())).await,
+        Command::Show { job, id } => context.interruptible(commands::show::run(context, &job, &id)).await,
+        Command::Verify { job, id } => context.interruptible(commands::verify::run(context, &job, &id)).await,
         Command::Fetch { job, id, to, object } => {
-            commands::fetch::run(context, &job, &id, &to, object.as_deref()).await
+            context.interruptible(commands::fetch::run(context, &job, &id, &to, object.as_deref())).await
         }
-        Command::Prune { job, dry_run } => commands::prune::run(context, &job, dry_run).await,
-        Command::Explain { job, html } => commands::explain::run(context, &job, html.as_deref()).await,
+        Command::Prune { job, dry_run } => context.interruptible(commands::prune::run(context, &job, dry_run)).await,
+        Command::Explain { job, html } => {
+            context.interruptible(commands::explain::run(context, &job, html.as_deref())).await
+        }
     }
 }

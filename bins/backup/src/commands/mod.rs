@@ -10,9 +10,11 @@ pub(crate) mod show;
 pub(crate) mod verify;
 
 use chrono::{DateTime, Utc};
+use tokio::sync::watch;
 
 use crate::cli::OutputFormat;
 use crate::config::ConfigFile;
+use crate::failure::Failure;
 
 /// What every command is given.
 #[derive(Debug)]
@@ -21,11 +23,23 @@ pub(crate) struct Context {
     pub(crate) output: OutputFormat,
     /// The clock.
     pub(crate) now: fn() -> DateTime<Utc>,
+    /// Whether somebody asked us to end.
+    pub(crate) stop: watch::Receiver<bool>,
 }
 
 impl Context {
     /// Whether the result is for a script.
     pub(crate) fn is_json(&self) -> bool {
         self.output == OutputFormat::Json
+    }
+
+    /// Does the work, unless somebody asks us to end: then it is dropped where it stands.
+    pub(crate) async fn interruptible<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            result = work => result,
+            // An error is that nobody listens for signals any more.
+            Ok(_) = stop.wait_for(|stop| *stop) => Err(Failure::interrupted()),
+        }
     }
 }

@@ -9,9 +9,9 @@ use terminal::progress;
 use terminal::text::{counted, size};
 
 use super::Context;
-use super::run::tables;
 use crate::catalog;
 use crate::failure::Failure;
+use crate::source::databases::tables;
 
 /// The result in JSON.
 #[derive(Serialize)]

@@ -105,6 +105,8 @@ fn policy(mut section: Section<'_>) -> Result<Policy, Vec<Fault>> {
     }
     let policy = match Policy::try_from(rules) {
         Ok(policy) => Some(policy),
+        // What a rule with a fault would keep is not known.
+        Err(_) if section.has_faults() => None,
         Err(empty) => {
             section.fault(section.line(), format!("{empty}; {}", empty.hint()));
             None

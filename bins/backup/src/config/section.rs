@@ -242,6 +242,11 @@ impl<'a> Section<'a> {
         (!matches!(value, Value::Null)).then(|| Section::of(name, line, value, self.outside))
     }
 
+    /// Whether something is wrong with it already.
+    pub(crate) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
     /// The line that it begins on.
     pub(crate) fn line(&self) -> usize {
         self.line

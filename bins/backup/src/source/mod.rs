@@ -1,4 +1,5 @@
 //! How sources are read.
 
+pub(crate) mod databases;
 pub(crate) mod pg_dump;
-pub(crate) mod postgresql;
+mod postgresql;

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Write as _};
 use std::process::{ExitStatus, Stdio};
 use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
@@ -25,7 +26,9 @@ const PIECE_BYTES: usize = 256 << 10;
 const WAITING: usize = 4;
 /// How many of the last lines of its standard error are kept.
 const LINES: usize = 20;
-/// How much of each.
+/// How long they are waited for when it has ended.
+const AFTER_END: Duration = Duration::from_secs(5);
+/// How much of each line is kept.
 const LINE_BYTES: usize = 500;
 
 /// The major version of the program, and its whole version.
@@ -82,7 +85,9 @@ pub(crate) async fn dump(
         let _ = child.start_kill();
     }
     let status = child.wait().await.context("cannot wait for pg_dump")?;
-    let complaints = complaints.await.unwrap_or_default();
+    // Somebody whom it has started may hold its standard error open.
+    let complaints =
+        tokio::time::timeout(AFTER_END, complaints).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
     outcome(&what, verified, status, &complaints)
 }
 

@@ -1,0 +1,162 @@
+//! `backup.yaml`: what it may say, and every fault of it at once.
+
+use std::fs;
+use std::process::{Command, Stdio};
+
+use pgmig_tests::backup::program;
+use pgmig_tests::pgmig::Run;
+
+fn check(yaml: &str, prepare: impl FnOnce(&std::path::Path, &mut Command)) -> Run {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("backup.yaml"), yaml).expect("writable");
+    let mut command = Command::new(program());
+    command.args(["config", "check"]).current_dir(folder.path()).stdin(Stdio::null());
+    prepare(folder.path(), &mut command);
+    Run::of(&mut command)
+}
+
+const WHOLE: &str = "\
+sources:
+  store: {type: postgresql, host: localhost, port: 5432, database: store, username-env: STORE_USER, password-file: pg}
+  both:
+    type: postgresql
+    host: db
+    databases: [one, two]
+    username: user
+    sslmode: verify-full
+    compress: zstd:3
+    profile: watson-assistant
+destinations:
+  vault: {type: local, path: /backups}
+  s3:
+    type: s3
+    endpoint: https://minio:9000
+    bucket: backups
+    prefix: prod
+    access-key-env: ACCESS
+    secret-key-file: secret
+    ca-file: ca.crt
+    object-lock: {mode: compliance, days: 30}
+jobs:
+  nightly:
+    source: store
+    destination: vault
+    retention: {keep-daily: 6, keep-weekly: 4, weekly-backup-day: sunday, time-zone: Europe/Berlin}
+  hourly:
+    source: both
+    destination: s3
+    retention: {keep-last: 3, keep-within: 14d, keep-yearly: unlimited}
+    metrics-file: hourly.prom
+    success-url-file: url
+    clean-up-after-hours: 48
+";
+
+#[test]
+fn every_value_can_come_from_the_environment_or_a_file() {
+    let checked = check(WHOLE, |folder, command| {
+        for file in ["pg", "secret", "ca.crt", "url"] {
+            fs::write(folder.join(file), "value\n").expect("writable");
+        }
+        command.env("STORE_USER", "user").env("ACCESS", "key");
+    });
+    assert_eq!(checked.done().stdout, "no fault: 2 sources, 2 destinations, 2 jobs\n");
+}
+
+#[test]
+fn what_is_missing_outside_of_the_file_is_told_with_its_line() {
+    let _ = check(WHOLE, |_, command| {
+        command.env_remove("STORE_USER").env_remove("ACCESS");
+    })
+    .failed(&[
+        "it has 6 faults",
+        "line 2: the source `store`: `username-env`: the environment variable `STORE_USER` is not set",
+        "line 2: the source `store`: `password-file`: cannot read `pg`: No such file",
+        "line 18: the destination `s3`: `access-key-env`: the environment variable `ACCESS` is not set",
+        "line 19: the destination `s3`: `secret-key-file`: cannot read `secret`",
+        "line 20: the destination `s3`: `ca-file`: cannot read `ca.crt`",
+        "line 32: the job `hourly`: `success-url-file`: cannot read `url`",
+    ]);
+}
+
+#[test]
+fn every_fault_is_told_at_once_with_its_line() {
+    let yaml = "\
+sources:
+  store:
+    type: postgresql
+    host: https://db
+    port: 70000
+    username: u
+    pasword: hunter2
+    password: a
+    password-env: B
+  other: {type: oracle, host: x}
+  'odd name': {type: postgresql}
+destinations:
+  vault: {type: local}
+  s3: {type: s3, endpoint: 'https://x', bucket: b, access-key: a, path-style: maybe}
+jobs:
+  nightly:
+    source: stor
+    destination: vault
+    retention: {keep-daily: -1, weekly-backup-day: 7, time-zone: Mars, keep-lots: 1}
+  empty: {source: store, destination: vault, retention: {keep-last: 0}}
+";
+    let checked = check(yaml, |_, _| {});
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(!checked.stderr.contains("hunter2"), "{checked}");
+    let _ = checked.failed(&["line 11: `sources` has a name that is not made of letters"]);
+    let checked = check(&yaml.replace("  'odd name': {type: postgresql}\n", ""), |_, _| {});
+    let _ = checked.failed(&[
+        "it has 15 faults",
+        "line 2: the source `store`: `database` is missing",
+        "line 4: the source `store`: `host` is a URL; write only the host name",
+        "line 5: the source `store`: `port` must be a number from 1 to 65535",
+        "line 7: the source `store`: unknown key `pasword`; known are ",
+        "line 9: the source `store`: only one of `password`, `password-env`, `password-file` can be given",
+        "line 10: the source `other`: `type` must be one of `postgresql`",
+        "line 12: the destination `vault`: `path` is missing",
+        "line 13: the destination `s3`: `secret-key` is missing",
+        "line 13: the destination `s3`: `path-style` must be `true` or `false`",
+        "line 16: the job `nightly`: `source` is not the name of one; there are `store`, `other`",
+        "line 18: `retention` of the job `nightly`: `keep-daily` must be a number, or `unlimited`",
+        "line 18: `retention` of the job `nightly`: `weekly-backup-day` must be a day of the week",
+        "line 18: `retention` of the job `nightly`: `time-zone` must be the name of a time zone",
+        "line 18: `retention` of the job `nightly`: unknown key `keep-lots`",
+        "line 19: `retention` of the job `empty`: the retention policy keeps nothing",
+    ]);
+}
+
+#[test]
+fn what_is_no_configuration_is_told() {
+    for (yaml, why) in [
+        ("", "expected the sections `sources`, `destinations`, `jobs`"),
+        ("- a\n", "expected the sections"),
+        ("sources: {a: {type: postgresql}}\n", "the section `jobs` is missing"),
+        ("sources: []\ndestinations: {}\njobs:\n", "`sources` must be a map of names"),
+        ("sorces: {}\n", "line 1: unknown section `sorces`"),
+        ("a: b: c\n", "not YAML"),
+    ] {
+        let _ = check(yaml, |_, _| {}).failed(&[why]);
+    }
+    let mut command = Command::new(program());
+    let none = Run::of(command.args(["list", "--config", "/nowhere/backup.yaml"]).stdin(Stdio::null()));
+    let _ = none.failed(&["cannot use the configuration `/nowhere/backup.yaml`: No such file"]);
+}
+
+#[test]
+fn a_list_needs_no_password_of_a_database() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let yaml = "sources: {a: {type: postgresql, host: h, database: d, username: u, password-file: nowhere}}\n\
+                destinations: {v: {type: local, path: .}, gone: {type: local, path: nowhere}}\n\
+                jobs: {n: {source: a, destination: v}, m: {source: a, destination: gone}}\n";
+    fs::write(folder.path().join("backup.yaml"), yaml).expect("writable");
+    let run = |arguments: &[&str]| {
+        Run::of(Command::new(program()).args(arguments).current_dir(folder.path()).stdin(Stdio::null()))
+    };
+    let _ = run(&["list", "n"]).done().says(&["no backup"]);
+    // What can be listed is, and the rest is a failure.
+    let _ = run(&["list"]).failed(&["cannot list the backups of the job `m`", "nowhere"]).says(&["no backup"]);
+    let _ = run(&["run", "n"]).failed(&["`password-file`: cannot read"]);
+    let _ = run(&["run", "x"]).failed(&["there is no job `x`", "`n`, `m`"]);
+}
