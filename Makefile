@@ -36,8 +36,9 @@ fuzz: build-tools ## look for inputs that break the archive library: each target
 bench: build-tools ## measure; with the machine to itself, since the numbers are compared
 	scripts/test-servers.sh
 	$(CARGO) bench -p pgmig-benches --locked
-	$(CARGO) build --release --locked -p pgmig
+	$(CARGO) build --release --locked -p pgmig -p backup
 	$(CARGO) run --release --locked -p pgmig-benches --bin compare -- --scale $(SCALE)
+	$(CARGO) run --release --locked -p pgmig-benches --bin backup -- --scale $(SCALE)
 	# by itself: built together, ours would share the features of its dependencies
 	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir target
 	$(CARGO) run --release --locked -p pgmig-benches --bin archive

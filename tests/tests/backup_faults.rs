@@ -242,8 +242,11 @@ fn a_full_disk_is_told_and_nothing_is_left() {
     // What is below a mount of its own is full soon; not every place where tests run lets us make one.
     let backups = backups().source("compress", "none");
     let vault = backups.file("vault");
-    let mount =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"]).arg(&vault).output().expect("mount runs");
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=512k", "tmpfs"])
+        .arg(&vault)
+        .output()
+        .expect("mount runs");
     if !mount.status.success() {
         let limited = backups.command(&["run", "nightly"]);
         let mut shell = Command::new("bash");

@@ -42,7 +42,7 @@ fn text(location: &str, manifest: &Manifest) -> String {
     line("Versions", &versions.join(", "));
     match &manifest.verification {
         Some(verification) => {
-            line("Verified", &format!("{}: {}", verification.at.format("%F %T UTC"), verification.what))
+            line("Verified", &format!("{}: {}", verification.at.format("%F %T UTC"), verification.what));
         }
         None => line("Verified", "no"),
     }

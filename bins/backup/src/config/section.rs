@@ -101,8 +101,8 @@ impl<'a> Section<'a> {
             }
         };
         let outside = match suffix {
-            "-env" => self.from_environment(text).map_err(|why| format!("`{key}-env`: {why}")),
-            "-file" => self.from_file(text).map_err(|why| format!("`{key}-file`: {why}")),
+            "-env" => self.read_variable(text).map_err(|why| format!("`{key}-env`: {why}")),
+            "-file" => self.read_file(text).map_err(|why| format!("`{key}-file`: {why}")),
             _ => Ok(text.clone()),
         };
         match outside {
@@ -114,7 +114,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn from_environment(&self, name: &str) -> Result<String, String> {
+    fn read_variable(&self, name: &str) -> Result<String, String> {
         let value = self.outside.environment.get(&OsString::from(name)).ok_or_else(|| match quoted_key(name) {
             name if name.is_empty() => "there is no such environment variable".to_owned(),
             name => format!("the environment variable{name} is not set"),
@@ -122,7 +122,7 @@ impl<'a> Section<'a> {
         value.clone().into_string().map_err(|_| "the environment variable is not UTF-8 text".to_owned())
     }
 
-    fn from_file(&self, path: &str) -> Result<String, String> {
+    fn read_file(&self, path: &str) -> Result<String, String> {
         let path = relative_to(self.outside.folder.as_deref(), path);
         read_value(&path).map_err(|why| format!("cannot read `{}`: {why}", path.display()))
     }
