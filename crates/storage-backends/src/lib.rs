@@ -37,15 +37,29 @@ mod backend;
 mod catalog;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod digest;
+#[cfg_attr(not(feature = "encryption"), path = "no_encryption.rs")]
+mod encryption;
 mod error;
 mod key;
+#[cfg(any(feature = "encryption", feature = "signing"))]
+mod key_file;
 pub mod local;
 mod manifest;
 #[cfg(feature = "s3")]
 pub mod s3;
+mod sealed;
+#[cfg_attr(not(feature = "signing"), path = "no_signing.rs")]
+mod signing;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
 pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};
+#[cfg(feature = "encryption")]
+pub use encryption::{Identities, Recipients};
 pub use error::{Error, ErrorKind};
 pub use key::{InvalidKey, Key};
-pub use manifest::{MANIFEST_VERSION, Manifest, StoredObject, TableContent, Verification};
+#[cfg(any(feature = "encryption", feature = "signing"))]
+pub use key_file::KeyFileError;
+pub use manifest::{Encryption, MANIFEST_VERSION, Manifest, Plaintext, StoredObject, TableContent, Verification};
+#[cfg(feature = "signing")]
+pub use signing::{SigningKey, TrustedKeys};

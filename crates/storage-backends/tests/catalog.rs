@@ -10,7 +10,7 @@ use storage_backends::local::Local;
 use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, StoredObject, Verification};
 use tempfile::TempDir;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 fn catalog() -> (TempDir, Catalog) {
     let folder = tempfile::tempdir().unwrap();
@@ -18,15 +18,15 @@ fn catalog() -> (TempDir, Catalog) {
     (folder, Catalog::new(Arc::new(local), "nightly".parse().unwrap()).unwrap())
 }
 
-fn id(text: &str) -> BackupId {
+pub(crate) fn id(text: &str) -> BackupId {
     text.parse().unwrap()
 }
 
-fn time() -> DateTime<Utc> {
+pub(crate) fn time() -> DateTime<Utc> {
     "2026-11-21T23:00:04Z".parse().unwrap()
 }
 
-async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest {
+pub(crate) async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest {
     let mut backup = catalog.begin(id(text)).await.unwrap();
     let mut object = backup.object("store.dump").await.unwrap();
     object.write(content.into()).await.unwrap();
@@ -35,7 +35,11 @@ async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest 
     backup.publish(manifest).await.unwrap()
 }
 
-async fn read(catalog: &Catalog, text: &str, object: &StoredObject) -> Result<Vec<u8>, storage_backends::Error> {
+pub(crate) async fn read(
+    catalog: &Catalog,
+    text: &str,
+    object: &StoredObject,
+) -> Result<Vec<u8>, storage_backends::Error> {
     let mut content = Vec::new();
     catalog
         .read(&id(text), object, async |piece| {
@@ -46,7 +50,7 @@ async fn read(catalog: &Catalog, text: &str, object: &StoredObject) -> Result<Ve
     Ok(content)
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

@@ -1,5 +1,6 @@
 //! The crate from outside, in one program.
 
+mod adopt;
 mod backend;
 mod catalog;
 mod folder;
