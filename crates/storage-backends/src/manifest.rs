@@ -199,6 +199,12 @@ impl Manifest {
         self.objects.iter().all(|object| object.encryption.is_some())
     }
 
+    /// Whether something is known of it only to the holders of keys that are not at hand; see [`sealed`](Self::sealed).
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
     /// Whether something is a part of it that was there before; see [`Catalog::adopt`](crate::Catalog::adopt).
     #[must_use]
     pub fn is_adopted(&self) -> bool {

@@ -1,12 +1,6 @@
 //! Manifests that only the holders of a key can write.
 //!
-//! A signature lies beside its manifest, as `ssh-keygen -Y sign` writes one, so it can be checked without this crate:
-//!
-//! ```console
-//! $ ssh-keygen -Y verify -f allowed_signers -I backup -n backup-manifest -s manifest.json.sig < manifest.json
-//! ```
-//!
-//! where `allowed_signers` has a line such as `backup ssh-ed25519 AAAA...`.
+//! A signature lies beside its manifest, as `ssh-keygen -Y sign` writes one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -84,9 +78,10 @@ impl TrustedKeys {
         let keys = lines(text).map(|(number, line)| {
             let wrong =
                 "is no public key of the type Ed25519, such as `ssh-ed25519 AAAA... comment`, and without options";
-            // The names of an allowed signer have no blanks; what else is between them and the key would limit its use.
+            // The names of an allowed signer have no blanks; what else is before the key would limit its use.
             let key = match line.split_once(char::is_whitespace) {
-                Some((first, rest)) if first != "ssh-ed25519" => rest.trim_start(),
+                Some(("cert-authority", _)) => "",
+                Some((first, rest)) if first != "ssh-ed25519" && !first.contains(['=', '"']) => rest.trim_start(),
                 _ => line,
             };
             let key = Some(key).filter(|key| key.starts_with("ssh-ed25519"));
@@ -102,7 +97,14 @@ impl TrustedKeys {
 
     /// In words that complete "the manifest ...".
     pub(crate) fn verify(&self, manifest: &[u8], signature: &[u8]) -> Result<(), String> {
-        let signature = SshSig::from_pem(signature).map_err(|_| "has a signature that cannot be read")?;
+        let text = signature;
+        let signature = SshSig::from_pem(text).map_err(|_| "has a signature that cannot be read")?;
+        // The library reads some that `ssh-keygen` refuses. What is written as it would be is read alike by both.
+        let written = signature.to_pem(LineEnding::LF).map_err(|_| "has a signature that cannot be read")?;
+        let visible = |text: &[u8]| text.iter().copied().filter(|c| !c.is_ascii_whitespace()).collect::<Vec<_>>();
+        if visible(text) != visible(written.as_bytes()) {
+            return Err("has a signature that cannot be read".to_owned());
+        }
         if signature.namespace() != NAMESPACE {
             return Err("has a signature that was made for something else".to_owned());
         }

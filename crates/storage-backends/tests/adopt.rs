@@ -184,6 +184,21 @@ async fn a_crash_leaves_a_dump_that_can_be_adopted_again() {
 }
 
 #[tokio::test]
+async fn cleaning_up_never_takes_what_was_adopted() {
+    let (volume, catalog) = volume();
+    adopt(&catalog, ID, DAILY).await.unwrap();
+    // The folder of a backup whose manifest is not there yet, or not any more.
+    fs::rename(volume.path().join(ID).join("manifest.json"), volume.path().join(ID).join("manifest.json.sig")).unwrap();
+    assert_eq!(catalog.clean_up(HOUR, SystemTime::now() + 2 * HOUR).await.unwrap(), [id(ID)]);
+    assert_eq!(foreign(&catalog.list().await.unwrap()), [DAILY, WEEKLY]);
+    // Given up, after another process has published one of the same name.
+    let late = begin(&catalog, ID, DAILY).await.unwrap();
+    adopt(&catalog, ID, DAILY).await.unwrap();
+    late.abort().await.unwrap();
+    assert_eq!(foreign(&catalog.list().await.unwrap()), [DAILY, WEEKLY]);
+}
+
+#[tokio::test]
 async fn what_fails_or_changes_while_it_is_read_is_not_adopted() {
     let (volume, catalog) = volume();
     let refused = Error::new(ErrorKind::Other, "read", DAILY, "it is no archive");

@@ -3,4 +3,8 @@
 mod adopt;
 mod backend;
 mod catalog;
+#[cfg(feature = "encryption")]
+mod encryption;
 mod folder;
+#[cfg(feature = "signing")]
+mod signing;

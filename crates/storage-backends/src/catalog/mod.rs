@@ -339,7 +339,8 @@ impl Catalog {
         for (id, written) in self.list().await?.incomplete {
             // A time to come is that of a clock that was set back: not known to be old.
             if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
-                self.remove(&id).await?;
+                // Should it have become a backup meanwhile, then what it has adopted is nothing to clean up.
+                self.remove_folder(&id).await?;
                 removed.push(id);
             }
         }
@@ -353,7 +354,7 @@ impl Catalog {
     /// - [`Incomplete`](ErrorKind::Incomplete): it is not what the manifest says, or cannot be decrypted. What `take` has until then
     ///   is not to be used.
     /// - [`Encrypted`](ErrorKind::Encrypted): it is encrypted, and there is no key for it; see
-    ///   [`with_identities`](Self::with_identities).
+    ///   `with_identities`.
     /// - It cannot be read, or `take` fails.
     pub async fn read(
         &self,

@@ -111,7 +111,7 @@ impl NewBackup {
     ///
     /// Some of it is still there.
     pub async fn abort(self) -> Result<(), Error> {
-        self.catalog.remove(&self.id).await
+        self.catalog.remove_folder(&self.id).await
     }
 }
 
