@@ -210,10 +210,11 @@ async fn what_fails_or_changes_while_it_is_read_is_not_adopted() {
     type Change = fn(&Path);
     let changes: [Change; 3] = [
         |path| fs::write(path, "PGDMP daily and more").unwrap(),
-        |path| fs::write(path, "PGDMP dail\u{79}").unwrap(),
+        |path| fs::write(path, "PGDMP dayli").unwrap(),
         |path| fs::remove_file(path).unwrap(),
     ];
     for change in changes {
+        fs::write(&path, "PGDMP daily").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - HOUR).unwrap();
         let changed = catalog
             .adopt(id(ID), &key(DAILY), async |_| {

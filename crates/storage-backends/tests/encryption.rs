@@ -261,6 +261,26 @@ async fn what_is_sealed_is_that_of_the_backup_and_as_it_was() {
 }
 
 #[tokio::test]
+async fn another_object_for_the_same_key_is_not_taken_for_the_one_that_was_stored() {
+    let vault = Vault::new();
+    store(&vault.encrypting, b"PGDMP", 5).await;
+    for other in [&b"PGDMQ"[..], b"PGDMP\n", b"PGDM", b""] {
+        let stored = age::encrypt(&vault.key.to_public(), other).unwrap();
+        fs::write(vault.path("store.dump"), &stored).unwrap();
+        let mut manifest = vault.manifest();
+        manifest["objects"][0]["bytes"] = stored.len().into();
+        manifest["objects"][0]["sha256"] = sha256(&stored).into();
+        fs::write(vault.path("manifest.json"), manifest.to_string()).unwrap();
+        let object = &vault.reading().list().await.unwrap().backups[0].1.objects[0];
+        let error = read(&vault.reading(), ID, object).await.unwrap_err();
+        assert!(
+            error.kind() == ErrorKind::Incomplete && error.to_string().contains("but the manifest says"),
+            "{error}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn what_was_there_before_encryption_began_stays_readable_and_says_that_it_is_plain() {
     let vault = Vault::new();
     let plain = store(&vault.plain, b"PGDMP plain", 5).await;
@@ -301,11 +321,11 @@ async fn an_object_that_is_given_up_leaves_nothing() {
 async fn a_header_that_never_ends_is_not_kept_in_memory() {
     let vault = Vault::new();
     store(&vault.encrypting, b"PGDMP", 5).await;
-    let stanza = "-> x y\n\n";
-    for stored in [format!("age-encryption.org/v1\n{}", stanza.repeat(1_000_000)), "-> X25519".repeat(100_000)] {
+    let endless = format!("age-encryption.org/v1\n{}", "-> x y\n\n".repeat(1_000_000));
+    for (stored, told) in [(endless, "longer than any can be"), ("-> X25519".repeat(100_000), "is no file of age")] {
         let object = vault.replace_object(stored.as_bytes());
         let error = read(&vault.reading(), ID, &object).await.unwrap_err();
-        assert!(error.kind() == ErrorKind::Incomplete, "{error}");
+        assert!(error.kind() == ErrorKind::Incomplete && error.to_string().contains(told), "{error}");
     }
 }
 

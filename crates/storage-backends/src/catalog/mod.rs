@@ -118,8 +118,8 @@ impl Catalog {
     /// The same, where everything that is stored is encrypted, for these recipients: the objects, and what of the manifest tells of their
     /// content. What is there already stays as it is.
     ///
-    /// Encryption keeps a secret. It does not prove who wrote something: everybody can encrypt for a recipient. See
-    /// [`with_signing`](Self::with_signing).
+    /// Encryption keeps a secret. It does not prove who wrote something: everybody can encrypt for a recipient, and a store can put a
+    /// plain backup in the place of an encrypted one. That is what signatures are for.
     #[cfg(feature = "encryption")]
     #[must_use]
     pub fn with_encryption(mut self, recipients: Recipients) -> Self {
@@ -149,6 +149,8 @@ impl Catalog {
     ///
     /// A manifest has the digests of all objects, so none of them can be exchanged either. Whoever can write to the store can
     /// still remove a backup, or bring back one that was removed.
+    ///
+    /// Backups from before there were signatures can be signed later: `ssh-keygen -Y sign -f KEY -n backup-manifest manifest.json`.
     #[cfg(feature = "signing")]
     #[must_use]
     pub fn with_trusted_keys(mut self, keys: TrustedKeys) -> Self {
