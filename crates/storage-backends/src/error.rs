@@ -38,6 +38,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The object is not whole: an earlier write failed, or less arrived than there should be.
     Incomplete,
+    /// The object is encrypted, and none of the keys at hand fits.
+    Encrypted,
     /// The object is kept by a rule of the store until some time.
     Retained,
     /// The store does not answer, or says that it cannot now; it was tried several times.
@@ -83,6 +85,7 @@ impl Error {
                 "make it writable; when a file system became read-only by itself, look into the system's log for why"
             }
             ErrorKind::Incomplete => "do it again from the start",
+            ErrorKind::Encrypted => "give the key file of somebody for whom it was encrypted",
             ErrorKind::Retained => "wait until the retention of the object has ended",
             ErrorKind::Unavailable => "see whether the store is up and can be reached, then try again",
             ErrorKind::NotSupported => "leave it out, or use a store that has it",

@@ -1,9 +1,13 @@
 //! What a backup says of itself.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::{is_adoptable, is_reserved};
 use crate::key::Key;
+use crate::sealed::Content;
 
 /// The version of the manifest's JSON form that this crate writes.
 pub const MANIFEST_VERSION: u32 = 1;
@@ -41,6 +45,10 @@ pub struct Manifest {
     /// How its objects belong together, for people: such as at which moments several databases were dumped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consistency: Option<String>,
+    /// What tells of the content, where that is encrypted and could not be decrypted: `schema_version`, `tenants`, `consistency`, and of the
+    /// objects `tables` and `plaintext`, all of which are empty here then. It is JSON, encrypted as text by `age`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<String>,
 }
 
 /// An object of a backup.
@@ -49,13 +57,48 @@ pub struct Manifest {
 pub struct StoredObject {
     /// Its name within the backup.
     pub name: String,
+    /// Where it lies, seen from the folder of the catalog, if that is not in the folder of the backup: it was there before, and was
+    /// [adopted](crate::Catalog::adopt).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
     /// Its length in bytes as it is stored.
     pub bytes: u64,
     /// The SHA-256 digest of these bytes, in 64 hexadecimal digits.
     pub sha256: String,
+    /// How it is encrypted; `None` when everybody can read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+    /// What comes out when it is decrypted. Without a key that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plaintext: Option<Plaintext>,
     /// What is in it, table by table, where that was counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tables: Vec<TableContent>,
+}
+
+impl StoredObject {
+    pub(crate) fn new(name: String, bytes: u64, sha256: String) -> Self {
+        Self { name, at: None, bytes, sha256, encryption: None, plaintext: None, tables: Vec::new() }
+    }
+}
+
+/// How an object is encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Encryption {
+    /// As a file of [age](https://age-encryption.org/v1).
+    Age,
+}
+
+/// What is in an encrypted object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Plaintext {
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// The SHA-256 digest of these bytes, in 64 hexadecimal digits.
+    pub sha256: String,
 }
 
 /// The rows of one table of an object.
@@ -111,6 +154,7 @@ impl Manifest {
             objects: Vec::new(),
             verification: None,
             consistency: None,
+            sealed: None,
         }
     }
 
@@ -136,11 +180,23 @@ impl Manifest {
         if manifest.id != id.as_str() {
             return Err(format!("is that of the backup `{}`", manifest.id.escape_debug()));
         }
+        let mut names = BTreeSet::new();
+        let mut adopted = BTreeSet::new();
         for object in &manifest.objects {
             let is_digest = object.sha256.len() == 64 && object.sha256.bytes().all(|c| c.is_ascii_hexdigit());
-            if object.name.parse::<Key>().is_err() || object.name == crate::catalog::MANIFEST || !is_digest {
+            if object.name.parse::<Key>().is_err() || is_reserved(&object.name) || !is_digest {
                 return Err(format!("names an object that cannot be: `{}`", object.name.escape_debug()));
             }
+            if let Some(at) = object.at.as_deref().filter(|at| !is_adoptable(at)) {
+                return Err(format!("names an object where none of it can be: `{}`", at.escape_debug()));
+            }
+            if !names.insert(&object.name) || object.at.as_ref().is_some_and(|at| !adopted.insert(at)) {
+                return Err(format!("names the object `{}` twice", object.name.escape_debug()));
+            }
+        }
+        // Nobody writes that, and it would be believed where nobody can decrypt.
+        if manifest.sealed.is_some() && Content::is_in(&manifest) {
+            return Err("tells openly what should be sealed".to_owned());
         }
         Ok(manifest)
     }
@@ -149,6 +205,24 @@ impl Manifest {
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.objects.iter().map(|object| object.bytes).fold(0, u64::saturating_add)
+    }
+
+    /// Whether all of its objects are encrypted.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.objects.iter().all(|object| object.encryption.is_some())
+    }
+
+    /// Whether something is known of it only to the holders of keys that are not at hand; see [`sealed`](Self::sealed).
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.sealed.is_some()
+    }
+
+    /// Whether something is a part of it that was there before; see [`Catalog::adopt`](crate::Catalog::adopt).
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.objects.iter().any(|object| object.at.is_some())
     }
 
     /// Whether it was proven to be whole when it was made.

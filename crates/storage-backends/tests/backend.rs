@@ -85,3 +85,26 @@ async fn a_file_that_becomes_shorter_while_it_is_read_is_an_error() {
     let error = found.content.try_collect::<Vec<_>>().await.unwrap_err();
     assert!(error.to_string().contains("became shorter"), "{error}");
 }
+
+#[test]
+fn a_folder_that_others_remove_when_it_is_empty_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let local = Local::open(folder.path()).unwrap();
+    // Each removes its only object, and the folders with it, while the other is about to store one there.
+    let work = |name: &'static str| {
+        let local = local.clone();
+        move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let key = key(&format!("nightly/20261121T230004Z/{name}"));
+            for _ in 0..300 {
+                runtime.block_on(local.put_if_absent(&key, "x".into())).unwrap();
+                runtime.block_on(local.delete(&key)).unwrap();
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work("first"));
+        scope.spawn(work("second"));
+    });
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}

@@ -10,7 +10,7 @@ use storage_backends::local::Local;
 use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, StoredObject, Verification};
 use tempfile::TempDir;
 
-const HOUR: Duration = Duration::from_secs(3600);
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
 fn catalog() -> (TempDir, Catalog) {
     let folder = tempfile::tempdir().unwrap();
@@ -18,15 +18,15 @@ fn catalog() -> (TempDir, Catalog) {
     (folder, Catalog::new(Arc::new(local), "nightly".parse().unwrap()).unwrap())
 }
 
-fn id(text: &str) -> BackupId {
+pub(crate) fn id(text: &str) -> BackupId {
     text.parse().unwrap()
 }
 
-fn time() -> DateTime<Utc> {
+pub(crate) fn time() -> DateTime<Utc> {
     "2026-11-21T23:00:04Z".parse().unwrap()
 }
 
-async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest {
+pub(crate) async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest {
     let mut backup = catalog.begin(id(text)).await.unwrap();
     let mut object = backup.object("store.dump").await.unwrap();
     object.write(content.into()).await.unwrap();
@@ -35,7 +35,11 @@ async fn make(catalog: &Catalog, text: &str, content: &'static str) -> Manifest 
     backup.publish(manifest).await.unwrap()
 }
 
-async fn read(catalog: &Catalog, text: &str, object: &StoredObject) -> Result<Vec<u8>, storage_backends::Error> {
+pub(crate) async fn read(
+    catalog: &Catalog,
+    text: &str,
+    object: &StoredObject,
+) -> Result<Vec<u8>, storage_backends::Error> {
     let mut content = Vec::new();
     catalog
         .read(&id(text), object, async |piece| {
@@ -46,7 +50,7 @@ async fn read(catalog: &Catalog, text: &str, object: &StoredObject) -> Result<Ve
     Ok(content)
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub(crate) fn files(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -116,6 +120,11 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
         (json.replace("\"version\":1", "\"version\":2"), "is of version 2"),
         (json.replace("20261121T230004Z", &id_of(5)).replace("store.dump", "../x"), "an object that cannot be: `../x`"),
         (json.replace("20261121T230004Z", &id_of(6)).replace("store.dump", "manifest.json"), "that cannot be"),
+        (json.replace("20261121T230004Z", &id_of(7)).replace("store.dump", "manifest.json.sig"), "that cannot be"),
+        (
+            json.replace("20261121T230004Z", &id_of(8)).replace("\"bytes\":", "\"encryption\":\"rot13\",\"bytes\":"),
+            "rot13",
+        ),
     ];
     for (day, (json, _)) in broken.iter().enumerate() {
         let folder = folder.path().join("nightly").join(id_of(day));
@@ -213,4 +222,20 @@ fn ids_are_times_and_nothing_else() {
     assert_eq!(BackupId::at("+12026-11-21T23:00:04Z".parse().unwrap()), None);
     let verified: Verification = serde_json::from_str(r#"{"at":"2026-11-21T23:00:04Z","what":"every block"}"#).unwrap();
     assert_eq!(verified.at, time());
+}
+
+#[cfg(not(feature = "encryption"))]
+#[tokio::test]
+async fn what_is_encrypted_is_refused_where_nothing_can_decrypt_it() {
+    let (folder, catalog) = catalog();
+    let manifest = make(&catalog, "20261121T230004Z", "age-encryption.org/v1").await;
+    let mut json = serde_json::to_value(&manifest).unwrap();
+    json["objects"][0]["encryption"] = "age".into();
+    json["sealed"] = "-----BEGIN AGE ENCRYPTED FILE-----".into();
+    fs::write(folder.path().join("nightly/20261121T230004Z/manifest.json"), json.to_string()).unwrap();
+    let listing = catalog.list().await.unwrap();
+    let object = &listing.backups[0].1.objects[0];
+    let error = read(&catalog, "20261121T230004Z", object).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotSupported, "{error}");
+    catalog.check(&id("20261121T230004Z"), object).await.unwrap();
 }

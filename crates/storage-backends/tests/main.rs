@@ -1,5 +1,10 @@
 //! The crate from outside, in one program.
 
+mod adopt;
 mod backend;
 mod catalog;
+#[cfg(feature = "encryption")]
+mod encryption;
 mod folder;
+#[cfg(feature = "signing")]
+mod signing;

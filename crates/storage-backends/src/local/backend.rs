@@ -133,7 +133,11 @@ impl Backend for Local {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
                 Err(e) => Err(fail(e)),
                 Ok(()) => {
-                    sync_dir(&dir).map_err(fail)?;
+                    match sync_dir(&dir) {
+                        // Somebody else has removed the folder, which was empty then.
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+                        other => other.map_err(fail)?,
+                    }
                     remove_empty_folders(&folder.dir, parent);
                     Ok(())
                 }

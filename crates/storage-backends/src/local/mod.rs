@@ -17,6 +17,9 @@ use crate::key::STAGING_PREFIX;
 pub use crate::backend::Existing;
 pub use backend::Local;
 
+/// How often a file is begun anew whose folder was removed in between.
+const MOST_ATTEMPTS: u32 = 100;
+
 /// A folder that files are stored in, and nothing outside of it: no name and no symbolic link leads out.
 ///
 /// The folder is held open, so it stays the same one when it is renamed or something is mounted
@@ -71,18 +74,29 @@ impl Folder {
             kind: LocalErrorKind::OutsideRoot,
             source: None,
         })?;
-        let mut dir = self.dir.try_clone().map_err(fail("open the folder of"))?;
-        for parent in parents {
-            dir = open_or_create_dir(&dir, parent).map_err(fail("make the folder of"))?;
-        }
-        if existing == Existing::Keep {
-            match dir.symlink_metadata(name) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(fail("look at")(error)),
-                Ok(_) => return Err(fail("store")(Errno::EXIST.into())),
+        let begin = || {
+            let mut dir = self.dir.try_clone().map_err(fail("open the folder of"))?;
+            for parent in &parents {
+                dir = open_or_create_dir(&dir, parent).map_err(fail("make the folder of"))?;
             }
-        }
-        let (file, staging_name) = create_staging_file(&dir).map_err(fail("begin"))?;
+            if existing == Existing::Keep {
+                match dir.symlink_metadata(name) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(fail("look at")(error)),
+                    Ok(_) => return Err(fail("store")(Errno::EXIST.into())),
+                }
+            }
+            let (file, staging_name) = create_staging_file(&dir).map_err(fail("begin"))?;
+            Ok((dir, file, staging_name))
+        };
+        // Whoever removes the last file of a folder removes the folder too, perhaps just before ours is in it.
+        let mut attempt = 1;
+        let (dir, file, staging_name) = loop {
+            match begin() {
+                Err(error) if error.kind == LocalErrorKind::NotFound && attempt < MOST_ATTEMPTS => attempt += 1,
+                result => break result?,
+            }
+        };
         let name = name.to_owned();
         Ok(StagedFile { file, dir, staging_name: Some(staging_name), name, path, existing, is_broken: false })
     }

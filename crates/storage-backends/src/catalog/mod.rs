@@ -1,0 +1,474 @@
+//! Which backups there are in a place.
+
+mod adopt;
+mod id;
+mod new_backup;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+
+use crate::backend::Backend;
+use crate::digest::Digest;
+use crate::encryption::{Identities, Recipients, Undecryptable};
+use crate::error::{Error, ErrorKind};
+use crate::key::{InvalidKey, Key};
+use crate::manifest::{Encryption, Manifest, StoredObject};
+use crate::sealed::Content;
+use crate::signing::{SigningKey, TrustedKeys};
+
+pub(crate) use adopt::is_adoptable;
+pub use id::{BackupId, InvalidBackupId};
+pub use new_backup::{NewBackup, NewObject};
+
+/// The name of a backup's manifest.
+const MANIFEST: &str = "manifest.json";
+/// The name of the signature of a manifest; see the feature `signing`.
+const SIGNATURE: &str = "manifest.json.sig";
+/// More than any manifest takes: that of 100,000 tables has 20 MB.
+const MANIFEST_BYTES: u64 = 256 << 20;
+/// More than any signature has.
+const SIGNATURE_BYTES: u64 = 64 << 10;
+
+/// The backups of one job: a folder of a [`Backend`], with a folder in it for each.
+///
+/// A backup is its objects and a manifest, which is written last and names them all: what has no manifest is no backup, but
+/// one that is being made, or rubbish. When a backup is removed, its manifest goes first.
+///
+/// What else lies in the folder, such as dumps that another program has made, can become backups where it is: see
+/// [`adopt`](Self::adopt).
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    backend: Arc<dyn Backend>,
+    /// `None` is the whole backend.
+    folder: Option<Key>,
+    keys: Keys,
+}
+
+/// What a catalog encrypts, decrypts, signs and checks signatures with.
+#[derive(Clone, Debug, Default)]
+struct Keys {
+    recipients: Option<Recipients>,
+    identities: Option<Identities>,
+    signing: Option<SigningKey>,
+    trusted: Option<TrustedKeys>,
+}
+
+/// What is in the folder of a catalog.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Listing {
+    /// The backups, the oldest first.
+    pub backups: Vec<(BackupId, Manifest)>,
+    /// What has a manifest that cannot be used, and why. It is left alone.
+    pub unreadable: Vec<(BackupId, String)>,
+    /// What has no manifest, and when something was written to it last.
+    pub incomplete: Vec<(BackupId, SystemTime)>,
+    /// Objects that belong to no backup; see [`Catalog::adopt`].
+    pub foreign: Vec<Key>,
+}
+
+impl Listing {
+    /// `id`, or the next one that nothing in the listing has; `None` where the years of four digits end.
+    #[must_use]
+    pub fn free_id(&self, id: BackupId) -> Option<BackupId> {
+        let backups = self.backups.iter().map(|(id, _)| id);
+        let others = self.unreadable.iter().map(|(id, _)| id).chain(self.incomplete.iter().map(|(id, _)| id));
+        let taken: BTreeSet<_> = backups.chain(others).collect();
+        let mut free = id;
+        while taken.contains(&free) {
+            free = free.next()?;
+        }
+        Some(free)
+    }
+}
+
+/// What was found in the folder of a catalog, before any manifest was read.
+#[derive(Default)]
+struct Survey {
+    /// In order.
+    with_manifest: BTreeSet<BackupId>,
+    without_manifest: BTreeMap<BackupId, SystemTime>,
+    others: Vec<Key>,
+}
+
+impl Catalog {
+    /// The catalog of a job.
+    ///
+    /// # Errors
+    ///
+    /// The name of the job is so long that those of its backups would be no keys.
+    pub fn new(backend: Arc<dyn Backend>, job: Key) -> Result<Self, InvalidKey> {
+        // The ID of any backup is as long as this one, and no name is longer than this one.
+        job.join("20261121T230004Z")?.join(SIGNATURE)?;
+        Ok(Self { backend, folder: Some(job), keys: Keys::default() })
+    }
+
+    /// The catalog of a backend that is for one job alone, whose backups lie at its root.
+    ///
+    /// So the product's own backup job fills its volume: a catalog at the root of that volume can [adopt](Self::adopt) its dumps.
+    #[must_use]
+    pub fn at_root(backend: Arc<dyn Backend>) -> Self {
+        Self { backend, folder: None, keys: Keys::default() }
+    }
+
+    /// The same, where everything that is stored is encrypted, for these recipients: the objects, and what of the manifest tells of their
+    /// content. What is there already stays as it is.
+    ///
+    /// Encryption keeps a secret. It does not prove who wrote something: everybody can encrypt for a recipient, and a store can put a
+    /// plain backup in the place of an encrypted one. That is what signatures are for.
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn with_encryption(mut self, recipients: Recipients) -> Self {
+        self.keys.recipients = Some(recipients);
+        self
+    }
+
+    /// The same, where what was encrypted for one of these can be read.
+    #[cfg(feature = "encryption")]
+    #[must_use]
+    pub fn with_identities(mut self, identities: Identities) -> Self {
+        self.keys.identities = Some(identities);
+        self
+    }
+
+    /// The same, where every manifest is signed. The signature is an object `manifest.json.sig` beside it, in the format of `ssh-keygen -Y
+    /// sign` with the namespace `backup-manifest`.
+    #[cfg(feature = "signing")]
+    #[must_use]
+    pub fn with_signing(mut self, key: SigningKey) -> Self {
+        self.keys.signing = Some(key);
+        self
+    }
+
+    /// The same, where only what one of these keys has signed is a backup. What has another manifest is
+    /// [unreadable](Listing::unreadable).
+    ///
+    /// A manifest has the digests of all objects, so none of them can be exchanged either. Whoever can write to the store can
+    /// still remove a backup, or bring back one that was removed.
+    ///
+    /// Backups from before there were signatures can be signed later: `ssh-keygen -Y sign -f KEY -n backup-manifest manifest.json`.
+    #[cfg(feature = "signing")]
+    #[must_use]
+    pub fn with_trusted_keys(mut self, keys: TrustedKeys) -> Self {
+        self.keys.trusted = Some(keys);
+        self
+    }
+
+    /// Where it is, for people.
+    #[must_use]
+    pub fn location(&self) -> String {
+        match &self.folder {
+            None => self.backend.location(),
+            Some(folder) => format!("{}/{folder}", self.backend.location()),
+        }
+    }
+
+    /// What there is.
+    ///
+    /// # Errors
+    ///
+    /// The place cannot be listed, or a manifest that is there cannot be fetched.
+    pub async fn list(&self) -> Result<Listing, Error> {
+        let Survey { with_manifest, without_manifest, others } = self.survey().await?;
+        let mut listing = Listing {
+            backups: Vec::new(),
+            unreadable: Vec::new(),
+            incomplete: without_manifest.into_iter().collect(),
+            foreign: others,
+        };
+        let mut adopted: BTreeMap<Key, BackupId> = BTreeMap::new();
+        for id in with_manifest {
+            let manifest = match self.manifest(&id).await {
+                Ok(Ok(manifest)) => manifest,
+                Ok(Err(why)) => {
+                    listing.unreadable.push((id, why));
+                    continue;
+                }
+                // Removed since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(e),
+            };
+            let keys = self.adopted_keys(&manifest);
+            if let Some((key, owner)) = keys.iter().find_map(|key| adopted.get_key_value(key)) {
+                let why = format!("names `{key}`, of which the backup `{owner}` is made already");
+                listing.unreadable.push((id, why));
+                continue;
+            }
+            adopted.extend(keys.into_iter().map(|key| (key, id.clone())));
+            listing.backups.push((id, manifest));
+        }
+        listing.foreign.retain(|key| !adopted.contains_key(key));
+        listing.foreign.sort();
+        Ok(listing)
+    }
+
+    async fn survey(&self) -> Result<Survey, Error> {
+        let mut survey = Survey::default();
+        let mut objects = self.backend.list(self.folder.as_ref()).await;
+        while let Some(object) = objects.try_next().await? {
+            let path = self.path_of(&object.key).and_then(|path| path.split_once('/'));
+            match path.and_then(|(id, name)| Some((id.parse().ok()?, name))) {
+                None => survey.others.push(object.key),
+                Some((id, MANIFEST)) => drop(survey.with_manifest.insert(id)),
+                Some((id, _)) => {
+                    let last = survey.without_manifest.entry(id).or_insert(object.modified);
+                    *last = object.modified.max(*last);
+                }
+            }
+        }
+        survey.without_manifest.retain(|id, _| !survey.with_manifest.contains(id));
+        Ok(survey)
+    }
+
+    /// The manifest of a backup; the inner error says why it cannot be used.
+    async fn manifest(&self, id: &BackupId) -> Result<Result<Manifest, String>, Error> {
+        let found = self.backend.get(&self.manifest_of(id), Some(0..MANIFEST_BYTES)).await?;
+        if found.info.bytes > MANIFEST_BYTES {
+            return Ok(Err(format!("has {} bytes, more than any can have", found.info.bytes)));
+        }
+        let json = found.content.try_collect::<Vec<Bytes>>().await?.concat();
+        if let Some(trusted) = &self.keys.trusted
+            && let Err(why) = self.verify(trusted, id, &json).await?
+        {
+            return Ok(Err(why));
+        }
+        Ok(Manifest::parse(&json, id).and_then(|manifest| self.unseal(manifest)))
+    }
+
+    /// Whether a manifest is signed by somebody who is trusted; the inner error says why not.
+    async fn verify(&self, trusted: &TrustedKeys, id: &BackupId, json: &[u8]) -> Result<Result<(), String>, Error> {
+        let found = match self.backend.get(&self.signature_of(id), Some(0..SIGNATURE_BYTES)).await {
+            Ok(found) => found,
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                // Perhaps all of it was removed meanwhile.
+                return match self.backend.stat(&self.manifest_of(id)).await? {
+                    None => Err(e),
+                    Some(_) => Ok(Err("is not signed".to_owned())),
+                };
+            }
+            Err(e) => return Err(e),
+        };
+        if found.info.bytes > SIGNATURE_BYTES {
+            return Ok(Err(format!("has a signature of {} bytes, more than any can have", found.info.bytes)));
+        }
+        let signature = found.content.try_collect::<Vec<Bytes>>().await?.concat();
+        Ok(trusted.verify(json, &signature))
+    }
+
+    /// Decrypts what tells of the content, if that is sealed and there is a key for it.
+    fn unseal(&self, mut manifest: Manifest) -> Result<Manifest, String> {
+        let (Some(sealed), Some(identities)) = (&manifest.sealed, &self.keys.identities) else { return Ok(manifest) };
+        match identities.open(sealed) {
+            Ok(json) => {
+                let content: Content =
+                    serde_json::from_slice(&json).map_err(|e| format!("has a sealed part that cannot be read: {e}"))?;
+                manifest.sealed = None;
+                content.put(&mut manifest)?;
+                Ok(manifest)
+            }
+            // Keys change, and old backups are still there.
+            Err(Undecryptable::NoKey) => Ok(manifest),
+            Err(Undecryptable::Damaged(why)) => Err(format!("has a sealed part that cannot be decrypted: {why}")),
+        }
+    }
+
+    /// Begins a backup. Nobody sees it before [`NewBackup::publish`].
+    ///
+    /// # Errors
+    ///
+    /// There is something under that ID already.
+    pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
+        let folder = self.folder_of(&id);
+        let mut objects = self.backend.list(Some(&folder)).await;
+        if objects.try_next().await?.is_some() {
+            return Err(Error::new(
+                ErrorKind::AlreadyExists,
+                "begin the backup",
+                folder.as_str(),
+                "there is one already",
+            ));
+        }
+        drop(objects);
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new() })
+    }
+
+    /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
+    /// [adopted](Self::adopt) is removed too, where it lies, unless another manifest names it as well.
+    ///
+    /// # Errors
+    ///
+    /// Some of it is still there. Without its manifest it is no backup any more.
+    pub async fn remove(&self, id: &BackupId) -> Result<(), Error> {
+        let adopted = match self.manifest(id).await {
+            Ok(Ok(manifest)) => self.adopted_keys(&manifest),
+            // What a manifest names that cannot be used is not known to be its own.
+            Ok(Err(_)) => Vec::new(),
+            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+            Err(e) => return Err(e),
+        };
+        self.remove_folder(id).await?;
+        if !adopted.is_empty() {
+            let others = self.adopted_by_others(id).await?;
+            for key in adopted.iter().filter(|key| !others.contains_key(key)) {
+                self.backend.delete(key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the manifest of a backup, and then what lies in its folder.
+    async fn remove_folder(&self, id: &BackupId) -> Result<(), Error> {
+        self.backend.delete(&self.manifest_of(id)).await?;
+        let objects: Vec<_> = self.backend.list(Some(&self.folder_of(id))).await.try_collect().await?;
+        for object in objects {
+            self.backend.delete(&object.key).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. Returns the IDs.
+    ///
+    /// # Errors
+    ///
+    /// Some of it is still there.
+    pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<Vec<BackupId>, Error> {
+        self.backend.remove_abandoned(age).await?;
+        let mut removed = Vec::new();
+        for (id, written) in self.list().await?.incomplete {
+            // A time to come is that of a clock that was set back: not known to be old.
+            if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
+                // Should it have become a backup meanwhile, then what it has adopted is nothing to clean up.
+                self.remove_folder(&id).await?;
+                removed.push(id);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Reads an object of a backup, decrypts it if it is encrypted, shows each piece to `take`, and compares it with the manifest.
+    ///
+    /// # Errors
+    ///
+    /// - [`Incomplete`](ErrorKind::Incomplete): it is not what the manifest says, or cannot be decrypted. What `take` has until then
+    ///   is not to be used.
+    /// - [`Encrypted`](ErrorKind::Encrypted): it is encrypted, and there is no key for it; see
+    ///   `with_identities`.
+    /// - It cannot be read, or `take` fails.
+    pub async fn read(
+        &self,
+        id: &BackupId,
+        object: &StoredObject,
+        mut take: impl AsyncFnMut(Bytes) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let key = self.key_of(id, object)?;
+        let wrong = |why: String| Error::new(ErrorKind::Incomplete, "use", key.as_str(), why);
+        let undecryptable = |why| match why {
+            Undecryptable::NoKey => {
+                let why = "it is encrypted, and none of the keys given is one of those that it is for";
+                Error::new(ErrorKind::Encrypted, "decrypt", key.as_str(), why)
+            }
+            Undecryptable::Damaged(why) => wrong(format!("it cannot be decrypted: {why}")),
+        };
+        let mut decrypting = match (object.encryption, &self.keys.identities) {
+            (None, _) => None,
+            (Some(Encryption::Age), Some(identities)) => Some(identities.decrypt()),
+            (Some(Encryption::Age), None) if cfg!(feature = "encryption") => {
+                let why = "it is encrypted, and no key was given";
+                return Err(Error::new(ErrorKind::Encrypted, "decrypt", key.as_str(), why));
+            }
+            (Some(Encryption::Age), None) => {
+                let why = "it is encrypted, and this program was built without the feature `encryption`";
+                return Err(Error::new(ErrorKind::NotSupported, "decrypt", key.as_str(), why));
+            }
+        };
+        let mut found = self.backend.get(&key, None).await?;
+        let (mut stored, mut plain) = (Digest::default(), Digest::default());
+        while let Some(piece) = found.content.try_next().await? {
+            stored.update(&piece);
+            let piece = match &mut decrypting {
+                None => piece,
+                Some(decrypting) => decrypting.push(&piece).map_err(undecryptable)?,
+            };
+            if !piece.is_empty() {
+                plain.update(&piece);
+                take(piece).await?;
+            }
+        }
+        if let Some(decrypting) = decrypting {
+            let piece = decrypting.finish().map_err(undecryptable)?;
+            if !piece.is_empty() {
+                plain.update(&piece);
+                take(piece).await?;
+            }
+        }
+        stored.compare(object.bytes, &object.sha256).map_err(wrong)?;
+        match &object.plaintext {
+            None => Ok(()),
+            Some(plaintext) => plain.compare(plaintext.bytes, &plaintext.sha256).map_err(wrong),
+        }
+    }
+
+    /// Reads an object of a backup and compares what is stored with the manifest. That takes no key, and proves nothing about what is
+    /// in an encrypted one.
+    ///
+    /// # Errors
+    ///
+    /// It is not what the manifest says ([`Incomplete`](ErrorKind::Incomplete)); or it cannot be read.
+    pub async fn check(&self, id: &BackupId, object: &StoredObject) -> Result<(), Error> {
+        let key = self.key_of(id, object)?;
+        let mut found = self.backend.get(&key, None).await?;
+        let mut stored = Digest::default();
+        while let Some(piece) = found.content.try_next().await? {
+            stored.update(&piece);
+        }
+        let wrong = |why: String| Error::new(ErrorKind::Incomplete, "use", key.as_str(), why);
+        stored.compare(object.bytes, &object.sha256).map_err(wrong)
+    }
+
+    /// Where an object of a backup lies.
+    fn key_of(&self, id: &BackupId, object: &StoredObject) -> Result<Key, Error> {
+        let invalid = |e: InvalidKey| Error::new(ErrorKind::InvalidKey, "read", &object.name, e.to_string());
+        match &object.at {
+            Some(path) => self.adoptable(path),
+            // A manifest can name what is too long below this folder.
+            None => self.folder_of(id).join(&object.name).map_err(invalid),
+        }
+    }
+
+    /// The key of what is in the folder.
+    fn below(&self, path: &str) -> Result<Key, InvalidKey> {
+        match &self.folder {
+            None => path.parse(),
+            Some(folder) => folder.join(path),
+        }
+    }
+
+    /// How something in the folder is called there.
+    fn path_of<'k>(&self, key: &'k Key) -> Option<&'k str> {
+        match &self.folder {
+            None => Some(key.as_str()),
+            Some(folder) => key.as_str().strip_prefix(folder.as_str())?.strip_prefix('/'),
+        }
+    }
+
+    fn folder_of(&self, id: &BackupId) -> Key {
+        self.below(id.as_str()).expect("`new` has tried an ID of this length")
+    }
+
+    fn manifest_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(MANIFEST).expect("`new` has tried a longer one")
+    }
+
+    fn signature_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(SIGNATURE).expect("`new` has tried it")
+    }
+}
+
+/// Whether no object of a backup can have that name.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE))
+}
