@@ -26,6 +26,8 @@ test: build-tools ## check the formatting, the lints and the documentation, and 
 	$(CARGO) test --workspace --locked
 	# once more without the C libraries of Zstandard and LZ4
 	$(CARGO) test -p dumpfmt --no-default-features --locked
+	# once more without buckets, encryption and signatures
+	$(CARGO) test -p storage-backends --no-default-features --features conformance --locked
 	# once more with inputs that a fuzzer makes up
 	$(CARGO) fmt --manifest-path crates/dumpfmt/fuzz/Cargo.toml --check
 	scripts/fuzz.sh 10

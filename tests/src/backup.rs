@@ -95,6 +95,14 @@ impl Backups {
         self
     }
 
+    /// Without the lines that were added to the job.
+    #[must_use]
+    pub fn job_without_lines(mut self) -> Self {
+        self.job.clear();
+        self.write();
+        self
+    }
+
     /// Whose `pg_dump` is this shell script; in it `$PG_DUMP` is the real one.
     #[must_use]
     pub fn pg_dump(self, script: &str) -> Self {

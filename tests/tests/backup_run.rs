@@ -4,10 +4,15 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::LazyLock;
 
+use age::secrecy::ExposeSecret as _;
+use age::x25519::Identity;
 use pgmig_tests::awkward::unique;
 use pgmig_tests::backup::Backups;
-use pgmig_tests::{Fingerprint, Server};
+use pgmig_tests::{DumpOptions, Fingerprint, Server};
 use serde_json::json;
+use ssh_key::LineEnding;
+use ssh_key::PrivateKey;
+use ssh_key::private::Ed25519Keypair;
 
 /// A database with tables, large objects and names that need quotes.
 static DATABASE: LazyLock<(&'static Server, String)> = LazyLock::new(|| {
@@ -205,4 +210,96 @@ fn the_newest_verified_backup_stays_whatever_the_policy_says_and_oddities_are_le
     // And no backup is made that would not be the newest.
     let _ = backups.run(&["run", "nightly"]).failed(&["the clock of this machine says", "2999-01-01 00:00:00 UTC"]);
     assert_eq!(backups.ids().len(), 2);
+}
+
+#[test]
+fn the_dumps_of_the_products_own_job_are_adopted_where_they_lie() {
+    let (server, database) = (DATABASE.0, copy());
+    let dump = server.tools().dump(server, &database, &DumpOptions::redirected());
+    let dump = fs::read(&dump).expect("it was made");
+    let backups = Backups::of(server, &database)
+        .job("at-root: true")
+        .job("retention: {keep-last: 2, time-zone: Europe/Berlin}");
+    let vault = backups.file("vault");
+    fs::create_dir(vault.join("weekly")).expect("writable");
+    // In the order of their times: the second one was cut short by the original job, as it does.
+    let names = ["store.dump_20260105-230003", "store.dump_20260106-230004", "weekly/store.dump_20260111-230002"];
+    for (name, length) in names.iter().zip([dump.len(), dump.len() / 2, dump.len()]) {
+        fs::write(vault.join(name), &dump[..length]).expect("writable");
+    }
+    fs::write(vault.join("notes.txt"), "of somebody").expect("writable");
+
+    let list = backups.list();
+    assert_eq!(list["adoptable"].as_array().map(Vec::len), Some(3));
+    assert_eq!(list["foreign"], json!(["notes.txt"]));
+    let adopted = backups.run(&["adopt", "nightly"]).failed(&["1 dump cannot be adopted", "pgmig repair"]);
+    let _ = adopted.says(&["20260105T220003Z", "20260111T220002Z", "store.dump_20260106-230004 is not adopted"]);
+    assert_eq!(backups.verified(), ["20260105T220003Z", "20260111T220002Z"]);
+    assert_eq!(backups.list()["backups"][0]["rows"], 5002);
+    assert_eq!(backups.list()["adoptable"], json!(["store.dump_20260106-230004"]));
+    let _ = backups.run(&["fetch", "nightly", "latest", "--to", "copy.dump"]).done();
+    assert_eq!(fs::read(backups.file("copy.dump")).expect("it was fetched"), dump);
+
+    // They count, and what is not kept goes with its dump. What was not adopted stays.
+    let new = backups.make();
+    assert_eq!(backups.verified(), ["20260111T220002Z", new.as_str()]);
+    let left = backups.vault();
+    assert!(!left.contains(&names[0].to_owned()) && left.contains(&names[1].to_owned()), "{left:?}");
+    assert!(left.contains(&names[2].to_owned()) && left.contains(&"notes.txt".to_owned()), "{left:?}");
+}
+
+#[test]
+fn an_encrypted_backup_tells_its_content_to_the_holder_of_the_key_alone() {
+    let identity = Identity::generate();
+    let (server, database) = (DATABASE.0, copy());
+    let line = format!("encryption: {{recipients: [{}]}}", identity.to_public());
+    let backups = Backups::of(server, &database).job(&line);
+    let id = backups.make();
+    let manifest =
+        fs::read_to_string(backups.file("vault/nightly").join(&id).join("manifest.json")).expect("a manifest");
+    assert!(!manifest.contains("public.plain") && !manifest.contains("5000"), "{manifest}");
+    let stored = fs::read(backups.file("vault/nightly").join(&id).join(object(&database))).expect("it is there");
+    assert!(stored.starts_with(b"age-encryption.org/v1"));
+    // Without a key: what is stored is as it was, and counts.
+    let _ = backups.run(&["verify", "nightly", &id]).done().says(&["takes a key to verify"]);
+    let _ =
+        backups.run(&["fetch", "nightly", &id, "--to", "copy.dump"]).failed(&["it is encrypted, and no key was given"]);
+    assert_eq!(backups.list()["backups"][0]["rows"], json!(null));
+
+    let file = format!("# a key\n{}\n", identity.to_string().expose_secret());
+    fs::write(backups.file("identity"), file).expect("writable");
+    let backups = backups.job_without_lines().job("encryption: {identity-file: identity}");
+    let _ = backups.run(&["verify", "nightly", &id]).done().says(&["5,002 rows"]);
+    let _ = backups.run(&["show", "nightly", &id]).done().says(&["public.plain", "encrypted"]);
+    let _ = backups.run(&["fetch", "nightly", &id, "--to", "copy.dump"]).done();
+    let restored = unique("restored");
+    server.create_database(&restored, "UTF8");
+    server.tools().restore(server, &restored, &backups.file("copy.dump"), &[]);
+    Fingerprint::of(server, &database).assert_same(&Fingerprint::of(server, &restored));
+
+    let wrong = backups.job_without_lines().job("encryption: {recipients: age1nobody}");
+    let failed = wrong.run(&["run", "nightly"]).failed(&["`recipients`: line 1"]);
+    assert!(!failed.stderr.contains("age1nobody"), "{failed}");
+}
+
+#[test]
+fn a_backup_that_nobody_trusted_has_signed_is_refused() {
+    let backups = backups();
+    let forged = backups.make();
+    let key = PrivateKey::from(Ed25519Keypair::from_seed(&[7; 32]));
+    fs::write(backups.file("key"), key.to_openssh(LineEnding::LF).expect("it is no other")).expect("writable");
+    fs::write(backups.file("key.pub"), key.public_key().to_openssh().expect("it is no other")).expect("writable");
+    let signing = backups.job("signing: {key-file: key}").job("retention: {keep-last: 1}");
+    let id = signing.make();
+    assert_eq!(signing.verified(), [id.as_str()]);
+    assert_eq!(signing.list()["unreadable"][0]["id"], forged.as_str());
+    let _ = signing.run(&["fetch", "nightly", &forged, "--to", "x"]).failed(&["cannot be used"]);
+    // Who only reads needs the public key alone.
+    let reading = signing.job_without_lines().job("signing: {trusted-keys-file: key.pub}");
+    assert_eq!(reading.verified(), [id.as_str()]);
+    let manifest = reading.file("vault/nightly").join(&id).join("manifest.json");
+    let text = fs::read_to_string(&manifest).expect("a manifest");
+    fs::write(&manifest, text.replace("\"rows\": 5000", "\"rows\": 5001")).expect("writable");
+    let _ = reading.run(&["verify", "nightly", &id]).failed(&["cannot be used"]);
+    let _ = reading.run(&["show", "nightly", "latest"]).failed(&["has no verified backup"]);
 }

@@ -36,7 +36,12 @@ pub(crate) async fn open(config: &ConfigFile, job: &Job, now: DateTime<Utc>) -> 
         .open(now.into())
         .await
         .map_err(|e| Failure::from(e).context(format!("cannot open the destination `{}`", job.destination)))?;
-    Ok(Catalog::new(backend, job.name.clone()).context("the name of the job is too long")?)
+    let catalog = if job.at_root {
+        Catalog::at_root(backend)
+    } else {
+        Catalog::new(backend, job.name.clone()).context("the name of the job is too long")?
+    };
+    Ok(job.keys.apply(catalog))
 }
 
 /// A backup by its ID, or the newest verified one by the word `latest`.

@@ -85,6 +85,12 @@ pub(crate) enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Verify the dumps that the product's own job has made (`store.dump_YYYYMMDD-HHMMSS`, `weekly/`), and make backups of
+    /// them where they lie
+    Adopt {
+        /// The job
+        job: String,
+    },
     /// Show which backups stay, and why
     Explain {
         /// The job

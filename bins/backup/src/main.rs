@@ -81,6 +81,7 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
             context.interruptible(commands::fetch::run(context, &job, &id, &to, object.as_deref())).await
         }
         Command::Prune { job, dry_run } => context.interruptible(commands::prune::run(context, &job, dry_run)).await,
+        Command::Adopt { job } => context.interruptible(commands::adopt::run(context, &job)).await,
         Command::Explain { job, html } => {
             context.interruptible(commands::explain::run(context, &job, html.as_deref())).await
         }

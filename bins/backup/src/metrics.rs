@@ -11,6 +11,7 @@ use storage_backends::Existing;
 use storage_backends::Manifest;
 use storage_backends::local::Folder;
 
+use crate::commands::run::rows;
 use crate::config::Job;
 use crate::failure::Failure;
 
@@ -38,8 +39,7 @@ pub(crate) fn write(
     gauge("backup_last_run_succeeded", "Whether the last run made a backup.", u8::from(manifest.is_some()).to_string());
     match manifest {
         Some(manifest) => {
-            let rows =
-                manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum::<u64>();
+            let rows = rows(manifest);
             let duration = (ended - started).to_std().unwrap_or_default().as_secs_f64();
             let mut gauge = |metric: &str, help, value| gauge(&format!("{OF_SUCCESS}{metric}"), help, value);
             gauge("timestamp_seconds", "When the last run that succeeded ended.", seconds(ended));

@@ -69,7 +69,7 @@ async fn to_file(catalog: &Catalog, id: &BackupId, object: &StoredObject, to: &P
     let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let folder = Folder::open(parent).map_err(Error::from)?;
     let mut file = folder.stage(name, Existing::Keep).map_err(Error::from)?;
-    let bar = progress::bytes(object.bytes);
+    let bar = progress::bytes(object.plaintext.as_ref().map_or(object.bytes, |plaintext| plaintext.bytes));
     let write = async |piece: bytes::Bytes| {
         bar.inc(piece.len() as u64);
         file.write_all(&piece).map_err(|e| cannot_write(&to.display().to_string(), &e))

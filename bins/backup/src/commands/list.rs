@@ -6,7 +6,9 @@ use storage_backends::{BackupId, Listing, Manifest};
 use terminal::text::{count, size, table};
 
 use super::Context;
+use super::adopt::dumps;
 use super::prune::decisions;
+use super::run::rows;
 use crate::catalog;
 use crate::config::Job;
 use crate::failure::Failure;
@@ -27,7 +29,9 @@ struct OfJob {
     unreadable: Vec<Unreadable>,
     /// What is being made, or was left behind.
     incomplete: Vec<String>,
-    /// What belongs to no backup.
+    /// The dumps of the product's own job.
+    adoptable: Vec<String>,
+    /// What else belongs to no backup.
     foreign: Vec<String>,
 }
 
@@ -37,8 +41,10 @@ struct Line {
     source: String,
     started: DateTime<Utc>,
     bytes: u64,
-    rows: u64,
+    /// Nothing when only the holders of a key know.
+    rows: Option<u64>,
     verified: bool,
+    encrypted: bool,
     /// What the retention policy says; nothing without one.
     retention: Option<String>,
 }
@@ -80,13 +86,15 @@ async fn of_job(context: &Context, name: &str) -> Result<OfJob, Failure> {
     let listing = catalog.list().await?;
     let unreadable =
         |(id, why): &(BackupId, String)| Unreadable { id: id.to_string(), why: format!("its manifest {why}") };
+    let adoptable: Vec<_> = dumps(&job, &listing).into_iter().map(|(key, _)| key.to_string()).collect();
     Ok(OfJob {
         job: name.to_owned(),
         location: catalog.location(),
         backups: lines(&job, now, &listing),
         unreadable: listing.unreadable.iter().map(unreadable).collect(),
         incomplete: listing.incomplete.iter().map(|(id, _)| id.to_string()).collect(),
-        foreign: listing.foreign.iter().map(ToString::to_string).collect(),
+        foreign: listing.foreign.iter().map(ToString::to_string).filter(|key| !adoptable.contains(key)).collect(),
+        adoptable,
     })
 }
 
@@ -96,8 +104,9 @@ fn lines(job: &Job, now: DateTime<Utc>, listing: &Listing) -> Vec<Line> {
         source: manifest.source.clone(),
         started: manifest.started,
         bytes: manifest.bytes(),
-        rows: manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum(),
+        rows: (!manifest.is_sealed()).then(|| rows(manifest)),
         verified: manifest.is_verified(),
+        encrypted: manifest.is_encrypted(),
         retention,
     };
     match &job.retention {
@@ -117,7 +126,8 @@ fn text(job: &OfJob) -> String {
         let rows = job.backups.iter().rev().map(|line| {
             let verified = if line.verified { "yes" } else { "no" };
             let retention = line.retention.clone().unwrap_or_default();
-            vec![line.id.clone(), size(line.bytes), count(line.rows), verified.to_owned(), retention]
+            let rows = line.rows.map_or("sealed".to_owned(), count);
+            vec![line.id.clone(), size(line.bytes), rows, verified.to_owned(), retention]
         });
         text += &table(&["Backup", "Size", "Rows", "Verified", "Retention"], &[1, 2], rows);
     }
@@ -126,6 +136,9 @@ fn text(job: &OfJob) -> String {
     }
     for id in &job.incomplete {
         text += &format!("  {id} is being made, or was left behind\n");
+    }
+    for key in &job.adoptable {
+        text += &format!("  {key} is a dump of the product's own job: `backup adopt {}`\n", job.job);
     }
     for key in &job.foreign {
         text += &format!("  {key} belongs to no backup\n");

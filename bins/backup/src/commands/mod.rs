@@ -1,5 +1,6 @@
 //! What the program does, command by command.
 
+pub(crate) mod adopt;
 pub(crate) mod config_check;
 pub(crate) mod explain;
 pub(crate) mod fetch;

@@ -130,12 +130,11 @@ fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
         terminal::print_json(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed })?;
         return Ok(());
     }
-    let rows = manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum();
     let tables = manifest.objects.iter().flat_map(|object| &object.tables).filter(|table| table.rows.is_some()).count();
     terminal::print(&format!(
         "{}: verified, {} in {}, {} in {}\n",
         manifest.id,
-        counted(rows, "row"),
+        counted(rows(manifest), "row"),
         counted(tables as u64, "table"),
         size(manifest.bytes()),
         duration(manifest.finished - manifest.started)
@@ -144,6 +143,11 @@ fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
         terminal::print(&format!("removed {}: {}\n", counted(removed.len() as u64, "old backup"), removed.join(", ")))?;
     }
     Ok(())
+}
+
+/// The rows of all tables.
+pub(crate) fn rows(manifest: &Manifest) -> u64 {
+    manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum()
 }
 
 /// In the largest units that fit.

@@ -46,6 +46,11 @@ fn text(location: &str, manifest: &Manifest) -> String {
         }
         None => line("Verified", "no"),
     }
+    if manifest.is_sealed() {
+        line("Content", "encrypted; what is in it is known to the holders of a key, see `identity`");
+    } else if manifest.is_encrypted() {
+        line("Content", "encrypted");
+    }
     if let Some(schema) = &manifest.schema_version {
         line("Schema", &format!("version {schema}"));
     }
@@ -56,7 +61,8 @@ fn text(location: &str, manifest: &Manifest) -> String {
         line("Moment", consistency);
     }
     for object in &manifest.objects {
-        text += &format!("\n{}  {}, SHA-256 {}\n", object.name, size(object.bytes), object.sha256);
+        let place = object.at.as_ref().map_or(String::new(), |at| format!(" in {at}"));
+        text += &format!("\n{}{place}  {}, SHA-256 {}\n", object.name, size(object.bytes), object.sha256);
         let rows = object
             .tables
             .iter()

@@ -10,6 +10,7 @@ use retention::{Count, Policy, Rules, Span, WeeklyBackupDay};
 use secrecy::SecretString;
 use storage_backends::Key;
 
+use super::keys::Keys;
 use super::section::Section;
 
 /// Which source is backed up to which destination, and what is kept.
@@ -21,6 +22,10 @@ pub(crate) struct Job {
     pub(crate) source: String,
     /// The name of its destination.
     pub(crate) destination: String,
+    /// Its backups lie at the root of the destination, not in a folder with its name.
+    pub(crate) at_root: bool,
+    /// What its backups are encrypted and signed with.
+    pub(crate) keys: Keys,
     /// Which backups are kept; all when there is none.
     pub(crate) retention: Option<Policy>,
     /// Whose days and hours are shown.
@@ -44,6 +49,8 @@ impl Job {
     ) -> Result<Self, Vec<Fault>> {
         let source = one_of(&mut section, "source", sources);
         let destination = one_of(&mut section, "destination", destinations);
+        let at_root = section.flag("at-root").unwrap_or(false);
+        let keys = Keys::read(&mut section);
         let retention = match section.section("retention") {
             Some(rules) => section.take(policy(rules)).map(Some),
             None => Some(None),
@@ -59,6 +66,8 @@ impl Job {
                 name,
                 source,
                 destination,
+                at_root,
+                keys,
                 time_zone: retention.as_ref().map_or(Tz::UTC, |policy| policy.rules().time_zone),
                 retention,
                 clean_up_after,

@@ -2,6 +2,7 @@
 
 mod destination;
 mod job;
+mod keys;
 mod section;
 mod source;
 

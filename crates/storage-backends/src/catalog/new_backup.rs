@@ -26,6 +26,11 @@ impl NewBackup {
         &self.id
     }
 
+    /// The objects that it has so far, such as to tell what is in them.
+    pub fn objects_mut(&mut self) -> &mut [StoredObject] {
+        &mut self.objects
+    }
+
     /// Begins an object of it.
     ///
     /// # Errors

@@ -1,0 +1,75 @@
+//! What backups are encrypted and signed with.
+
+use secrecy::ExposeSecret as _;
+use storage_backends::{Catalog, Identities, KeyFileError, Recipients, SigningKey, TrustedKeys};
+
+use super::section::Section;
+
+/// What backups are encrypted and signed with. Its `Debug` shows no secret.
+#[derive(Debug, Default)]
+pub(crate) struct Keys {
+    recipients: Option<Recipients>,
+    identities: Option<Identities>,
+    signing: Option<SigningKey>,
+    trusted: Option<TrustedKeys>,
+}
+
+impl Keys {
+    /// The sections `encryption` and `signing` of a job.
+    pub(super) fn read(section: &mut Section<'_>) -> Self {
+        let mut keys = Self::default();
+        if let Some(mut encryption) = section.section("encryption") {
+            let recipients = encryption.texts("recipients").map(|texts| {
+                let texts: Vec<_> = texts.into_iter().map(|(_, text)| text).collect();
+                texts.join("\n")
+            });
+            keys.recipients = key(&mut encryption, "recipients", recipients, Recipients::parse);
+            let identity = encryption.secret("identity");
+            let identity = identity.map(|identity| identity.expose_secret().to_owned());
+            keys.identities = key(&mut encryption, "identity", identity, Identities::parse);
+            if keys.recipients.is_none() && keys.identities.is_none() && !encryption.has_faults() {
+                encryption.fault(encryption.line(), "`recipients` or `identity` is missing");
+            }
+            section.take(encryption.finish(Some(())));
+        }
+        if let Some(mut signing) = section.section("signing") {
+            let secret = signing.secret("key").map(|key| key.expose_secret().to_owned());
+            keys.signing = key(&mut signing, "key", secret, SigningKey::parse);
+            let trusted = signing.secret("trusted-keys").map(|keys| keys.expose_secret().to_owned());
+            keys.trusted = key(&mut signing, "trusted-keys", trusted, TrustedKeys::parse);
+            // Whoever signs trusts what it has signed.
+            keys.trusted = keys.trusted.or_else(|| keys.signing.as_ref().map(SigningKey::trusted));
+            if keys.trusted.is_none() && !signing.has_faults() {
+                signing.fault(signing.line(), "`key` or `trusted-keys` is missing");
+            }
+            section.take(signing.finish(Some(())));
+        }
+        keys
+    }
+
+    /// The catalog with them.
+    pub(crate) fn apply(&self, mut catalog: Catalog) -> Catalog {
+        if let Some(recipients) = &self.recipients {
+            catalog = catalog.with_encryption(recipients.clone());
+        }
+        if let Some(identities) = &self.identities {
+            catalog = catalog.with_identities(identities.clone());
+        }
+        if let Some(key) = &self.signing {
+            catalog = catalog.with_signing(key.clone());
+        }
+        if let Some(keys) = &self.trusted {
+            catalog = catalog.with_trusted_keys(keys.clone());
+        }
+        catalog
+    }
+}
+
+fn key<T>(
+    section: &mut Section<'_>,
+    name: &str,
+    text: Option<String>,
+    parse: impl FnOnce(&str) -> Result<T, KeyFileError>,
+) -> Option<T> {
+    parse(&text?).map_err(|e| section.fault(section.line(), format!("`{name}`: {e}"))).ok()
+}
