@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use age::armor::{ArmoredReader, ArmoredWriter, Format};
@@ -18,7 +18,7 @@ use crate::key_file::{KeyFileError, lines};
 /// Each of them takes about 100 bytes at the beginning of every object.
 const MOST_RECIPIENTS: usize = 64;
 /// More than a header with so many recipients has.
-const MOST_HEADER_BYTES: usize = 16 << 10;
+const MOST_HEADER_BYTES: usize = 8 << 10;
 /// What is encrypted at once, and the code that authenticates it.
 const CHUNK_BYTES: usize = 64 << 10;
 const STORED_CHUNK_BYTES: usize = CHUNK_BYTES + 16;
@@ -218,15 +218,19 @@ pub(crate) struct Decrypting {
     /// What was not decrypted yet: less than a header, or less than a chunk.
     buffer: Buffer,
     /// Once the header is there.
-    reader: Option<StreamReader<Buffer>>,
+    reader: Option<StreamReader<Input>>,
 }
 
 impl Decrypting {
     /// Takes the next stored bytes; returns what is in them, perhaps nothing yet.
     pub(crate) fn push(&mut self, stored: &[u8]) -> Result<Bytes, Undecryptable> {
         self.buffer.lock().extend(stored);
-        if self.reader.is_none() && self.has_header()? {
-            let decryptor = Decryptor::new(self.buffer.clone())?;
+        if self.reader.is_none()
+            && let Some(header) = self.take_header()?
+        {
+            let input = Input { header: io::Cursor::new(header), rest: self.buffer.clone() };
+            // The other constructor parses the header anew for every byte of it.
+            let decryptor = Decryptor::new_buffered(input)?;
             self.reader = Some(decryptor.decrypt(self.identities.keys.iter().map(|key| key as _))?);
         }
         let mut plain = Vec::new();
@@ -247,8 +251,8 @@ impl Decrypting {
         Ok(plain.into())
     }
 
-    /// Whether the header is complete. It ends with the only line that begins with three dashes, and a nonce.
-    fn has_header(&self) -> Result<bool, Undecryptable> {
+    /// The header, once it is complete. It ends with the only line that begins with three dashes, and a nonce.
+    fn take_header(&self) -> Result<Option<Vec<u8>>, Undecryptable> {
         let mut buffer = self.buffer.lock();
         let bytes = &*buffer.make_contiguous();
         let bytes = &bytes[..bytes.len().min(MOST_HEADER_BYTES)];
@@ -258,23 +262,53 @@ impl Decrypting {
         }
         let last_line = bytes.windows(4).position(|window| window == b"\n---").map(|at| at + 1);
         let end = last_line.and_then(|at| Some(at + bytes[at..].iter().position(|c| *c == b'\n')? + 1));
-        match end {
-            Some(end) if bytes.len() >= end + NONCE_BYTES => Ok(true),
+        // The library parses all of them anew for every line. It adds one of its own, at random, that is for nobody.
+        let header = &bytes[..end.unwrap_or(bytes.len())];
+        if header.windows(4).filter(|window| window == b"\n-> ").count() > MOST_RECIPIENTS + 1 {
+            return Err(Undecryptable::Damaged("its header has more recipients than any can have".to_owned()));
+        }
+        match end.map(|end| end + NONCE_BYTES) {
+            Some(end) if bytes.len() >= end => Ok(Some(buffer.drain(..end).collect())),
             _ if bytes.len() == MOST_HEADER_BYTES => {
                 Err(Undecryptable::Damaged("its header is longer than any can be".to_owned()))
             }
-            _ => Ok(false),
+            _ => Ok(None),
         }
     }
 }
 
 /// One call gives a whole chunk, if there is room for it.
-fn read_chunk(reader: &mut StreamReader<Buffer>, plain: &mut Vec<u8>) -> Result<usize, Undecryptable> {
+fn read_chunk(reader: &mut StreamReader<Input>, plain: &mut Vec<u8>) -> Result<usize, Undecryptable> {
     let before = plain.len();
     plain.resize(before + CHUNK_BYTES, 0);
     let read = reader.read(&mut plain[before..])?;
     plain.truncate(before + read);
     Ok(read)
+}
+
+/// What the library reads: first a header, line by line, and then chunks.
+struct Input {
+    header: io::Cursor<Vec<u8>>,
+    rest: Buffer,
+}
+
+impl Read for Input {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self.header.read(into)? {
+            0 => self.rest.read(into),
+            read => Ok(read),
+        }
+    }
+}
+
+impl BufRead for Input {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.header.fill_buf()
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.header.consume(bytes);
+    }
 }
 
 /// Bytes between us and the library, which wants to read and to write files.

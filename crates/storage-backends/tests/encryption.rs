@@ -321,8 +321,13 @@ async fn an_object_that_is_given_up_leaves_nothing() {
 async fn a_header_that_never_ends_is_not_kept_in_memory() {
     let vault = Vault::new();
     store(&vault.encrypting, b"PGDMP", 5).await;
-    let endless = format!("age-encryption.org/v1\n{}", "-> x y\n\n".repeat(1_000_000));
-    for (stored, told) in [(endless, "longer than any can be"), ("-> X25519".repeat(100_000), "is no file of age")] {
+    let begin = "age-encryption.org/v1\n-> x";
+    for (stored, told) in [
+        (format!("{begin} y\n{}", "AAAA".repeat(1_000_000)), "longer than any can be"),
+        (format!("{begin}{}", "\n\n-> x".repeat(65)), "more recipients than any"),
+        (format!("{begin}{}", "\n\n-> x".repeat(64)), "most of it is missing"),
+        ("-> X25519".repeat(100_000), "is no file of age"),
+    ] {
         let object = vault.replace_object(stored.as_bytes());
         let error = read(&vault.reading(), ID, &object).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Incomplete && error.to_string().contains(told), "{error}");
@@ -369,9 +374,14 @@ async fn the_most_recipients_that_there_can_be_can_all_read() {
     let vault = Vault::new();
     let keys: Vec<_> = (0..64).map(|_| Identity::generate()).collect();
     let all = recipients(&keys.iter().collect::<Vec<_>>());
-    let manifest = store(&vault.plain.clone().with_encryption(all), b"PGDMP", 5).await;
-    for key in [&keys[0], &keys[63]] {
-        let catalog = vault.plain.clone().with_identities(identities(&[key]));
-        assert_eq!(read(&catalog, ID, &manifest.objects[0]).await.unwrap(), b"PGDMP");
+    let catalog = vault.plain.clone().with_encryption(all);
+    // What else is in a header is made at random.
+    for _ in 0..50 {
+        let manifest = store(&catalog, b"PGDMP", 5).await;
+        for key in [&keys[0], &keys[63]] {
+            let catalog = vault.plain.clone().with_identities(identities(&[key]));
+            assert_eq!(read(&catalog, ID, &manifest.objects[0]).await.unwrap(), b"PGDMP");
+        }
+        catalog.remove(&id(ID)).await.unwrap();
     }
 }

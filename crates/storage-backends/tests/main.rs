@@ -3,6 +3,7 @@
 mod adopt;
 mod backend;
 mod catalog;
+mod crash;
 #[cfg(feature = "encryption")]
 mod encryption;
 mod folder;
