@@ -217,9 +217,8 @@ fn the_dumps_of_the_products_own_job_are_adopted_where_they_lie() {
     let (server, database) = (DATABASE.0, copy());
     let dump = server.tools().dump(server, &database, &DumpOptions::redirected());
     let dump = fs::read(&dump).expect("it was made");
-    let backups = Backups::of(server, &database)
-        .job("at-root: true")
-        .job("retention: {keep-last: 2, time-zone: Europe/Berlin}");
+    let backups =
+        Backups::of(server, &database).job("at-root: true").job("retention: {keep-last: 2, time-zone: Europe/Berlin}");
     let vault = backups.file("vault");
     fs::create_dir(vault.join("weekly")).expect("writable");
     // In the order of their times: the second one was cut short by the original job, as it does.
@@ -302,4 +301,19 @@ fn a_backup_that_nobody_trusted_has_signed_is_refused() {
     fs::write(&manifest, text.replace("\"rows\": 5000", "\"rows\": 5001")).expect("writable");
     let _ = reading.run(&["verify", "nightly", &id]).failed(&["cannot be used"]);
     let _ = reading.run(&["show", "nightly", "latest"]).failed(&["has no verified backup"]);
+}
+
+#[test]
+fn a_backup_is_verified_by_restoring_it() {
+    let backups = backups();
+    let _ = backups.make();
+    let restored = backups.run(&["verify", "nightly", "latest", "--restore"]).done();
+    let _ = restored.says(&["restored into a throw-away database with the same rows"]);
+    let verified = backups.run(&["verify", "nightly", "latest", "--restore", "--output", "json"]).done().json();
+    assert_eq!(verified["restored"], true);
+    let server = DATABASE.0;
+    let broken = backups.source("pg-restore", "/bin/false");
+    let failed = broken.run(&["verify", "nightly", "latest", "--restore"]).failed(&["could not be restored"]);
+    let left = server.psql("postgres", "select count(*) from pg_database where datname like 'backup_verify_%'");
+    assert_eq!(left.trim(), "0", "{failed}");
 }

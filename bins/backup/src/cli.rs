@@ -63,6 +63,9 @@ pub(crate) enum Command {
         job: String,
         /// The ID of the backup; `latest` is the newest verified one
         id: String,
+        /// Also restore it into a new database of the source's server, compare the rows of each table, and drop it again
+        #[arg(long)]
+        restore: bool,
     },
     /// Copy a backup into a file
     Fetch {

@@ -76,7 +76,8 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Run { job } => commands::run::run(context, &job).await,
         Command::List { job } => context.interruptible(commands::list::run(context, job.as_deref())).await,
         Command::Show { job, id } => context.interruptible(commands::show::run(context, &job, &id)).await,
-        Command::Verify { job, id } => context.interruptible(commands::verify::run(context, &job, &id)).await,
+        // As this one does with a database that it has made.
+        Command::Verify { job, id, restore } => commands::verify::run(context, &job, &id, restore).await,
         Command::Fetch { job, id, to, object } => {
             context.interruptible(commands::fetch::run(context, &job, &id, &to, object.as_deref())).await
         }

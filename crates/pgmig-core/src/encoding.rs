@@ -4,7 +4,8 @@
 /// Turns `bytes` in PostgreSQL's encoding `name` into text. Bytes that are not
 /// valid in it become replacement characters: such a name then simply matches
 /// nothing in the target, which the plan reports by name.
-pub(crate) fn decode(name: Option<&str>, bytes: &[u8]) -> String {
+#[must_use]
+pub fn decode(name: Option<&str>, bytes: &[u8]) -> String {
     if bytes.is_ascii() {
         return String::from_utf8_lossy(bytes).into_owned();
     }

@@ -70,6 +70,7 @@ pub mod archive;
 pub mod catalog;
 pub mod config_file;
 pub mod connection;
+pub mod encoding;
 pub mod error;
 pub mod id_columns;
 pub mod inspect;
@@ -86,7 +87,6 @@ pub mod summary;
 pub mod target;
 pub mod tenant;
 
-mod encoding;
 mod error_chain;
 mod id_sql;
 mod remap;

@@ -134,7 +134,8 @@ pub(crate) fn quote(identifier: &str) -> String {
 }
 
 /// An identifier in quotes, safe whatever keywords the server has.
-pub(crate) fn quote_always(identifier: &str) -> String {
+#[must_use]
+pub fn quote_always(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
 

@@ -2,17 +2,19 @@
 
 use std::io::Write as _;
 
-use dumpfmt::{Verifier, VerifyOptions};
+use dumpfmt::{VerifiedArchive, Verifier, VerifyOptions};
 use serde::Serialize;
 use storage_backends::{BackupId, Catalog, StoredObject, TableContent};
-use terminal::progress;
 use terminal::text::{counted, size};
+use terminal::{progress, step};
 
 use super::Context;
 use super::run::rows;
 use crate::catalog;
+use crate::config::Source;
 use crate::failure::Failure;
 use crate::source::databases::tables;
+use crate::source::throw_away::restore_and_compare;
 
 /// The result in JSON.
 #[derive(Serialize)]
@@ -25,39 +27,66 @@ struct Verified<'a> {
     bytes: u64,
     /// Nothing when only the holders of a key know.
     rows: Option<u64>,
+    /// Whether it was restored into a throw-away database.
+    restored: bool,
 }
 
-pub(crate) async fn run(context: &Context, name: &str, id: &str) -> Result<(), Failure> {
+pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
     let (id, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
+    if restore && manifest.is_sealed() {
+        let hint = "give the key as `identity` of `encryption`";
+        return Err(Failure::new(format!("the backup `{id}` is encrypted, so it cannot be restored"), hint));
+    }
+    let not_whole = |failure: Failure| failure.context(format!("the backup `{id}` of the job `{name}` is not whole"));
     let bar = progress::bytes(manifest.bytes());
+    let mut archives = Vec::new();
     for object in &manifest.objects {
         let verified = async {
             if manifest.is_sealed() {
                 catalog.check(&id, object).await?;
                 bar.inc(object.bytes);
-                return Ok(());
+            } else {
+                archives.push((object, verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await?));
             }
-            verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await
+            Ok(())
         };
-        verified.await.map_err(|failure: Failure| {
-            failure.context(format!("the backup `{id}` of the job `{name}` is not whole"))
-        })?;
+        context.interruptible(verified).await.map_err(not_whole)?;
     }
     bar.finish_and_clear();
+    if restore {
+        let Source::Postgresql(source) = context.config.source(&job)?;
+        for (object, archive) in &archives {
+            step(format_args!("restoring {} into a throw-away database", object.name));
+            let restored = restore_and_compare(context, &source, &catalog, &id, object, archive).await;
+            restored.map_err(|failure| {
+                failure.context(format!("the backup `{id}` is whole, but `{}` could not be restored", object.name))
+            })?;
+        }
+    }
     let rows = (!manifest.is_sealed()).then(|| rows(&manifest));
     let (objects, bytes) = (manifest.objects.len() as u64, manifest.bytes());
     if context.is_json() {
         let id = id.to_string();
-        terminal::print_json(&Verified { version: 1, job: name, id, complete: true, objects, bytes, rows })?;
+        terminal::print_json(&Verified {
+            version: 1,
+            job: name,
+            id,
+            complete: true,
+            objects,
+            bytes,
+            rows,
+            restored: restore,
+        })?;
         return Ok(());
     }
     let (objects, bytes) = (counted(objects, "object"), size(bytes));
     terminal::print(&match rows {
         Some(rows) => {
             let rows = counted(rows, "row");
-            format!("{id}: complete: {objects}, {rows}, {bytes}, all as recorded when it was made\n")
+            let restored = if restore { "; restored into a throw-away database with the same rows" } else { "" };
+            format!("{id}: complete: {objects}, {rows}, {bytes}, all as recorded when it was made{restored}\n")
         }
         None => format!(
             "{id}: complete: {objects}, {bytes}, stored as when it was made; what is in it takes a key to verify\n"
@@ -72,7 +101,7 @@ async fn verify(
     id: &BackupId,
     object: &StoredObject,
     mut progress: impl FnMut(u64),
-) -> Result<(), Failure> {
+) -> Result<VerifiedArchive, Failure> {
     let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
     let read = catalog.read(id, object, async |piece| {
         progress(piece.len() as u64);
@@ -86,7 +115,7 @@ async fn verify(
             .context(format!("the object `{}` has the recorded digest, but is no whole archive", object.name))
     })?;
     match difference(&object.tables, &tables(&archive)) {
-        None => Ok(()),
+        None => Ok(archive),
         Some(difference) => {
             let message = format!("the object `{}` is not what its manifest says: {difference}", object.name);
             Err(Failure::new(

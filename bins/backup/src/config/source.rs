@@ -22,6 +22,8 @@ pub(crate) struct PostgresqlSource {
     pub(crate) databases: Vec<TargetConfig>,
     /// The program; looked for in `PATH` if it has no slash.
     pub(crate) pg_dump: PathBuf,
+    /// Its counterpart, for backups that are verified by restoring them.
+    pub(crate) pg_restore: PathBuf,
     /// What `pg_dump --compress` is given.
     pub(crate) compress: Option<String>,
     /// Where the product that the databases belong to lists its tenants, if it is one that is known.
@@ -45,6 +47,9 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
     let ca_file = section.path("ca-file");
     let sslmode = sslmode(section, ca_file.is_some());
     let pg_dump = section.text("pg-dump").map_or_else(|| "pg_dump".into(), PathBuf::from);
+    let pg_restore = section.text("pg-restore").map(PathBuf::from);
+    // Beside `pg_dump`, as it is installed.
+    let pg_restore = pg_restore.unwrap_or_else(|| pg_dump.with_file_name("pg_restore"));
     let compress = section.parsed("compress", "what `pg_dump --compress` takes, such as `6` or `zstd:3`", |text| {
         let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'=' | b',');
         text.bytes().all(fits).then(|| text.to_owned())
@@ -63,7 +68,13 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
         ca_file: ca_file.clone(),
         ..config.clone()
     };
-    Some(PostgresqlSource { databases: databases?.into_iter().map(config).collect(), pg_dump, compress, profile })
+    Some(PostgresqlSource {
+        databases: databases?.into_iter().map(config).collect(),
+        pg_dump,
+        pg_restore,
+        compress,
+        profile,
+    })
 }
 
 /// One database, or several.

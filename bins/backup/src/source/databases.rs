@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
 use dumpfmt::{Toc, TocEntry, VerifiedArchive, VerifiedEntry};
+use pgmig_core::encoding;
 use storage_backends::{Manifest, NewBackup, TableContent, Verification};
 use terminal::{progress, step, warn};
 
@@ -120,23 +121,24 @@ fn object_name(database: &str) -> String {
 
 /// What is in an archive, table by table.
 pub(crate) fn tables(archive: &VerifiedArchive) -> Vec<TableContent> {
-    archive.entries.iter().map(|entry| table(&archive.toc, entry)).collect()
+    let encoding = archive.toc.encoding();
+    archive.entries.iter().map(|entry| table(&archive.toc, entry, encoding.as_deref())).collect()
 }
 
-fn table(toc: &Toc, entry: &VerifiedEntry) -> TableContent {
-    let name = toc.get(entry.dump_id).map_or_else(|| entry.dump_id.to_string(), name);
+fn table(toc: &Toc, entry: &VerifiedEntry, encoding: Option<&str>) -> TableContent {
+    let name = toc.get(entry.dump_id).map_or_else(|| entry.dump_id.to_string(), |entry| name(entry, encoding));
     let mut table = TableContent::new(name, entry.bytes);
     table.rows = entry.rows;
     table.sha256 = entry.sha256.map(|digest| digest.to_string());
     table
 }
 
-/// `public.tenant` for rows; for large objects their type.
-fn name(entry: &TocEntry) -> String {
-    let tag = String::from_utf8_lossy(entry.tag());
+/// `public.tenant` for rows; for large objects that they are some.
+fn name(entry: &TocEntry, encoding: Option<&str>) -> String {
+    let text = |bytes| encoding::decode(encoding, bytes);
     match entry.namespace().filter(|namespace| !namespace.is_empty()) {
-        Some(namespace) => format!("{}.{tag}", String::from_utf8_lossy(namespace)),
+        Some(namespace) => format!("{}.{}", text(namespace), text(entry.tag())),
         None if entry.description() == b"BLOBS" => "large objects".to_owned(),
-        None => format!("{} {tag}", String::from_utf8_lossy(entry.description())),
+        None => format!("{} {}", text(entry.description()), text(entry.tag())),
     }
 }

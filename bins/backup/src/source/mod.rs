@@ -3,3 +3,4 @@
 pub(crate) mod databases;
 pub(crate) mod pg_dump;
 mod postgresql;
+pub(crate) mod throw_away;

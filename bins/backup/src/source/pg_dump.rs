@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write as _};
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -131,14 +132,19 @@ fn outcome(
 }
 
 fn command(source: &PostgresqlSource, database: &TargetConfig, snapshot: &str) -> Command {
-    let mut command = Command::new(&source.pg_dump);
+    let mut command = client(&source.pg_dump, database);
     command
         .args(["--format=custom", "--no-password", "--snapshot", snapshot])
         .args(source.compress.iter().map(|compress| format!("--compress={compress}")))
         .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+        .stdout(Stdio::piped());
+    command
+}
+
+/// One of PostgreSQL's programs, which is to connect to a database.
+pub(super) fn client(program: &Path, database: &TargetConfig) -> Command {
+    let mut command = Command::new(program);
+    command.stderr(Stdio::piped()).kill_on_drop(true);
     // What a shell happens to have set must not lead it elsewhere.
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
         command.env_remove(name);
@@ -198,7 +204,7 @@ fn pass_on(mut stdout: File, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Ve
     }
 }
 
-async fn last_lines(stderr: ChildStderr) -> Vec<String> {
+pub(super) async fn last_lines(stderr: ChildStderr) -> Vec<String> {
     let mut lines = VecDeque::new();
     let mut input = BufReader::new(stderr);
     let mut line = Vec::new();
