@@ -42,6 +42,8 @@ mod key;
 pub mod local;
 mod manifest;
 #[cfg(feature = "s3")]
+pub mod mirror;
+#[cfg(feature = "s3")]
 pub mod s3;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
