@@ -541,8 +541,9 @@ impl<S: FnMut(Found) -> bool> Walk<'_, S> {
 
     fn tell(&mut self, path: String, key: String, is_doubled: bool) -> Result<bool, Error> {
         let metadata = match self.folder.root.symlink_metadata(&path) {
-            // Removed meanwhile.
+            // Removed meanwhile, or something else now.
             Err(e) if is_absent(&e) => return Ok(true),
+            Ok(found) if !found.is_file() => return Ok(true),
             other => other.map_err(self.folder.io("list", &path))?,
         };
         if !self.skip_to(Some(&key))? {

@@ -216,7 +216,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_key_has_paths_of_its_own(keys in proptest::collection::vec(keys(), 1..40)) {
+        fn every_key_has_paths_of_its_own(keys in proptest::collection::vec(keys(), 1..10)) {
             let mut of_paths = HashMap::new();
             for key in &keys {
                 for beside_folder in [false, true] {

@@ -239,7 +239,11 @@ impl Job {
     }
 
     async fn has_same_content(&self, source: &Entry, target: &Entry) -> Result<bool, Error> {
-        let (ours, theirs) = try_join(self.source.digest(source), self.target.digest(target)).await?;
+        let theirs = match self.target.digest(target).await {
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
+        let ours = self.source.digest(source).await?;
         let attributes = [ours.attributes, theirs.attributes].map(Option::unwrap_or_default);
         let is_same = ours.bytes == theirs.bytes
             && ours.sha256 == theirs.sha256
@@ -263,7 +267,11 @@ impl Job {
         if !is_same_source {
             return Ok(false);
         }
-        let (sha256, bytes, stamp) = folder.digest(file).await?;
+        let (sha256, bytes, stamp) = match folder.digest(file).await {
+            // It made room for a folder of its name meanwhile.
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            other => other?,
+        };
         if sha256 != record.sha256 || bytes != record.bytes {
             return Ok(false);
         }

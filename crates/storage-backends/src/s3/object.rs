@@ -208,7 +208,8 @@ impl Objects {
         let nameless = || self.store.fail(ErrorKind::NotSupported, "begin", &name, "the upload has no ID".into());
         let id = begun.upload_id.filter(|id| !id.is_empty()).ok_or_else(nameless)?;
         let parts = Parts::new(Arc::clone(&self.store), name, id);
-        Ok(Writing { objects: self.clone(), key: key.to_owned(), parts, tags: attributes.tags.clone() })
+        let Attributes { metadata, tags, .. } = attributes.clone();
+        Ok(Writing { objects: self.clone(), key: key.to_owned(), parts, bytes: 0, metadata, tags })
     }
 
     /// Removes an object. That it is not there is no error.
@@ -232,6 +233,8 @@ pub(crate) struct Writing {
     objects: Objects,
     key: String,
     parts: Parts,
+    bytes: u64,
+    metadata: BTreeMap<String, String>,
     tags: BTreeMap<String, String>,
 }
 
@@ -242,15 +245,23 @@ impl Writing {
     }
 
     pub(crate) async fn send(&mut self, part: Bytes) -> Result<(), Error> {
+        self.bytes += part.len() as u64;
         self.parts.send(part).await
     }
 
     /// Gives the object its name.
     pub(crate) async fn finish(mut self) -> Result<(), Error> {
-        let Self { objects, key, parts, tags } = &mut self;
+        let Self { objects, key, parts, bytes, metadata, tags } = &mut self;
         let (store, name) = (&objects.store, objects.name(key));
         let sent = Content::Parts { upload: parts.id().to_owned(), parts: parts.finish().await? };
-        store.send(&name, &sent, "", false).await?;
+        if let Err(e) = store.send(&name, &sent, "", false).await {
+            // The answer may have got lost, and the upload was not there any more when it was ended once more.
+            let is_ours = e.kind() == ErrorKind::Incomplete
+                && objects.head(key).await?.is_some_and(|it| it.bytes == *bytes && it.attributes.metadata == *metadata);
+            if !is_ours {
+                return Err(e);
+            }
+        }
         parts.end();
         // Not every store takes notice of them when an upload is begun.
         let has_them = tags.is_empty() || objects.head(key).await?.is_some_and(|head| head.tags == tags.len());
