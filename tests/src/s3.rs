@@ -14,7 +14,11 @@ use std::time::Duration;
 use std::{env, fs};
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation};
+use aws_sdk_s3::error::ConnectorError;
 use aws_sdk_s3::presigning::{PresignedRequest, PresigningConfig};
+use aws_sdk_s3::primitives::SdkBody;
+use aws_smithy_runtime_api::client::http::{HttpConnector, HttpConnectorFuture, SharedHttpConnector, http_client_fn};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use http_body_util::combinators::BoxBody;
@@ -139,6 +143,14 @@ impl S3Server {
         aws_sdk_s3::Client::from_conf(config.build())
     }
 
+    /// The SDK's own client, for what is asked without the library.
+    pub fn client(&self) -> aws_sdk_s3::Client {
+        let address = self.address();
+        let connector = SharedHttpConnector::new(Plain { address });
+        let http = http_client_fn(move |_, _| connector.clone());
+        aws_sdk_s3::Client::from_conf(self.signer().config().to_builder().http_client(http).build())
+    }
+
     /// Sends a request that [`signer`](Self::signer) has signed, and reads the answer to its end.
     ///
     /// # Panics
@@ -165,6 +177,31 @@ impl S3Server {
         let host = self.endpoint.trim_start_matches("http://").trim_end_matches('/');
         let host = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
         host.to_socket_addrs().expect("the store's host is known").next().expect("the store has an address")
+    }
+}
+
+/// Sends requests without TLS, each over a connection of its own.
+#[derive(Debug)]
+struct Plain {
+    address: SocketAddr,
+}
+
+impl HttpConnector for Plain {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let address = self.address;
+        HttpConnectorFuture::new(async move {
+            let request = request.try_into_http1x().map_err(|e| ConnectorError::user(e.into()))?;
+            let (mut parts, body) = request.into_parts();
+            let content = body.collect().await.map_err(|e| ConnectorError::user(e.to_string().into()))?.to_bytes();
+            let host =
+                parts.uri.authority().expect("a host").as_str().parse().expect("a host is the value of a header");
+            parts.headers.insert("host", host);
+            parts.headers.insert("content-length", content.len().into());
+            parts.uri = parts.uri.path_and_query().expect("a path").as_str().parse().expect("a path is a URI");
+            let answer = forward(address, Request::from_parts(parts, full(content))).await;
+            let answer = answer.map_err(|e| ConnectorError::io(e.into()))?.map(SdkBody::from_body_1_x);
+            HttpResponse::try_from(answer).map_err(|e| ConnectorError::other(e.into(), None))
+        })
     }
 }
 

@@ -21,4 +21,5 @@ mod pgmig_repair;
 mod pgmig_restore;
 mod resource_controller;
 mod restore_engine;
+mod storage_mirror;
 mod storage_s3;

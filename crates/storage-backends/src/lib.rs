@@ -101,6 +101,8 @@ mod key_file;
 pub mod local;
 mod manifest;
 #[cfg(feature = "s3")]
+pub mod mirror;
+#[cfg(feature = "s3")]
 pub mod s3;
 mod sealed;
 #[cfg_attr(not(feature = "signing"), path = "no_signing.rs")]

@@ -250,7 +250,7 @@ impl LocalErrorKind {
 }
 
 impl LocalError {
-    fn new(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
+    pub(crate) fn new(doing: &'static str, path: PathBuf, source: io::Error) -> Self {
         Self { doing, path, kind: LocalErrorKind::of(&source), source: Some(source) }
     }
 
@@ -378,7 +378,7 @@ fn rename_if_free(dir: &Dir, from: &OsStr, to: &OsStr) -> io::Result<()> {
     }
 }
 
-fn sync_dir(dir: &Dir) -> io::Result<()> {
+pub(crate) fn sync_dir(dir: &Dir) -> io::Result<()> {
     match dir.open(".")?.sync_all() {
         // Some file systems cannot sync a folder; PostgreSQL goes on there as well.
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),

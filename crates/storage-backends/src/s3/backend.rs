@@ -157,7 +157,7 @@ fn objects(
 }
 
 /// A name in a listing. `+` stands for a blank there.
-fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
+pub(super) fn decoded(name: &str, encoding: Option<&EncodingType>) -> String {
     if encoding != Some(&EncodingType::Url) {
         return name.to_owned();
     }

@@ -1,5 +1,6 @@
 //! Objects that are being read.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -7,9 +8,10 @@ use std::time::SystemTime;
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::error::chain;
+use super::object::{Attributes, Head, count};
 use super::store::{Store, content_range, time};
 use crate::backend::{Download, ObjectInfo};
 use crate::error::{Error, ErrorKind};
@@ -33,18 +35,22 @@ impl Store {
             Ok(opened) => opened,
         };
         let info = ObjectInfo::new(key.clone(), opened.whole, opened.modified);
-        let state = Reading {
-            store: Arc::clone(self),
-            name,
-            next: range.start,
-            end: range.end.min(opened.whole),
-            body: Some(opened.body),
-            tag: opened.tag,
-            cuts: 0,
-            since_cut: 0,
+        let range = range.start..range.end.min(opened.whole);
+        Ok(Download { info, content: Reading::new(self, name, range, opened).pieces() })
+    }
+
+    /// A whole object of any name.
+    pub(super) async fn read_whole(
+        self: &Arc<Self>,
+        name: String,
+    ) -> Result<(Head, BoxStream<'static, Result<Bytes, Error>>), Error> {
+        let opened = match self.open(&name, &(0..u64::MAX), None).await {
+            Err(Refusal::NoSuchRange | Refusal::Changed) => unreachable!("neither was asked for"),
+            Err(Refusal::Failed(e)) => return Err(e),
+            Ok(opened) => opened,
         };
-        let content = stream::unfold(state, |mut state| async move { Some((state.piece().await?, state)) });
-        Ok(Download { info, content: content.boxed() })
+        let head = opened.head.clone();
+        Ok((head, Reading::new(self, name, 0..opened.whole, opened).pieces()))
     }
 
     async fn nothing_of(&self, key: &Key, name: &str) -> Result<Download, Error> {
@@ -86,7 +92,22 @@ impl Store {
         }
         let modified = time(got.last_modified());
         let tag = got.e_tag.filter(|tag| tag.len() > 2);
-        Ok(Opened { whole, modified, tag, body: got.body })
+        let head = Head {
+            bytes: whole,
+            e_tag: tag.as_deref().unwrap_or_default().trim_matches('"').to_owned(),
+            tags: count(got.tag_count),
+            untold: count(got.missing_meta),
+            attributes: Attributes {
+                content_type: got.content_type,
+                content_encoding: got.content_encoding,
+                content_language: got.content_language,
+                content_disposition: got.content_disposition,
+                cache_control: got.cache_control,
+                metadata: got.metadata.into_iter().flatten().collect(),
+                tags: BTreeMap::new(),
+            },
+        };
+        Ok(Opened { whole, modified, tag, head, body: got.body })
     }
 }
 
@@ -95,6 +116,7 @@ struct Opened {
     modified: SystemTime,
     /// What an object that replaces this one has not; of no other meaning.
     tag: Option<String>,
+    head: Head,
     body: ByteStream,
 }
 
@@ -120,6 +142,16 @@ struct Reading {
 }
 
 impl Reading {
+    fn new(store: &Arc<Store>, name: String, range: Range<u64>, opened: Opened) -> Self {
+        let Opened { tag, body, .. } = opened;
+        let Range { start: next, end } = range;
+        Self { store: Arc::clone(store), name, next, end, body: Some(body), tag, cuts: 0, since_cut: 0 }
+    }
+
+    fn pieces(self) -> BoxStream<'static, Result<Bytes, Error>> {
+        stream::unfold(self, |mut state| async move { Some((state.piece().await?, state)) }).boxed()
+    }
+
     async fn piece(&mut self) -> Option<Result<Bytes, Error>> {
         loop {
             if self.next == self.end {

@@ -31,6 +31,7 @@ mod claim;
 mod download;
 mod error;
 mod http;
+mod object;
 mod store;
 mod upload;
 
@@ -42,6 +43,8 @@ use secrecy::SecretString;
 
 use crate::error::Error;
 use store::Store;
+
+pub(crate) use object::{Attributes, Listed, Objects};
 
 /// The smallest part that S3 takes, except for the last one.
 const MIN_PART_BYTES: u64 = 5 << 20;

@@ -372,6 +372,10 @@ impl Store {
         }
     }
 
+    pub(super) fn has_retention(&self) -> bool {
+        self.retention.is_some()
+    }
+
     fn lock_mode(&self) -> Option<ObjectLockMode> {
         self.retention.map(|retention| match retention.mode {
             RetentionMode::Governance => ObjectLockMode::Governance,
@@ -388,7 +392,7 @@ impl Store {
         self.retention.map(|_| aws_smithy_types::base64::encode(Md5::digest(bytes)))
     }
 
-    fn time_for(&self, bytes: u64) -> Builder {
+    pub(super) fn time_for(&self, bytes: u64) -> Builder {
         Config::builder().timeout_config(attempt_timeout(self.timeout + Duration::from_secs(bytes / SLOWEST)))
     }
 }

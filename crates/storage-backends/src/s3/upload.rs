@@ -140,7 +140,7 @@ impl Upload for S3Upload {
 
 /// An upload in parts. Dropped before it has ended, it is aborted, if there is a runtime to do so.
 #[derive(Debug)]
-struct Parts {
+pub(super) struct Parts {
     store: Arc<Store>,
     name: String,
     id: String,
@@ -152,11 +152,21 @@ struct Parts {
 }
 
 impl Parts {
-    fn new(store: Arc<Store>, name: String, id: String) -> Self {
+    pub(super) fn new(store: Arc<Store>, name: String, id: String) -> Self {
         Self { store, name, id, begun: 0, sent: Vec::new(), in_flight: JoinSet::new(), has_ended: false }
     }
 
-    async fn send(&mut self, part: Bytes) -> Result<(), Error> {
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How long the next part has to be, unless it is the last one.
+    pub(super) fn next_bytes(&self) -> u64 {
+        part_bytes(self.store.part_bytes, self.begun)
+    }
+
+    /// Sends a part, when there are not too many on their way.
+    pub(super) async fn send(&mut self, part: Bytes) -> Result<(), Error> {
         if self.begun == MAX_PARTS {
             let why = format!("it is longer than {MAX_PARTS} parts; use larger ones");
             return Err(self.store.fail(ErrorKind::NotSupported, "write", &self.name, why));
@@ -186,7 +196,7 @@ impl Parts {
     }
 
     /// Waits for all parts; returns them in their order.
-    async fn finish(&mut self) -> Result<Vec<CompletedPart>, Error> {
+    pub(super) async fn finish(&mut self) -> Result<Vec<CompletedPart>, Error> {
         while !self.in_flight.is_empty() {
             self.receive().await?;
         }
@@ -195,7 +205,12 @@ impl Parts {
         Ok(sent)
     }
 
-    async fn abort(mut self) -> Result<(), Error> {
+    /// The object is there: nothing is to be removed.
+    pub(super) fn end(&mut self) {
+        self.has_ended = true;
+    }
+
+    pub(super) async fn abort(mut self) -> Result<(), Error> {
         // A part that arrives after the end of the upload would stay.
         self.in_flight.shutdown().await;
         self.store.abort_parts(&self.name, &self.id).await?;
