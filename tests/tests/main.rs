@@ -4,6 +4,7 @@
 mod archive_copy;
 mod backup_config;
 mod backup_faults;
+mod backup_mirror;
 mod backup_run;
 mod connection;
 mod dumpfmt_formats;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -94,6 +94,8 @@ pub(crate) enum Command {
         /// The job
         job: String,
     },
+    /// Copy a bucket to a folder, a folder to a bucket, or a bucket to another one; what is there already is not copied
+    Mirror(MirrorArgs),
     /// Show which backups stay, and why
     Explain {
         /// The job
@@ -102,6 +104,66 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct MirrorArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<MirrorCommand>,
+    /// A source or destination of the configuration, or the path of a folder
+    #[arg(required = true)]
+    pub(crate) from: Option<String>,
+    /// The same; a bucket is made if it is missing
+    #[arg(required = true)]
+    pub(crate) to: Option<String>,
+    /// What becomes of objects that FROM does not have
+    #[arg(long, required = true)]
+    pub(crate) deleted: Option<Deleted>,
+    /// How it is found out whether an object has changed
+    #[arg(long, default_value = "listing")]
+    pub(crate) compare: Compare,
+    /// How many objects are copied at the same time
+    #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = concurrency())]
+    pub(crate) concurrency: u16,
+}
+
+/// What becomes of objects that the target has alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Deleted {
+    /// They stay
+    Keep,
+    /// They are removed, once everything else was copied
+    Remove,
+}
+
+/// How it is found out whether an object has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Compare {
+    /// By what listings say
+    Listing,
+    /// Also by content type, metadata and tags, which are asked for
+    Attributes,
+    /// Also by all bytes, which are read
+    Content,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MirrorCommand {
+    /// Read both places to their ends, and prove that they are the same
+    Verify {
+        /// A source or destination of the configuration, or the path of a folder
+        from: String,
+        /// The same
+        to: String,
+        /// How many objects are read at the same time
+        #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = concurrency())]
+        concurrency: u16,
+    },
+}
+
+fn concurrency() -> clap::builder::RangedI64ValueParser<u16> {
+    clap::value_parser!(u16).range(1..=256)
 }
 
 #[derive(Debug, Subcommand)]

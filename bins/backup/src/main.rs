@@ -19,10 +19,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Parser;
+use storage_backends::mirror::{self, MirrorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::{Cli, Command, ConfigCommand, OutputFormat};
+use crate::cli::{Cli, Command, Compare, ConfigCommand, Deleted, MirrorArgs, MirrorCommand, OutputFormat};
 use crate::commands::Context;
 use crate::config::ConfigFile;
 use crate::failure::{Failure, Status};
@@ -83,8 +84,30 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         }
         Command::Prune { job, dry_run } => context.interruptible(commands::prune::run(context, &job, dry_run)).await,
         Command::Adopt { job } => context.interruptible(commands::adopt::run(context, &job)).await,
+        Command::Mirror(mirror) => context.interruptible(self::mirror(context, mirror)).await,
         Command::Explain { job, html } => {
             context.interruptible(commands::explain::run(context, &job, html.as_deref())).await
         }
     }
+}
+
+async fn mirror(context: &Context, typed: MirrorArgs) -> Result<(), Failure> {
+    let (from, to, deleted) = match (typed.command, typed.from, typed.to, typed.deleted) {
+        (Some(MirrorCommand::Verify { from, to, concurrency }), ..) => {
+            return commands::mirror::verify(context, &from, &to, concurrency.into()).await;
+        }
+        (None, Some(from), Some(to), Some(deleted)) => (from, to, deleted),
+        (None, ..) => unreachable!("these are required without a subcommand"),
+    };
+    let mut options = MirrorOptions::new(match deleted {
+        Deleted::Keep => mirror::Deleted::Keep,
+        Deleted::Remove => mirror::Deleted::Remove,
+    });
+    options.compare = match typed.compare {
+        Compare::Listing => mirror::Compare::Listing,
+        Compare::Attributes => mirror::Compare::Attributes,
+        Compare::Content => mirror::Compare::Content,
+    };
+    options.concurrency = typed.concurrency.into();
+    commands::mirror::run(context, &from, &to, &options).await
 }

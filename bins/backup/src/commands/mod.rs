@@ -5,6 +5,7 @@ pub(crate) mod config_check;
 pub(crate) mod explain;
 pub(crate) mod fetch;
 pub(crate) mod list;
+pub(crate) mod mirror;
 pub(crate) mod prune;
 pub(crate) mod run;
 pub(crate) mod show;

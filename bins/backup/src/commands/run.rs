@@ -9,7 +9,7 @@ use terminal::text::{counted, size};
 use terminal::{step, warn};
 
 use super::{Context, prune};
-use crate::config::{Job, Source};
+use crate::config::Job;
 use crate::failure::{Failure, Status};
 use crate::source::databases::Databases;
 use crate::{catalog, metrics, ping};
@@ -66,7 +66,7 @@ struct Made {
 }
 
 async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
-    let Source::Postgresql(source) = context.config.source(job)?;
+    let source = context.config.databases(job)?;
     let prepare = async {
         // First, since they keep other runs away.
         let databases = Databases::open(&source, context.now).await?;

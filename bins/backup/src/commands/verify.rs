@@ -11,7 +11,6 @@ use terminal::{progress, step};
 use super::Context;
 use super::run::rows;
 use crate::catalog;
-use crate::config::Source;
 use crate::failure::Failure;
 use crate::source::databases::tables;
 use crate::source::throw_away::restore_and_compare;
@@ -56,7 +55,7 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
     }
     bar.finish_and_clear();
     if restore {
-        let Source::Postgresql(source) = context.config.source(&job)?;
+        let source = context.config.databases(&job)?;
         for (object, archive) in &archives {
             step(format_args!("restoring {} into a throw-away database", object.name));
             let restored = restore_and_compare(context, &source, &catalog, &id, object, archive).await;

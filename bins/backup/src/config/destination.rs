@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use pgmig_core::config_file::Fault;
 use storage_backends::local::Local;
+use storage_backends::mirror::Side;
 use storage_backends::s3::{Retention, RetentionMode, S3, S3Config, S3Credentials};
 use storage_backends::{Backend, Error};
 
@@ -39,6 +40,19 @@ impl Destination {
         section.finish(destination)
     }
 
+    /// It as a side of a mirror. A bucket that is to be filled is made if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or may not be used.
+    pub(crate) async fn side(self, is_target: bool) -> Result<Side, Error> {
+        match self {
+            Self::Local(path) => Ok(Side::Folder(path)),
+            Self::S3(bucket) if is_target => Ok(Side::Bucket(S3::connect_or_create(bucket.config).await?)),
+            Self::S3(bucket) => Ok(Side::Bucket(S3::connect(bucket.config).await?)),
+        }
+    }
+
     /// Opens it. `now` is what a lock begins with.
     ///
     /// # Errors
@@ -56,7 +70,7 @@ impl Destination {
     }
 }
 
-fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
+pub(super) fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
     let endpoint = section.required_text("endpoint");
     let bucket = section.required_text("bucket");
     let prefix = section.text("prefix");

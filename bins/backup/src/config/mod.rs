@@ -19,6 +19,7 @@ use section::{Outside, Section};
 pub(crate) use source::{PostgresqlSource, Source};
 
 const WHAT: &str = "configuration";
+const BUCKET_OF_A_JOB: &str = "its source is a bucket, which `backup mirror` copies; a job dumps databases";
 const SECTIONS: [&str; 3] = ["sources", "destinations", "jobs"];
 
 /// The file, taken apart as far as it has to be to know what is in it.
@@ -112,7 +113,7 @@ impl ConfigFile {
     /// # Errors
     ///
     /// All its faults.
-    pub(crate) fn source(&self, job: &Job) -> Result<Source, ConfigFileError> {
+    fn source(&self, job: &Job) -> Result<Source, ConfigFileError> {
         let named = self.sources.iter().find(|source| source.name == job.source);
         let named = named.expect("the job was read, which looks for its source");
         Source::read(self.section("source", named)).map_err(|faults| self.error(faults))
@@ -129,6 +130,42 @@ impl ConfigFile {
         Destination::read(self.section("destination", named)).map_err(|faults| self.error(faults))
     }
 
+    /// What a job dumps.
+    ///
+    /// # Errors
+    ///
+    /// All faults of its source, or that this is no database.
+    pub(crate) fn databases(&self, job: &Job) -> Result<PostgresqlSource, ConfigFileError> {
+        match self.source(job)? {
+            Source::Postgresql(source) => Ok(*source),
+            Source::Bucket(_) => {
+                let named = self.jobs.iter().find(|named| named.name == job.name.as_str());
+                let message = format!("the job `{}`: {BUCKET_OF_A_JOB}", job.name);
+                Err(self.error(vec![Fault { line: named.map(|named| named.line), message }]))
+            }
+        }
+    }
+
+    /// The bucket of a source, or a destination, by its name; `None` when there is none.
+    pub(crate) fn place(&self, name: &str) -> Option<Result<Destination, ConfigFileError>> {
+        let by_name = |named: &&Named| named.name == name;
+        if let Some(named) = self.destinations.iter().find(by_name) {
+            let destination = Destination::read(self.section("destination", named));
+            return Some(destination.map_err(|faults| self.error(faults)));
+        }
+        let named = self.sources.iter().find(by_name)?;
+        match Source::read(self.section("source", named)) {
+            Ok(Source::Bucket(bucket)) => Some(Ok(Destination::S3(bucket))),
+            Ok(Source::Postgresql(_)) => None,
+            Err(faults) => Some(Err(self.error(faults))),
+        }
+    }
+
+    /// The names of all sources and destinations.
+    pub(crate) fn places(&self) -> Vec<String> {
+        self.sources.iter().chain(&self.destinations).map(|named| named.name.clone()).collect()
+    }
+
     /// Reads everything, with all files and variables that values come from.
     ///
     /// # Errors
@@ -142,8 +179,16 @@ impl ConfigFile {
         for destination in &self.destinations {
             faults.extend(Destination::read(self.section("destination", destination)).err().unwrap_or_default());
         }
-        for job in &self.jobs {
-            faults.extend(self.read_job(job).err().unwrap_or_default());
+        for named in &self.jobs {
+            let read = self.read_job(named);
+            if let Some(source) =
+                read.as_ref().ok().and_then(|job| self.sources.iter().find(|it| it.name == job.source))
+                && let Ok(Source::Bucket(_)) = Source::read(self.section("source", source))
+            {
+                let message = format!("the job `{}`: {BUCKET_OF_A_JOB}", named.name);
+                faults.push(Fault { line: Some(named.line), message });
+            }
+            faults.extend(read.err().unwrap_or_default());
         }
         if faults.is_empty() { Ok(()) } else { Err(self.error(faults)) }
     }

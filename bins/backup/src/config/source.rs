@@ -6,6 +6,7 @@ use pgmig_core::config_file::Fault;
 use pgmig_core::connection::{SslMode, TargetConfig};
 use pgmig_core::profile::Profile;
 
+use super::destination::{Bucket, bucket};
 use super::section::Section;
 
 /// What is backed up.
@@ -13,6 +14,8 @@ use super::section::Section;
 pub(crate) enum Source {
     /// Databases of a PostgreSQL server.
     Postgresql(Box<PostgresqlSource>),
+    /// A bucket, which `backup mirror` copies.
+    Bucket(Box<Bucket>),
 }
 
 /// Databases of a PostgreSQL server, dumped by `pg_dump`.
@@ -32,8 +35,11 @@ pub(crate) struct PostgresqlSource {
 
 impl Source {
     pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
-        let (mut section, _kind) = section.kind(&["postgresql"])?;
-        let source = postgresql(&mut section).map(Box::new).map(Self::Postgresql);
+        let (mut section, kind) = section.kind(&["postgresql", "bucket"])?;
+        let source = match kind {
+            "bucket" => bucket(&mut section).map(Box::new).map(Self::Bucket),
+            _ => postgresql(&mut section).map(Box::new).map(Self::Postgresql),
+        };
         section.finish(source)
     }
 }

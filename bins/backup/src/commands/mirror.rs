@@ -1,0 +1,108 @@
+//! `backup mirror`: a bucket in a folder, a folder in a bucket, a bucket in another one; and the proof that they are the same.
+
+use std::path::PathBuf;
+
+use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Side, VerifyReport};
+use terminal::step;
+use terminal::text::{count, counted, size, table};
+
+use super::Context;
+use crate::failure::Failure;
+
+/// Copies what is in one place to another.
+pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &MirrorOptions) -> Result<(), Failure> {
+    let source = side(context, from, false).await?;
+    let target = side(context, to, true).await?;
+    step(format_args!("mirroring {from} to {to}"));
+    let report = mirror::mirror(&source, &target, options).await.map_err(|e| {
+        let hint = e.hint().unwrap_or("give two places, neither of which is in the other");
+        Failure::from(e).with_hint(hint)
+    })?;
+    if context.is_json() {
+        terminal::print_json(&report)?;
+    } else {
+        terminal::print(&text(&report, options.deleted))?;
+    }
+    if report.is_complete() {
+        return Ok(());
+    }
+    let message = format!("{to} does not have everything that {from} has");
+    let hint = "mend what failed and run the same command again: what was copied is not copied again";
+    Err(Failure::new(message, hint).after_result())
+}
+
+/// Reads both places to their ends and tells in what they are not the same.
+pub(crate) async fn verify(context: &Context, from: &str, to: &str, concurrency: usize) -> Result<(), Failure> {
+    let source = side(context, from, false).await?;
+    let target = side(context, to, false).await?;
+    step(format_args!("comparing {from} with {to}"));
+    let report = mirror::verify(&source, &target, concurrency).await?;
+    if context.is_json() {
+        terminal::print_json(&report)?;
+    } else {
+        terminal::print(&verified(&report))?;
+    }
+    if report.is_same() {
+        return Ok(());
+    }
+    let message = format!("{to} is not an exact copy of {from}: {}", counted(report.different, "difference"));
+    Err(Failure::new(message, "run `backup mirror` again, with `--compare content` if that finds nothing")
+        .after_result())
+}
+
+/// A place by the name of a source or a destination, or the path of a folder.
+async fn side(context: &Context, name: &str, is_target: bool) -> Result<Side, Failure> {
+    match context.config.place(name) {
+        Some(place) => {
+            let side = place?.side(is_target).await;
+            side.map_err(|e| Failure::from(e).context(format!("cannot open `{name}`")))
+        }
+        // A name of nothing is a slip, not the name of a folder.
+        None if name.contains('/') || name == "." => Ok(Side::Folder(PathBuf::from(name))),
+        None => {
+            let names = context.config.places();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let hint = format!(
+                "give one of {}, or the path of a folder, with a slash: `./{name}`",
+                pgmig_core::config_file::list(&names)
+            );
+            Err(Failure::new(format!("there is no bucket or destination `{name}` in the configuration"), hint))
+        }
+    }
+}
+
+fn text(report: &MirrorReport, deleted: Deleted) -> String {
+    let line = |what: &str, count: &Count| vec![what.to_owned(), self::count(count.objects), size(count.bytes)];
+    let mut rows = vec![line("copied", &report.copied), line("there already", &report.skipped)];
+    match deleted {
+        Deleted::Remove => rows.push(line("removed", &report.removed)),
+        Deleted::Keep => rows.push(line("only in the target", &report.surplus)),
+    }
+    if report.failed.objects > 0 {
+        rows.push(line("failed", &report.failed));
+    }
+    let mut text = format!("{} -> {}\n{}", report.from, report.to, table(&["", "Objects", "Bytes"], &[1, 2], rows));
+    for failure in report.failures.iter().chain(&report.stopped) {
+        let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
+        text += &format!("  {}: {}{hint}\n", failure.key, failure.why);
+    }
+    text
+}
+
+fn verified(report: &VerifyReport) -> String {
+    let same = format!("{}, {}", counted(report.same.objects, "object"), size(report.same.bytes));
+    let mut text = format!("{} and {}: the same are {same}, SHA-256 {}\n", report.from, report.to, report.sha256);
+    if report.bytes_only > 0 {
+        text += &format!("of {} only the bytes were compared\n", counted(report.bytes_only, "object"));
+    }
+    for difference in &report.differences {
+        let kind = serde_json::to_string(&difference.kind).unwrap_or_default();
+        text += &format!("  {}: {}", difference.key, kind.trim_matches('"'));
+        text += &match (&difference.source, &difference.target) {
+            (Some(source), Some(target)) => format!(": {source}, but {target}\n"),
+            (Some(only), None) | (None, Some(only)) => format!(": {only}\n"),
+            (None, None) => "\n".to_owned(),
+        };
+    }
+    text
+}
