@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use retention::Policy;
 use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
 
 use crate::config::{ConfigFile, Job};
@@ -23,6 +24,18 @@ pub(crate) fn job(config: &ConfigFile, name: &str) -> Result<Job, Failure> {
             Err(Failure::new(format!("there is no job `{name}`"), hint))
         }
     }
+}
+
+/// What a job keeps.
+///
+/// # Errors
+///
+/// Everything.
+pub(crate) fn policy(job: &Job) -> Result<&Policy, Failure> {
+    job.retention.as_ref().ok_or_else(|| {
+        let hint = "say what is to be kept with `retention`, such as `{keep-last: 7}`";
+        Failure::new(format!("the job `{}` has no retention policy, so it keeps every backup", job.name), hint)
+    })
 }
 
 /// The catalog of a job, and where it is.

@@ -10,6 +10,7 @@ mod commands;
 mod config;
 mod explain;
 mod failure;
+mod files;
 mod metrics;
 mod ping;
 mod source;

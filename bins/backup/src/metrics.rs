@@ -1,19 +1,16 @@
 //! What monitoring reads: a file of OpenMetrics text, such as node_exporter's textfile collector takes.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
+use std::fs;
 use std::path::Path;
-use std::{fs, io};
 
-use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use storage_backends::Existing;
 use storage_backends::Manifest;
-use storage_backends::local::Folder;
 
 use crate::commands::run::rows;
 use crate::config::Job;
 use crate::failure::Failure;
+use crate::files;
 
 /// What is said of the last success stays when a run fails.
 const OF_SUCCESS: &str = "backup_last_success_";
@@ -50,8 +47,7 @@ pub(crate) fn write(
         None => text += &of_last_success(path),
     }
     text += "# EOF\n";
-    replace(path, &text).with_context(|| format!("cannot write the metrics to `{}`", path.display()))?;
-    Ok(())
+    files::replace(path, &text)
 }
 
 fn seconds(time: DateTime<Utc>) -> String {
@@ -64,16 +60,4 @@ fn of_last_success(path: &Path) -> String {
     let is_of_success =
         |line: &&str| line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").starts_with(OF_SUCCESS);
     text.lines().filter(is_of_success).map(|line| format!("{line}\n")).collect()
-}
-
-/// Whoever reads the file finds it whole.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
-    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no name of a file"));
-    };
-    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    let folder = Folder::open(folder).map_err(io::Error::other)?;
-    let mut file = folder.stage(name, Existing::Replace).map_err(io::Error::other)?;
-    file.write_all(text.as_bytes())?;
-    file.publish().map_err(io::Error::other)
 }

@@ -1,13 +1,10 @@
 //! `backup explain`: which backups stay, and why.
 
-use std::io::Write as _;
 use std::path::Path;
 
 use chrono::{DateTime, Utc};
 use retention::{Count, Policy, Rules};
 use serde::Serialize;
-use storage_backends::local::Folder;
-use storage_backends::{Error, Existing};
 use terminal::text::{size, table};
 
 use super::Context;
@@ -15,6 +12,7 @@ use super::prune::decisions;
 use crate::catalog;
 use crate::explain::{Item, calendar, months, page};
 use crate::failure::Failure;
+use crate::files;
 
 /// The picture in JSON.
 #[derive(Serialize)]
@@ -38,10 +36,7 @@ struct Line {
 
 pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
-    let Some(policy) = &job.retention else {
-        let hint = "say what is to be kept with `retention`, such as `{keep-last: 7}`";
-        return Err(Failure::new(format!("the job `{name}` has no retention policy, so it keeps every backup"), hint));
-    };
+    let policy = catalog::policy(&job)?;
     let now = (context.now)();
     let catalog = catalog::open(&context.config, &job, now).await?;
     let listing = catalog.list().await?;
@@ -55,7 +50,7 @@ pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> R
     let items: Vec<_> = items.collect();
     let said = in_words(policy);
     if let Some(path) = html {
-        write_page(path, &page(name, &said, &items, job.time_zone))?;
+        files::replace(path, &page(name, &said, &items, job.time_zone))?;
     }
     if context.is_json() {
         let backups = items.into_iter().map(|item| Line {
@@ -115,17 +110,4 @@ fn day_name(day: chrono::Weekday) -> &'static str {
         Sat => "Saturday",
         Sun => "Sunday",
     }
-}
-
-/// Replaces an older picture, which is no backup.
-fn write_page(path: &Path, page: &str) -> Result<(), Failure> {
-    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
-        return Err(Failure::new(format!("`{}` is no name of a file", path.display()), "name the file with `--html`"));
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let folder = Folder::open(parent).map_err(Error::from)?;
-    let mut file = folder.stage(name, Existing::Replace).map_err(Error::from)?;
-    let written = file.write_all(page.as_bytes());
-    written.map_err(|e| Failure::from(e).context(format!("cannot write `{}`", path.display())))?;
-    Ok(file.publish().map_err(Error::from)?)
 }

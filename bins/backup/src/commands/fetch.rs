@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use serde::Serialize;
-use storage_backends::local::Folder;
 use storage_backends::{BackupId, Catalog, Error, ErrorKind, Existing, Manifest, StoredObject};
 use terminal::text::size;
 use terminal::{OutputError, progress};
@@ -13,6 +12,7 @@ use terminal::{OutputError, progress};
 use super::Context;
 use crate::catalog;
 use crate::failure::Failure;
+use crate::files;
 
 /// The result in JSON.
 #[derive(Serialize)]
@@ -63,12 +63,7 @@ fn one_of<'a>(manifest: &'a Manifest, name: Option<&str>) -> Result<&'a StoredOb
 
 /// The file has its name when it is complete and has the digest that was recorded.
 async fn to_file(catalog: &Catalog, id: &BackupId, object: &StoredObject, to: &Path) -> Result<(), Failure> {
-    let (Some(parent), Some(name)) = (to.parent(), to.file_name()) else {
-        return Err(Failure::new(format!("`{}` is no name of a file", to.display()), "name the file with `--to`"));
-    };
-    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-    let folder = Folder::open(parent).map_err(Error::from)?;
-    let mut file = folder.stage(name, Existing::Keep).map_err(Error::from)?;
+    let mut file = files::stage(to, Existing::Keep)?;
     let bar = progress::bytes(object.plaintext.as_ref().map_or(object.bytes, |plaintext| plaintext.bytes));
     let write = async |piece: bytes::Bytes| {
         bar.inc(piece.len() as u64);

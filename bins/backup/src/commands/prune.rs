@@ -33,10 +33,7 @@ struct Line {
 
 pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
-    let Some(policy) = &job.retention else {
-        let hint = "say what is to be kept with `retention`, such as `{keep-last: 7}`";
-        return Err(Failure::new(format!("the job `{name}` has no retention policy, so it keeps every backup"), hint));
-    };
+    let policy = catalog::policy(&job)?;
     let now = (context.now)();
     let catalog = catalog::open(&context.config, &job, now).await?;
     let listing = catalog.list().await?;
