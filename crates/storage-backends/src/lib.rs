@@ -31,6 +31,11 @@
 //! A [`Catalog`] keeps the backups of a job in a backend: their objects, and a [`Manifest`] that is written last. What has no
 //! manifest is no backup.
 //!
+//! # Copies of buckets
+//!
+//! `mirror`, with the feature `s3`, copies whole buckets with all that belongs to their objects, to folders, to other buckets and back,
+//! and proves that a copy is exact.
+//!
 //! Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
 mod backend;

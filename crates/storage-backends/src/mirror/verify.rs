@@ -1,11 +1,10 @@
 //! Proves that two sides are the same.
 
 use futures_util::stream::{self, TryStreamExt as _};
-use sha2::{Digest as _, Sha256};
 
 use super::merge::{Merge, Pair};
 use super::place::{Digest, Entry, Place};
-use super::record::hex;
+use super::record::Sha256;
 use super::report::{Count, Difference, DifferenceKind, MIRROR_REPORT_VERSION, VerifyReport};
 use crate::error::Error;
 use crate::s3::Attributes;
@@ -48,13 +47,13 @@ pub(super) async fn verify(from: &Place, to: &Place, concurrency: usize) -> Resu
                 report.same.add(digest.bytes);
                 report.bytes_only += u64::from(bytes_only);
                 let key = serde_json::to_string(&key).unwrap_or_default();
-                list.update(format!("{} {} {key}\n", digest.sha256, digest.bytes));
+                list.update(format!("{} {} {key}\n", digest.sha256, digest.bytes).as_bytes());
             }
             Some(Outcome::Different(differences)) => differences.into_iter().for_each(|it| report.differ(it)),
             None => {}
         }
     }
-    report.sha256 = hex(&list.finalize());
+    report.sha256 = list.finish();
     Ok(report)
 }
 
