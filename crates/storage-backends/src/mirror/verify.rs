@@ -14,7 +14,7 @@ const UNTYPED: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
 
 /// What was found of a key.
 enum Outcome {
-    Same { key: String, digest: Digest, bytes_only: bool },
+    Same { key: String, bytes: u64, sha256: String, bytes_only: bool },
     Different(Vec<Difference>),
 }
 
@@ -43,11 +43,11 @@ pub(super) async fn verify(from: &Place, to: &Place, concurrency: usize) -> Resu
     let mut looked_at = std::pin::pin!(looked_at.try_buffered(concurrency));
     while let Some(outcome) = looked_at.try_next().await? {
         match outcome {
-            Some(Outcome::Same { key, digest, bytes_only }) => {
-                report.same.add(digest.bytes);
+            Some(Outcome::Same { key, bytes, sha256, bytes_only }) => {
+                report.same.add(bytes);
                 report.bytes_only += u64::from(bytes_only);
                 let key = serde_json::to_string(&key).unwrap_or_default();
-                list.update(format!("{} {} {key}\n", digest.sha256, digest.bytes).as_bytes());
+                list.update(format!("{sha256} {bytes} {key}\n").as_bytes());
             }
             Some(Outcome::Different(differences)) => differences.into_iter().for_each(|it| report.differ(it)),
             None => {}
@@ -90,7 +90,7 @@ async fn compare(from: &Place, to: &Place, pair: Pair) -> Option<Outcome> {
             let differences = differences(&key, &ours, &theirs);
             let bytes_only = ours.attributes.is_none() || theirs.attributes.is_none();
             Some(if differences.is_empty() {
-                Outcome::Same { key, digest: ours, bytes_only }
+                Outcome::Same { key, bytes: ours.bytes, sha256: ours.sha256, bytes_only }
             } else {
                 Outcome::Different(differences)
             })
