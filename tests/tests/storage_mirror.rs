@@ -594,6 +594,9 @@ async fn sides_that_are_the_same_and_targets_that_cannot_be_are_refused() {
 /// What the process is to do that is killed.
 const CHILD: &str = "PGMIG_TEST_MIRROR";
 
+/// The file that it is to write its peak memory to.
+const PEAK: &str = "PGMIG_TEST_MIRROR_PEAK";
+
 /// Not a test: the process that is killed.
 #[tokio::test]
 #[ignore = "started by another test"]
@@ -610,13 +613,16 @@ async fn mirrors_in_a_process_of_its_own() {
     };
     let report = mirror(&side(from).await, &side(to).await, &options()).await.unwrap();
     assert!(report.is_complete(), "{report:?}");
+    if let Some(file) = env::var_os(PEAK) {
+        fs::write(file, fs::read("/proc/self/status").unwrap()).unwrap();
+    }
 }
 
-fn start(from: &str, to: &str) -> Child {
+fn start(from: &str, to: &str, peak: &Path) -> Child {
     let server = S3Server::shared();
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", "storage_mirror::mirrors_in_a_process_of_its_own", "--ignored"]);
-    command.env(CHILD, format!("{from} {to}"));
+    command.env(CHILD, format!("{from} {to}")).env(PEAK, peak);
     for (name, value) in
         [("ENDPOINT", server.endpoint()), ("ACCESS_KEY", server.access_key()), ("SECRET_KEY", server.secret_key())]
     {
@@ -655,6 +661,7 @@ async fn whoever_is_killed_leaves_no_half_object_and_the_next_run_copies_the_res
     }
     let count = expected.len() as u64;
     complete(mirror(&folder(made.path()), &bucket.side().await, &options()).await);
+    let peak = tempfile::NamedTempFile::new().unwrap().into_temp_path();
     let from_folder = made.path().to_str().unwrap().to_owned();
     let from_bucket = format!("bucket:{}", bucket.config.bucket);
     let thorough = pgmig_tests::thorough();
@@ -675,7 +682,7 @@ async fn whoever_is_killed_leaves_no_half_object_and_the_next_run_copies_the_res
                 (format!("bucket:{}", target_bucket.config.bucket), target_bucket.side().await)
             };
             let begun = Instant::now();
-            let mut child = start(from, &to);
+            let mut child = start(from, &to, &peak);
             if point == 0 {
                 assert!(child.wait().unwrap().success());
                 whole = begun.elapsed();
@@ -726,4 +733,26 @@ async fn a_run_that_is_dropped_can_be_done_again() {
         complete(mirror(&source.side().await, &to, &options()).await);
         expect_same(verify(&source.side().await, &to, 8).await, 61);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_what_is_copied() {
+    let (first, second) = (Bucket::new("memory-of-mirror").await, Bucket::new("memory-of-mirror-b").await);
+    let made = tempfile::tempdir().unwrap();
+    for n in 0..8_usize {
+        // Some are stored at once and some in parts, and all of them are 160 MiB.
+        fs::write(made.path().join(format!("{n}")), content(if n % 2 == 0 { PART - 1 } else { 4 * PART }, n as u64))
+            .unwrap();
+    }
+    let (out, peak) = (tempfile::tempdir().unwrap(), tempfile::NamedTempFile::new().unwrap().into_temp_path());
+    let path = |folder: &tempfile::TempDir| folder.path().to_str().unwrap().to_owned();
+    let name = |bucket: &Bucket| format!("bucket:{}", bucket.config.bucket);
+    for (from, to) in [(path(&made), name(&first)), (name(&first), name(&second)), (name(&second), path(&out))] {
+        assert!(start(&from, &to, &peak).wait().unwrap().success());
+        let status = fs::read_to_string(&peak).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes < 128 << 10, "{from} to {to}: {line}");
+    }
+    expect_same(verify(&folder(made.path()), &folder(out.path()), 8).await, 8);
 }

@@ -85,6 +85,11 @@
 //! `ssh-keygen -Y verify -f allowed_signers -I backup -n backup-manifest -s manifest.json.sig < manifest.json`, where `allowed_signers` has a
 //! line such as `backup ssh-ed25519 AAAA...`.
 //!
+//! # Copies of buckets
+//!
+//! `mirror`, with the feature `s3`, copies whole buckets with all that belongs to their objects, to folders, to other buckets and back,
+//! and proves that a copy is exact.
+//!
 //! Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
 mod backend;

@@ -14,16 +14,15 @@ use cap_std::fs::{
 };
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 use rustix::fs::FlockOperation;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::index::{Index, Line, Records};
 use super::name::{OWN, goes_on, part_of, path_of};
 use super::place::{Body, Entry, Found, Object};
-use super::record::{Record, Stamp, hex};
+use super::record::{Record, Sha256, Stamp};
 use crate::error::{Error, ErrorKind};
-use crate::local::{LocalError, sync_dir};
+use crate::local::LocalError;
 
 /// Where files are before they have their names, below [`OWN`].
 const STAGING: &str = "staging";
@@ -118,11 +117,16 @@ impl Folder {
         move |e| fail(doing, path.clone(), e)
     }
 
-    /// Makes a new list of what is known of the files.
+    /// Brings all names to the disk, and makes a new list of what is known of the files.
     pub(super) async fn finish(self: &Arc<Self>) -> Result<(), Error> {
-        self.blocking(|folder| match &folder.index {
-            Some(index) => index.compact().map_err(folder.io("write the index in", OWN)),
-            None => Ok(()),
+        self.blocking(|folder| {
+            let Some(index) = &folder.index else { return Ok(()) };
+            if index.has_journal() {
+                // At once, which takes less time than each folder after each file.
+                let synced = folder.root.open(".").and_then(|root| Ok(rustix::fs::syncfs(&root)?));
+                synced.map_err(folder.io("sync", ""))?;
+            }
+            index.compact().map_err(folder.io("write the index in", OWN))
         })
         .await
     }
@@ -302,17 +306,12 @@ impl Folder {
                     _ => continue,
                 }
                 folder.root.remove_file(&path).map_err(&fail)?;
-                let mut parent = path.as_str();
-                let mut is_empty = true;
-                while let Some((next, _)) = parent.rsplit_once('/') {
-                    parent = next;
-                    is_empty = is_empty && folder.root.remove_dir(parent).is_ok();
-                    if !is_empty {
-                        break;
-                    }
+                let mut rest = path.as_str();
+                while let Some((parent, _)) = rest.rsplit_once('/')
+                    && folder.root.remove_dir(parent).is_ok()
+                {
+                    rest = parent;
                 }
-                let kept = if is_empty { "." } else { parent };
-                folder.root.open_dir(kept).and_then(|dir| sync_dir(&dir)).map_err(&fail)?;
             }
             folder.add(&Line { key, record: None })
         })
@@ -379,15 +378,15 @@ impl Folder {
             return Err(self.fail(ErrorKind::Incomplete, "store", &path, why));
         }
         staged.file.sync_all().map_err(&fail)?;
-        record.sha256 = hex(&staged.sha256.clone().finalize());
+        record.sha256 = staged.sha256.clone().finish();
         let mut line = Line { key: key.to_owned(), record: Some(record) };
         self.add(&line)?;
         let name = staged.name.as_deref().expect("it has none only when it is published");
-        let parent = {
+        {
             let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             let beside = path_of(key, true);
             let path = if self.is_dir(&path).map_err(&fail)? { &beside } else { &path };
-            let parent = self.make_parents(path, key, &mut made).map_err(&fail)?;
+            self.make_parents(path, key, &mut made).map_err(&fail)?;
             staged.dir.rename(name, &self.root, path).map_err(&fail)?;
             staged.name = None;
             if is_doubled && *path != beside {
@@ -396,9 +395,7 @@ impl Folder {
                     .or_else(|e| if is_absent(&e) { Ok(()) } else { Err(e) })
                     .map_err(&fail)?;
             }
-            parent
-        };
-        sync_dir(&parent).map_err(&fail)?;
+        }
         let stamp = stamp(&staged.file.metadata().map_err(&fail)?);
         let record = line.record.as_mut().expect("it was put there");
         record.file = Some(stamp);
@@ -416,10 +413,10 @@ impl Folder {
     }
 
     /// Makes the folders on the way to a file. The file of an object that has the name of one of them makes room.
-    fn make_parents(&self, path: &str, key: &str, made: &mut HashSet<String>) -> io::Result<Dir> {
-        let Some((parents, _)) = path.rsplit_once('/') else { return self.root.try_clone() };
+    fn make_parents(&self, path: &str, key: &str, made: &mut HashSet<String>) -> io::Result<()> {
+        let Some((parents, _)) = path.rsplit_once('/') else { return Ok(()) };
         if made.contains(parents) {
-            return self.root.open_dir(parents);
+            return Ok(());
         }
         // The keys of the objects that can be in the way.
         let mut shorter: Vec<&str> = key.match_indices('/').map(|(at, _)| &key[..at]).collect();
@@ -443,14 +440,12 @@ impl Folder {
             }
             let mut builder = DirBuilder::new();
             self.root.create_dir_with(folder, builder.mode(0o700))?;
-            let parent = folder.rsplit_once('/').map_or(".", |(parent, _)| parent);
-            sync_dir(&self.root.open_dir(parent)?)?;
         }
         if made.len() >= MAX_MADE {
             made.clear();
         }
         made.insert(parents.to_owned());
-        self.root.open_dir(parents)
+        Ok(())
     }
 
     async fn blocking<T: Send + 'static>(
@@ -673,7 +668,7 @@ fn hash(file: &mut File) -> io::Result<String> {
     let (mut sha256, mut piece) = (Sha256::new(), vec![0; PIECE_BYTES]);
     loop {
         match file.read(&mut piece) {
-            Ok(0) => return Ok(hex(&sha256.finalize())),
+            Ok(0) => return Ok(sha256.finish()),
             Ok(read) => sha256.update(&piece[..read]),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => return Err(e),

@@ -85,6 +85,11 @@ impl Index {
         file.write_all(&text)
     }
 
+    /// Whether anything was added since the list was made.
+    pub(super) fn has_journal(&self) -> bool {
+        self.dir.try_exists(JOURNAL).unwrap_or(true)
+    }
+
     /// Makes a new list if anything was added.
     pub(super) fn compact(&self) -> io::Result<()> {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);

@@ -52,7 +52,8 @@
 //! So every file has one key, and every key one file. A file under a name that this does not make, a link, and a name
 //! that is not UTF-8 are told as failures when they are in the source, and left alone in the target.
 //!
-//! A file is written in `.mirror/staging`, brought to the disk, and then gets its name. Files and folders are for their owner
+//! A file is written in `.mirror/staging`, brought to the disk, and then gets its name; the names are brought to the disk
+//! before the report is given. Files and folders are for their owner
 //! alone (modes 0600 and 0700).
 //!
 //! # When it is killed

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt as _, TryStreamExt as _};
-use sha2::{Digest as _, Sha256};
 
 use super::folder::{FileEntry, Folder};
-use super::record::{BucketRecord, hex};
+use super::record::{BucketRecord, Sha256};
 use crate::error::{Error, ErrorKind};
 use crate::s3::{Attributes, Objects};
 
@@ -138,7 +137,7 @@ impl Place {
                     sha256.update(&piece);
                 }
                 let attributes = self.attributes_of(&entry.key, head.attributes, head.untold, head.tags).await?;
-                Ok(Digest { bytes: head.bytes, sha256: hex(&sha256.finalize()), attributes: Some(attributes) })
+                Ok(Digest { bytes: head.bytes, sha256: sha256.finish(), attributes: Some(attributes) })
             }
             (Self::Folder(_), None) => unreachable!("its listing has files"),
         }
@@ -193,7 +192,7 @@ impl Place {
                 if content.len() as u64 != object.bytes {
                     return Err(short(self, key, content.len() as u64, object.bytes));
                 }
-                let sha256 = hex(&Sha256::digest(&content));
+                let sha256 = Sha256::of(&content);
                 BucketRecord::new(Some(sha256), &object.mark, tags).add(&mut attributes);
                 objects.write(key, &attributes, content).await
             }
@@ -223,7 +222,7 @@ impl Place {
                     if bytes != object.bytes {
                         return Err(short(self, key, bytes, object.bytes));
                     }
-                    if object.sha256.is_some_and(|expected| expected != hex(&sha256.finalize())) {
+                    if object.sha256.is_some_and(|expected| expected != sha256.finish()) {
                         let why = "its source has other bytes than were recorded of it";
                         return Err(self.fail(ErrorKind::Incomplete, "store", key, why));
                     }

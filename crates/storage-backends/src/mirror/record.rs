@@ -1,7 +1,7 @@
 //! What is written down of an object when it was copied, so that it need not be read again.
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::s3::Attributes;
 
@@ -73,10 +73,35 @@ impl BucketRecord {
 
 /// A mark that is no longer than metadata should be, and that any text can be in.
 fn short(mark: &str) -> String {
-    hex(&Sha256::digest(mark)[..16])
+    Sha256::of(mark.as_bytes())[..32].to_owned()
 }
 
-pub(super) fn hex(bytes: &[u8]) -> String {
+/// The SHA-256 of what is passed on.
+#[derive(Clone)]
+pub(super) struct Sha256(Context);
+
+impl Sha256 {
+    pub(super) fn new() -> Self {
+        Self(Context::new(&SHA256))
+    }
+
+    pub(super) fn of(bytes: &[u8]) -> String {
+        let mut sha256 = Self::new();
+        sha256.update(bytes);
+        sha256.finish()
+    }
+
+    pub(super) fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// In hexadecimal digits.
+    pub(super) fn finish(self) -> String {
+        hex(self.0.finish().as_ref())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
@@ -92,7 +117,7 @@ mod tests {
     fn the_record_of_an_object_is_no_metadata_of_its_source() {
         let mut attributes = Attributes::default();
         attributes.metadata.insert("color".into(), "blue".into());
-        for sha256 in [None, Some(hex(&[0xab; 32]))] {
+        for sha256 in [None, Some(Sha256::of(b"content"))] {
             let mut stored = attributes.clone();
             let record = BucketRecord::new(sha256, "tag 5 2026", 2);
             record.add(&mut stored);

@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::merge::{Merge, Pair};
-use super::place::{Entry, Place};
+use super::place::{Body, Entry, Place};
 use super::record::BucketRecord;
 use super::report::{Failure, MirrorReport};
 use super::verify::unlike;
@@ -34,8 +34,11 @@ enum Outcome {
 pub(super) async fn run(source: Place, target: Place, options: &MirrorOptions) -> MirrorReport {
     let report = MirrorReport::new(source.location(), target.location());
     let permits = usize::try_from(MEMORY / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
-    let job = Job { source, target, compare: options.compare, memory: Semaphore::new(permits) };
-    let concurrency = options.concurrency.max(1);
+    let transfers = options.concurrency.max(1);
+    // While files are brought to the disk, others arrive.
+    let concurrency = if matches!(target, Place::Folder(_)) { 2 * transfers } else { transfers };
+    let (memory, transfers) = (Semaphore::new(permits), Semaphore::new(transfers));
+    let job = Job { source, target, compare: options.compare, memory, transfers };
     let mut run = Run { job: Arc::new(job), jobs: JoinSet::new(), concurrency, report, in_a_row: 0 };
     let mut result = run.copy_and_remove(options.deleted).await;
     while !run.jobs.is_empty() {
@@ -185,6 +188,7 @@ struct Job {
     target: Place,
     compare: Compare,
     memory: Semaphore,
+    transfers: Semaphore,
 }
 
 impl Job {
@@ -213,8 +217,12 @@ impl Job {
                 Some(self.memory.acquire_many(permits).await.expect("nobody closes it"))
             }
         };
+        let transfer = self.transfers.acquire().await.expect("nobody closes it");
         let object = self.source.read(source, &self.target).await?;
         let bytes = object.bytes;
+        if let (Body::Whole(_), Place::Folder(_)) = (&object.body, &self.target) {
+            drop(transfer);
+        }
         self.target.store(&source.key, object, old).await?;
         Ok(bytes)
     }

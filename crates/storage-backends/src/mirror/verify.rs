@@ -1,11 +1,10 @@
 //! Proves that two sides are the same.
 
 use futures_util::stream::{self, TryStreamExt as _};
-use sha2::{Digest as _, Sha256};
 
 use super::merge::{Merge, Pair};
 use super::place::{Digest, Entry, Place};
-use super::record::hex;
+use super::record::Sha256;
 use super::report::{Count, Difference, DifferenceKind, MIRROR_REPORT_VERSION, VerifyReport};
 use crate::error::Error;
 use crate::s3::Attributes;
@@ -15,7 +14,7 @@ const UNTYPED: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
 
 /// What was found of a key.
 enum Outcome {
-    Same { key: String, sha256: String, bytes: u64, bytes_only: bool },
+    Same { key: String, bytes: u64, sha256: String, bytes_only: bool },
     Different(Vec<Difference>),
 }
 
@@ -44,17 +43,17 @@ pub(super) async fn verify(from: &Place, to: &Place, concurrency: usize) -> Resu
     let mut looked_at = std::pin::pin!(looked_at.try_buffered(concurrency));
     while let Some(outcome) = looked_at.try_next().await? {
         match outcome {
-            Some(Outcome::Same { key, sha256, bytes, bytes_only }) => {
+            Some(Outcome::Same { key, bytes, sha256, bytes_only }) => {
                 report.same.add(bytes);
                 report.bytes_only += u64::from(bytes_only);
                 let key = serde_json::to_string(&key).unwrap_or_default();
-                list.update(format!("{sha256} {bytes} {key}\n"));
+                list.update(format!("{sha256} {bytes} {key}\n").as_bytes());
             }
             Some(Outcome::Different(differences)) => differences.into_iter().for_each(|it| report.differ(it)),
             None => {}
         }
     }
-    report.sha256 = hex(&list.finalize());
+    report.sha256 = list.finish();
     Ok(report)
 }
 
@@ -91,7 +90,7 @@ async fn compare(from: &Place, to: &Place, pair: Pair) -> Option<Outcome> {
             let differences = differences(&key, &ours, &theirs);
             let bytes_only = ours.attributes.is_none() || theirs.attributes.is_none();
             Some(if differences.is_empty() {
-                Outcome::Same { key, sha256: ours.sha256, bytes: ours.bytes, bytes_only }
+                Outcome::Same { key, bytes: ours.bytes, sha256: ours.sha256, bytes_only }
             } else {
                 Outcome::Different(differences)
             })

@@ -14,7 +14,7 @@ use url::form_urlencoded;
 
 use super::S3;
 use super::backend::decoded;
-use super::store::{Content, Store};
+use super::store::{Content, Protection, Store, content_md5};
 use super::upload::Parts;
 use crate::error::{Error, ErrorKind};
 
@@ -185,8 +185,10 @@ impl Objects {
             .set_cache_control(attributes.cache_control.clone())
             .set_metadata(Some(owned(&attributes.metadata)))
             .set_tagging(query(&attributes.tags))
+            .content_md5(content_md5(&bytes))
             .body(bytes.into());
-        let sent = request.customize().config_override(time).send().await;
+        // See `Protection::Md5`.
+        let sent = request.customize().disable_payload_signing().config_override(time).send().await;
         sent.map(drop).map_err(|e| self.store.error("store", &name, &e))
     }
 
@@ -207,7 +209,7 @@ impl Objects {
             .map_err(|e| self.store.error("begin", &name, &e))?;
         let nameless = || self.store.fail(ErrorKind::NotSupported, "begin", &name, "the upload has no ID".into());
         let id = begun.upload_id.filter(|id| !id.is_empty()).ok_or_else(nameless)?;
-        let parts = Parts::new(Arc::clone(&self.store), name, id);
+        let parts = Parts::new(Arc::clone(&self.store), name, id, Protection::Md5);
         let Attributes { metadata, tags, .. } = attributes.clone();
         Ok(Writing { objects: self.clone(), key: key.to_owned(), parts, bytes: 0, metadata, tags })
     }

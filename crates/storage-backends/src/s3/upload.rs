@@ -12,7 +12,7 @@ use tokio::task::{JoinError, JoinSet};
 use uuid::Uuid;
 
 use super::MAX_PART_BYTES;
-use super::store::{Content, Store};
+use super::store::{Content, Protection, Store};
 use crate::backend::{Existing, ObjectInfo, Upload};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -68,7 +68,8 @@ impl S3Upload {
     async fn send_part(&mut self) -> Result<(), Error> {
         if self.parts.is_none() {
             let id = self.store.begin_parts(&self.store.name(&self.key), &self.writer).await?;
-            self.parts = Some(Parts::new(Arc::clone(&self.store), self.store.name(&self.key), id));
+            self.parts =
+                Some(Parts::new(Arc::clone(&self.store), self.store.name(&self.key), id, Protection::Signature));
         }
         let parts = self.parts.as_mut().expect("it was begun before");
         parts.send(mem::take(&mut self.buffer).freeze()).await
@@ -144,6 +145,7 @@ pub(super) struct Parts {
     store: Arc<Store>,
     name: String,
     id: String,
+    protection: Protection,
     /// How many were sent, or are being sent.
     begun: u32,
     sent: Vec<CompletedPart>,
@@ -152,8 +154,8 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    pub(super) fn new(store: Arc<Store>, name: String, id: String) -> Self {
-        Self { store, name, id, begun: 0, sent: Vec::new(), in_flight: JoinSet::new(), has_ended: false }
+    pub(super) fn new(store: Arc<Store>, name: String, id: String, protection: Protection) -> Self {
+        Self { store, name, id, protection, begun: 0, sent: Vec::new(), in_flight: JoinSet::new(), has_ended: false }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -184,7 +186,8 @@ impl Parts {
         self.begun += 1;
         let number = i32::try_from(self.begun).expect("there are at most 10,000");
         let (store, name, id) = (Arc::clone(&self.store), self.name.clone(), self.id.clone());
-        self.in_flight.spawn(async move { store.send_part(&name, &id, number, part).await });
+        let protection = self.protection;
+        self.in_flight.spawn(async move { store.send_part(&name, &id, number, part, protection).await });
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Compares `backup run`, which verifies what it stores, with plain `pg_dump` into a file: whole processes on the same data
 //! and server, medians of alternating runs, printed as Markdown.
 //!
-//! `cargo build --release -p backup && cargo run --release -p pgmig-benches --bin backup -- --scale 7`
+//! `cargo build --release -p backup && cargo run --release -p pgmig-benches --bin backup_run -- --scale 7`
 
 use std::env;
 use std::fs::{self, File};
@@ -56,7 +56,7 @@ fn main() -> Result<()> {
             ..Table::default()
         };
         for run in 0..options.runs {
-            eprintln!("backup: {}, run {}", table.title, run + 1);
+            eprintln!("backup_run: {}, run {}", table.title, run + 1);
             table.samples[0].add(pg_dump(&server, folder.path(), compress)?);
             let mut command = Command::new(&backup);
             table.samples[1].add(measure(command.args(["run", "nightly"]).current_dir(folder.path()))?);
