@@ -159,8 +159,14 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
         backup.add(object).await.unwrap();
     }
     let now = SystemTime::now();
-    let file = folder.path().join("nightly/20261122T230004Z/store.dump");
-    fs::File::options().write(true).open(file).unwrap().set_modified(now - 2 * HOUR).unwrap();
+    let old = |name: &str| {
+        let file = folder.path().join("nightly/20261122T230004Z").join(name);
+        fs::File::options().write(true).open(file).unwrap().set_modified(now - 2 * HOUR).unwrap();
+    };
+    // What is as old as the last of all, is old.
+    old("store.dump");
+    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), []);
+    old("being-made");
     assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), [id("20261122T230004Z")]);
     // A clock that is behind takes nothing for old.
     assert_eq!(catalog.clean_up(HOUR, now - 9 * HOUR).await.unwrap(), []);
@@ -238,4 +244,35 @@ async fn what_is_encrypted_is_refused_where_nothing_can_decrypt_it() {
     let error = read(&catalog, "20261121T230004Z", object).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotSupported, "{error}");
     catalog.check(&id("20261121T230004Z"), object).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_that_begin_a_backup_in_the_same_second_one_is_refused_and_takes_nothing_from_the_other() {
+    let (_folder, catalog) = catalog();
+    let other = catalog.clone();
+    let (one, two) = tokio::join!(catalog.begin(id("20261121T230004Z")), other.begin(id("20261121T230004Z")));
+    let (begun, refused): (Vec<_>, Vec<_>) = [one, two].into_iter().partition(Result::is_ok);
+    assert_eq!((begun.len(), refused.len()), (1, 1));
+    let refused = refused.into_iter().next().unwrap().unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
+    let mut backup = begun.into_iter().next().unwrap().unwrap();
+    let mut object = backup.object("store.dump").await.unwrap();
+    object.write("PGDMP".into()).await.unwrap();
+    backup.add(object).await.unwrap();
+    let manifest = Manifest::new(backup.id(), "store", time());
+    backup.publish(manifest).await.unwrap();
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_cleaned_up_while_it_was_made_is_not_published() {
+    let (folder, catalog) = catalog();
+    let mut backup = catalog.begin(id("20261121T230004Z")).await.unwrap();
+    let mut object = backup.object("store.dump").await.unwrap();
+    object.write("PGDMP".into()).await.unwrap();
+    backup.add(object).await.unwrap();
+    fs::remove_file(folder.path().join("nightly/20261121T230004Z/store.dump")).unwrap();
+    let manifest = Manifest::new(backup.id(), "store", time());
+    assert_eq!(backup.publish(manifest).await.unwrap_err().kind(), ErrorKind::Incomplete);
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 0);
 }

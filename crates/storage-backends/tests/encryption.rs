@@ -311,7 +311,7 @@ async fn an_object_that_is_given_up_leaves_nothing() {
     object.abort().await.unwrap();
     let object = backup.object("empty.dump").await.unwrap();
     backup.add(object).await.unwrap();
-    assert_eq!(files(vault.folder.path()), ["empty.dump"]);
+    assert_eq!(files(vault.folder.path()), ["being-made", "empty.dump"]);
     assert_eq!(age::decrypt(&vault.key, &fs::read(vault.path("empty.dump")).unwrap()).unwrap(), b"");
     backup.abort().await.unwrap();
     assert_eq!(files(vault.folder.path()), [""; 0]);

@@ -87,7 +87,7 @@ async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     let manifest = match databases.back_up(context, backup, manifest).await {
         Ok(manifest) => manifest,
         Err(failure) => {
-            // It is no backup; what cannot be removed now the next run removes.
+            // It is no backup, and its ID is ours; what cannot be removed now the next run removes.
             if let Err(e) = catalog.remove(&id).await {
                 warn(e);
             }

@@ -108,7 +108,7 @@ fn outcome(
         verified.with_context(|| format!("cannot {what}: cannot read what pg_dump writes"))?;
     match archive {
         Err(damage) if is_early => {
-            let context = format!("cannot {what}: what pg_dump writes is not an archive that can be used");
+            let context = format!("cannot {what}: what pg_dump writes is not an archive that can be used{said}");
             let hint = "see whether `pg-dump` in the configuration is PostgreSQL's own program";
             Err(Failure::from(damage).context(context).with_hint(hint))
         }

@@ -69,7 +69,7 @@ impl Catalog {
         if is_reserved(key.name()) {
             return Err(invalid("a manifest or its signature has such a name"));
         }
-        let mut backup = self.begin(id).await?;
+        let mut backup = self.begin_without_claim(id).await?;
         if let Some(owner) = self.adopted_by_others(&backup.id).await?.get(key) {
             return Err(refuse(ErrorKind::AlreadyExists, &format!("the backup `{owner}` is made of it already")));
         }

@@ -28,6 +28,8 @@ pub use new_backup::{NewBackup, NewObject};
 const MANIFEST: &str = "manifest.json";
 /// The name of the signature of a manifest; see the feature `signing`.
 const SIGNATURE: &str = "manifest.json.sig";
+/// The name of what whoever makes a backup puts into its folder first, so that nobody else has the same ID.
+const CLAIM: &str = "being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
 /// More than any signature has.
@@ -280,8 +282,18 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// There is something under that ID already.
+    /// There is something under that ID already, or nothing can be stored.
     pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
+        let mut backup = self.begin_without_claim(id).await?;
+        // Of two that begin one in the same second, the one that fails later must not remove what the other has stored.
+        let claim = Bytes::from_static(b"A backup is being made here, or was: without manifest.json it is none.\n");
+        self.backend.put_if_absent(&self.claim_of(&backup.id), claim).await?;
+        backup.is_claimed = true;
+        Ok(backup)
+    }
+
+    /// A backup of which nothing will be stored but the manifest.
+    async fn begin_without_claim(&self, id: BackupId) -> Result<NewBackup, Error> {
         let folder = self.folder_of(&id);
         let mut objects = self.backend.list(Some(&folder)).await;
         if objects.try_next().await?.is_some() {
@@ -293,7 +305,7 @@ impl Catalog {
             ));
         }
         drop(objects);
-        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new() })
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), is_claimed: false })
     }
 
     /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
@@ -463,6 +475,10 @@ impl Catalog {
         self.folder_of(id).join(MANIFEST).expect("`new` has tried a longer one")
     }
 
+    fn claim_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(CLAIM).expect("`new` has tried a longer one")
+    }
+
     fn signature_of(&self, id: &BackupId) -> Key {
         self.folder_of(id).join(SIGNATURE).expect("`new` has tried it")
     }
@@ -470,5 +486,5 @@ impl Catalog {
 
 /// Whether no object of a backup can have that name.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE))
+    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM))
 }

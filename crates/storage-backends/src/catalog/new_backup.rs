@@ -17,6 +17,8 @@ pub struct NewBackup {
     pub(super) catalog: Catalog,
     pub(super) id: BackupId,
     pub(super) objects: Vec<StoredObject>,
+    /// Whether what is in its folder is ours.
+    pub(super) is_claimed: bool,
 }
 
 impl NewBackup {
@@ -40,7 +42,7 @@ impl NewBackup {
         let invalid = |why: &str| Error::new(ErrorKind::InvalidKey, "store", name, why);
         let key = self.catalog.folder_of(&self.id).join(name).map_err(|e| invalid(&e.to_string()))?;
         if is_reserved(name) {
-            return Err(invalid("the manifest and its signature have such names"));
+            return Err(invalid("what a catalog itself keeps beside the objects has such names"));
         }
         let upload = self.catalog.backend.put(&key, Existing::Keep).await?;
         let mut object = NewObject { upload, key, name: name.to_owned(), stored: Digest::default(), encrypting: None };
@@ -84,7 +86,7 @@ impl NewBackup {
     /// It is no backup. That is also so when what it [adopts](Catalog::adopt) became that of another backup meanwhile
     /// ([`AlreadyExists`](ErrorKind::AlreadyExists)).
     pub async fn publish(self, mut manifest: Manifest) -> Result<Manifest, Error> {
-        let Self { catalog, id, objects } = self;
+        let Self { catalog, id, objects, is_claimed } = self;
         manifest.objects = objects;
         let key = catalog.manifest_of(&id);
         let fail = |why: String| Error::new(ErrorKind::Other, "write", key.as_str(), why);
@@ -100,6 +102,7 @@ impl NewBackup {
             return Err(fail(format!("it has {} bytes, more than any can have", json.len())));
         }
         Manifest::parse(&json, &id).map_err(|why| fail(format!("the manifest {why}")))?;
+        catalog.expect_stored(&id, &manifest).await?;
         // The manifest is the last thing that is written, also where it is signed.
         if let Some(key) = &catalog.keys.signing {
             let signature = key.sign(&json).map_err(|why| fail(format!("it cannot be signed: {why}")))?;
@@ -107,6 +110,10 @@ impl NewBackup {
         }
         catalog.backend.put_if_absent(&key, json.into()).await?;
         catalog.withdraw_if_adopted_twice(&id, &manifest).await?;
+        if is_claimed {
+            // If it stays, it goes with the backup.
+            let _ = catalog.backend.delete(&catalog.claim_of(&id)).await;
+        }
         Ok(manifest)
     }
 
@@ -116,7 +123,22 @@ impl NewBackup {
     ///
     /// Some of it is still there.
     pub async fn abort(self) -> Result<(), Error> {
-        self.catalog.remove_folder(&self.id).await
+        if self.is_claimed { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
+    }
+}
+
+impl Catalog {
+    /// That everything which a manifest is about to name is there. What took longer than others give it may have been cleaned up.
+    async fn expect_stored(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
+        for object in &manifest.objects {
+            let key = self.key_of(id, object)?;
+            let stored = self.backend.stat(&key).await?;
+            if stored.is_none_or(|stored| stored.bytes != object.bytes) {
+                let why = "somebody has removed or changed it since it was stored";
+                return Err(Error::new(ErrorKind::Incomplete, "publish", key.as_str(), why));
+            }
+        }
+        Ok(())
     }
 }
 
