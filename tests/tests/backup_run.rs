@@ -270,13 +270,18 @@ fn an_encrypted_backup_tells_its_content_to_the_holder_of_the_key_alone() {
     let backups = backups.job_without_lines().job("encryption: {identity-file: identity}");
     let _ = backups.run(&["verify", "nightly", &id]).done().says(&["5,002 rows"]);
     let _ = backups.run(&["show", "nightly", &id]).done().says(&["public.plain", "encrypted"]);
+    // Who has said only what to read with gets no plain backup, and neither does who has said nothing.
+    let other = backups.make();
+    let _ = backups.run(&["show", "nightly", &other]).done().says(&["encrypted"]);
     let _ = backups.run(&["fetch", "nightly", &id, "--to", "copy.dump"]).done();
     let restored = unique("restored");
     server.create_database(&restored, "UTF8");
     server.tools().restore(server, &restored, &backups.file("copy.dump"), &[]);
     Fingerprint::of(server, &database).assert_same(&Fingerprint::of(server, &restored));
 
-    let wrong = backups.job_without_lines().job("encryption: {recipients: age1nobody}");
+    let empty = backups.job_without_lines().job("encryption:");
+    let _ = empty.run(&["run", "nightly"]).failed(&["`encryption` of the job `nightly`: must be a map"]);
+    let wrong = empty.job_without_lines().job("encryption: {recipients: age1nobody}");
     let failed = wrong.run(&["run", "nightly"]).failed(&["`recipients`: line 1"]);
     assert!(!failed.stderr.contains("age1nobody"), "{failed}");
 }
@@ -296,6 +301,7 @@ fn a_backup_that_nobody_trusted_has_signed_is_refused() {
     // Who only reads needs the public key alone.
     let reading = signing.job_without_lines().job("signing: {trusted-keys-file: key.pub}");
     assert_eq!(reading.verified(), [id.as_str()]);
+    let _ = reading.run(&["run", "nightly"]).failed(&["has no key to sign one with"]);
     let manifest = reading.file("vault/nightly").join(&id).join("manifest.json");
     let text = fs::read_to_string(&manifest).expect("a manifest");
     fs::write(&manifest, text.replace("\"rows\": 5000", "\"rows\": 5001")).expect("writable");
@@ -316,4 +322,18 @@ fn a_backup_is_verified_by_restoring_it() {
     let failed = broken.run(&["verify", "nightly", "latest", "--restore"]).failed(&["could not be restored"]);
     let left = server.psql("postgres", "select count(*) from pg_database where datname like 'backup_verify_%'");
     assert_eq!(left.trim(), "0", "{failed}");
+}
+
+#[test]
+fn of_the_products_policy_what_is_not_said_is_as_the_product_has_it() {
+    for (line, words) in [
+        ("keep-daily: 2", "keeps 4 made on a Sunday, 2 of other days"),
+        ("keep-weekly: 3", "keeps 3 made on a Sunday, 6 of other days"),
+        ("keep-weekly: 0", "keeps none made on a Sunday, 6 of other days"),
+    ] {
+        let backups = backups().job(&format!("retention: {{weekly-backup-day: 0, {line}}}"));
+        let _ = backups.run(&["explain", "nightly"]).done().says(&[words]);
+    }
+    let nothing = backups().job("retention: {weekly-backup-day: 0, keep-weekly: 0, keep-daily: 0}");
+    let _ = nothing.run(&["explain", "nightly"]).failed(&["the retention policy keeps nothing"]);
 }

@@ -38,6 +38,19 @@ pub(crate) fn policy(job: &Job) -> Result<&Policy, Failure> {
     })
 }
 
+/// That what a job writes can be read afterwards.
+///
+/// # Errors
+///
+/// It trusts only what is signed, and has no key to sign with.
+pub(crate) fn expect_writable(job: &Job) -> Result<(), Failure> {
+    if job.keys.only_read() {
+        let message = format!("the job `{}` trusts only signed backups, and has no key to sign one with", job.name);
+        return Err(Failure::new(message, "give `key` of `signing`, or make backups where it is"));
+    }
+    Ok(())
+}
+
 /// The catalog of a job, and where it is.
 ///
 /// # Errors

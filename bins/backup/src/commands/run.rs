@@ -66,6 +66,7 @@ struct Made {
 }
 
 async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
+    catalog::expect_writable(job)?;
     let source = context.config.databases(job)?;
     let prepare = async {
         // First, since they keep other runs away.

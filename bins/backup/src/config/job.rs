@@ -91,7 +91,8 @@ fn one_of(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Opt
 
 fn policy(mut section: Section<'_>) -> Result<Policy, Vec<Fault>> {
     let counts = ["keep-last", "keep-hourly", "keep-daily", "keep-weekly", "keep-monthly", "keep-yearly"];
-    let [last, hourly, daily, weekly, monthly, yearly] = counts.map(|key| count(&mut section, key));
+    let counts = counts.map(|key| count(&mut section, key));
+    let [last, hourly, daily, weekly, monthly, yearly] = counts.map(Option::flatten);
     let within =
         section.parsed("keep-within", "a length of time such as `1y6m14d12h`", |text| text.parse::<Span>().ok());
     let day = section.parsed("weekly-backup-day", "a day of the week, or its number from 0 for Sunday to 6", weekday);
@@ -100,15 +101,11 @@ fn policy(mut section: Section<'_>) -> Result<Policy, Vec<Fault>> {
     let mut rules = Rules { last, hourly, monthly, yearly, within, ..Rules::default() };
     rules.time_zone = time_zone.unwrap_or(Tz::UTC);
     match day {
-        // With such a day the two are the product's, which count backups.
+        // With such a day the two are the product's, which count backups. What is not said is as the product has it: not none.
         Some(day) => {
             let documented = WeeklyBackupDay::documented(day);
-            let both = if daily.is_none() && weekly.is_none() {
-                (documented.weekly, documented.daily)
-            } else {
-                (weekly, daily)
-            };
-            rules.weekly_backup_day = Some(WeeklyBackupDay { day, weekly: both.0, daily: both.1 });
+            let (daily, weekly) = (counts[2].unwrap_or(documented.daily), counts[3].unwrap_or(documented.weekly));
+            rules.weekly_backup_day = Some(WeeklyBackupDay { day, weekly, daily });
         }
         None => (rules.daily, rules.weekly) = (daily, weekly),
     }
@@ -124,13 +121,12 @@ fn policy(mut section: Section<'_>) -> Result<Policy, Vec<Fault>> {
     section.finish(policy)
 }
 
-/// How many; 0 is no rule, as in the product's settings.
-fn count(section: &mut Section<'_>, key: &'static str) -> Option<Count> {
-    let zero_or_more = section.parsed(key, "a number, or `unlimited`", |text| match text {
+/// How many, if it is said; 0 is no rule, as in the product's settings.
+fn count(section: &mut Section<'_>, key: &'static str) -> Option<Option<Count>> {
+    section.parsed(key, "a number, or `unlimited`", |text| match text {
         "0" => Some(None),
         text => text.parse::<Count>().ok().map(Some),
-    });
-    zero_or_more.flatten()
+    })
 }
 
 fn weekday(text: &str) -> Option<Weekday> {

@@ -27,6 +27,12 @@ impl Keys {
             let identity = encryption.secret("identity");
             let identity = identity.map(|identity| identity.expose_secret().to_owned());
             keys.identities = key(&mut encryption, "identity", identity, Identities::parse);
+            // Whoever has only said what to read with does not want plain backups.
+            if let (None, Some(identities)) = (&keys.recipients, &keys.identities) {
+                let own = identities.recipients();
+                let own = own.map_err(|e| encryption.fault(encryption.line(), format!("`identity`: {e}")));
+                keys.recipients = own.ok();
+            }
             if keys.recipients.is_none() && keys.identities.is_none() && !encryption.has_faults() {
                 encryption.fault(encryption.line(), "`recipients` or `identity` is missing");
             }
@@ -45,6 +51,11 @@ impl Keys {
             section.take(signing.finish(Some(())));
         }
         keys
+    }
+
+    /// Whether what is written now would be refused when it is read: only signed backups are trusted, and there is no key to sign with.
+    pub(crate) fn only_read(&self) -> bool {
+        self.trusted.is_some() && self.signing.is_none()
     }
 
     /// The catalog with them.

@@ -238,8 +238,8 @@ impl<'a> Section<'a> {
     pub(crate) fn section(&mut self, key: &'static str) -> Option<Section<'a>> {
         self.asked.push(key);
         let Entry { line, value, .. } = self.entry(key)?;
-        let name = format!("`{key}` of {}", self.name);
-        (!matches!(value, Value::Null)).then(|| Section::of(name, line, value, self.outside))
+        // An empty one is a fault too: backups must not be plain since somebody has forgotten the rest.
+        Some(Section::of(format!("`{key}` of {}", self.name), line, value, self.outside))
     }
 
     /// Whether something is wrong with it already.
