@@ -17,6 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     offset: u64,
+    line: Option<u64>,
     file: Option<Box<str>>,
     entry: Option<Box<str>>,
 }
@@ -28,6 +29,12 @@ pub enum ErrorKind {
     /// The input is not a pg_dump archive at all; the text says what it seems to be.
     #[error("this is not a pg_dump archive: {0}")]
     NotAnArchive(String),
+    /// The input is not a plain dump of pg_dump; the text says what it seems to be.
+    #[error("this is not a plain dump of pg_dump: {0}")]
+    NotAScript(String),
+    /// A plain dump has a command of psql, which is named without its arguments.
+    #[error("there is a command of psql, `\\{0}`, which is never executed here")]
+    MetaCommand(String),
     /// A pg_dump archive, but of a version, format or compression that is not read here.
     #[error("{0}")]
     Unsupported(String),
@@ -70,7 +77,7 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, offset: u64) -> Self {
-        Self { kind, offset, file: None, entry: None }
+        Self { kind, offset, line: None, file: None, entry: None }
     }
 
     pub(crate) fn corrupt(what: impl Into<String>, offset: u64) -> Self {
@@ -97,6 +104,11 @@ impl Error {
         self
     }
 
+    /// Names the line of a plain dump that `offset` is in.
+    pub(crate) fn in_line(self, line: u64) -> Self {
+        Self { line: Some(line), ..self }
+    }
+
     /// Names the file of a directory that `offset` is in, unless one is named already.
     pub(crate) fn in_file(mut self, file: &str) -> Self {
         self.file.get_or_insert_with(|| file.into());
@@ -112,6 +124,11 @@ impl Error {
     /// writing failed. In the directory format: the byte of [`file`](Self::file).
     pub fn offset(&self) -> u64 {
         self.offset
+    }
+
+    /// The line that this byte is in, counted from 1, of a plain dump.
+    pub fn line(&self) -> Option<u64> {
+        self.line
     }
 
     /// The file that was being read, of an archive in the directory format.
@@ -134,6 +151,10 @@ impl Error {
             ErrorKind::NotAnArchive(_) => Some(
                 "a dump in the custom, directory or tar format is needed: `pg_dump -Fc`; one that is within something else, such \
                      as a log, has to be found first",
+            ),
+            ErrorKind::NotAScript(_) => Some("a dump in the plain format is needed: `pg_dump --format=plain`"),
+            ErrorKind::MetaCommand(_) => Some(
+                "take the dump of one database without `--create`; if that is how it was taken, find out who wrote the command into it",
             ),
             ErrorKind::Write(ref error) => Some(hint_of_write(error)),
             ErrorKind::NewerVersion(_) => Some(
@@ -166,7 +187,11 @@ pub(crate) fn hint_of_write(error: &io::Error) -> &'static str {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.kind)?;
+        match (&self.kind, self.line) {
+            (ErrorKind::Truncated(place), Some(_)) => write!(f, "the dump is cut short: it ends {place}")?,
+            (ErrorKind::Corrupt(what), Some(_)) => write!(f, "the dump is damaged: {what}")?,
+            (kind, _) => write!(f, "{kind}")?,
+        }
         // Most mistakes in the use of the library are in no place of the archive.
         if matches!(self.kind, ErrorKind::Usage(_)) && self.offset == 0 {
             return self.entry.as_ref().map_or(Ok(()), |entry| write!(f, " (in {entry})"));
@@ -175,7 +200,11 @@ impl fmt::Display for Error {
         match (&self.file, &self.kind) {
             (Some(file), _) => write!(f, "`{file}`")?,
             (None, ErrorKind::Write(_)) => f.write_str("the new archive")?,
+            (None, _) if self.line.is_some() => f.write_str("the dump")?,
             (None, _) => f.write_str("the archive")?,
+        }
+        if let Some(line) = self.line {
+            write!(f, ", line {line}")?;
         }
         match &self.entry {
             Some(entry) => write!(f, ", in {entry})"),

@@ -331,6 +331,19 @@ pub fn seal_tar_header(block: &mut [u8]) {
     block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
+/// A plain dump of one table with two rows.
+pub fn script() -> Vec<u8> {
+    let text = "--\n-- PostgreSQL database dump\n--\n\n\\restrict Key1\n\n\
+        -- Dumped from database version 15.18 (Debian 15.18-0+deb12u1)\n-- Dumped by pg_dump version 17.6\n\n\
+        SET statement_timeout = 0;\nSET client_encoding = 'UTF8';\nSET standard_conforming_strings = on;\n\n\
+        --\n-- Name: tenant; Type: TABLE; Schema: public; Owner: store\n--\n\n\
+        CREATE TABLE public.tenant (\n    id integer NOT NULL,\n    name text DEFAULT 'a;b'::text\n);\n\n\n\
+        --\n-- Data for Name: tenant; Type: TABLE DATA; Schema: public; Owner: store\n--\n\n\
+        COPY public.tenant (id, name) FROM stdin;\n1\ta\\ttab\n2\t\\N\n\\.\n\n\n\
+        --\n-- PostgreSQL database dump complete\n--\n\n\\unrestrict Key1\n\n";
+    text.into()
+}
+
 /// An archive of one table with one row.
 pub fn archive() -> Cursor<Vec<u8>> {
     let mut builder = Builder::new(14, 0);

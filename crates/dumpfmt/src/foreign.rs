@@ -80,6 +80,24 @@ pub(crate) fn recognise<R: Read>(input: &mut Input<R>) -> Result<Format> {
     Err(Error::new(ErrorKind::NotAnArchive(text), 0))
 }
 
+/// What a file seems to be, by its first bytes, that is no plain dump.
+pub(crate) fn instead_of_script(begin: &[u8]) -> String {
+    const ARCHIVES: &[(&[u8], &str)] = &[
+        (MAGIC, "it is an archive in the custom format"),
+        (TAR, "it is an archive in the tar format"),
+        (b"--\n-- PostgreSQL database cluster dump", "it is a dump of all databases, of pg_dumpall"),
+    ];
+    if begin.is_empty() {
+        return "the input is empty".into();
+    }
+    let looks_like = |start: &[u8]| begin.starts_with(start) && (start.len() > 1 || is_text(begin));
+    let lookalikes = LOOKALIKES.iter().filter(|(_, what)| !what.contains("plain SQL"));
+    match ARCHIVES.iter().chain(lookalikes).find(|(start, _)| looks_like(start)) {
+        Some((_, what)) => (*what).to_owned(),
+        None => format!("it begins with \"{}\"", begin[..begin.len().min(16)].escape_ascii()),
+    }
+}
+
 /// Whether there is nothing in it that no text has. It may end within a character.
 fn is_text(begin: &[u8]) -> bool {
     let whole = match std::str::from_utf8(begin) {

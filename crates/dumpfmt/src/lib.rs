@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | read an archive: its table of contents, rows, large objects | [`ArchiveReader`] |
 //! | list it as `pg_restore -l` does, and choose with its `-L` | [`ArchiveReader::listing`], [`ListFile`] |
+//! | read a plain dump, the SQL that pg_dump writes | [`plain::ScriptReader`] |
 //! | have it as SQL, equal to `pg_restore -f -` | [`ArchiveReader::write_sql`] |
 //! | know that it is whole, from a file or on its way through a pipe | [`ArchiveReader::verify`], [`VerifyingReader`] |
 //! | make one of another: changed rows, other compression, other format | [`Rewrite`] |
@@ -160,6 +161,7 @@ mod input;
 mod limits;
 mod listing;
 mod named_objects;
+pub mod plain;
 mod reader;
 pub mod repair;
 mod rewrite;

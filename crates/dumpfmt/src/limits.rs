@@ -40,6 +40,10 @@ pub struct Limits {
     /// the most that a server accepts in a line of COPY. A row may exceed it by
     /// up to 256 KiB before that is noticed.
     pub row_bytes: u64,
+    /// Bytes of one statement in a plain dump, for [`ScriptReader`](crate::plain::ScriptReader). Default: 1 GiB, the
+    /// most that a server accepts. A statement takes up to twice its length, and may exceed the limit by up to 256 KiB before
+    /// that is noticed.
+    pub statement_bytes: u64,
     /// The window of a zstd stream, in bytes as a power of 2; so much of what was
     /// decompressed is kept. Default: 27, which is 128 MiB: what
     /// `pg_dump -Z zstd:long` makes, the most of any level, and zstd's own default.
@@ -53,6 +57,7 @@ impl Default for Limits {
             toc_bytes: 2 << 30,
             chunk_bytes: i32::MAX as u64,
             row_bytes: 1 << 30,
+            statement_bytes: 1 << 30,
             zstd_window_log: 27,
         }
     }

@@ -25,12 +25,17 @@ impl CopyStatement {
     /// INSERT statements, or the entry is no table) or it is not one that
     /// pg_dump writes.
     pub fn of(entry: &TocEntry) -> Option<Self> {
-        let mut tokens = Tokens::new(entry.copy_statement()?);
+        Self::parse(entry.copy_statement()?).map(|(copy, _)| copy)
+    }
+
+    /// Reads a statement, and returns what follows its `FROM stdin`.
+    pub(crate) fn parse(sql: &[u8]) -> Option<(Self, &[u8])> {
+        let mut tokens = Tokens::new(sql);
         tokens.keyword("COPY")?;
         let (schema, table) = tokens.qualified_name()?;
         let columns = tokens.name_list().unwrap_or_default();
         tokens.keywords("FROM stdin")?;
-        Some(Self { schema, table, columns })
+        Some((Self { schema, table, columns }, tokens.rest()))
     }
 
     /// The statement as pg_dump writes it, every name in quotes.
