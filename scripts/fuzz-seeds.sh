@@ -1,5 +1,5 @@
 #!/bin/bash
-# Makes the real archives among the seeds of the fuzz targets anew: one small database, dumped by each pg_dump in
+# Makes the real archives and plain dumps among the seeds of the fuzz targets anew: one small database, dumped by each pg_dump in
 # several ways. They are in the tree; run this when there is something to add to them.
 #
 # usage: scripts/fuzz-seeds.sh      (after scripts/test-servers.sh)
@@ -30,7 +30,8 @@ schema="
 dir=$(mktemp -d "${TMPDIR:-/tmp}/pgmig-seeds-XXXXXX")
 trap 'as_postgres "$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null 2>&1 || true; rm -rf "$dir"' EXIT
 if [ "$(id -u)" = 0 ]; then chown postgres "$dir"; fi
-mkdir -p "$seeds"
+plain=$(dirname "$seeds")/plain
+mkdir -p "$seeds" "$plain"
 for major in 15 16 17 18; do
   bin=$cache/pg/$major/bin
   (
@@ -41,10 +42,10 @@ for major in 15 16 17 18; do
     "$bin/psql" -XAtq -h "$dir" -U postgres -v ON_ERROR_STOP=1 -c "$schema" postgres >/dev/null
     dump() { "$bin/pg_dump" -h "$dir" -U postgres "$@" postgres; }
     case $major in
-      15) dump -Fc -Z0 -f "$seeds/pg15-none"; dump -Fc | cat >"$seeds/pg15-gzip-piped"; dump -Ft -f "$seeds/pg15-tar" ;;
+      15) dump -f "$plain/pg15"; dump -Fc -Z0 -f "$seeds/pg15-none"; dump -Fc | cat >"$seeds/pg15-gzip-piped"; dump -Ft -f "$seeds/pg15-tar" ;;
       16) dump -Fc >"$seeds/pg16-gzip-redirected"; dump -Fc -Z0 --inserts -f "$seeds/pg16-inserts" ;;
       17) dump -Fc -Zlz4 -f "$seeds/pg17-lz4"; dump -Fc -Zzstd | cat >"$seeds/pg17-zstd-piped" ;;
-      18) dump -Fc -Z0 -f "$seeds/pg18-none"; dump -Fc -Zzstd -f "$seeds/pg18-zstd"; dump -Fc -Z0 --statistics -t t -f "$seeds/pg18-statistics" ;;
+      18) dump --inserts -f "$plain/pg18-inserts"; dump -Fc -Z0 -f "$seeds/pg18-none"; dump -Fc -Zzstd -f "$seeds/pg18-zstd"; dump -Fc -Z0 --statistics -t t -f "$seeds/pg18-statistics" ;;
     esac
     as_postgres "$bin/pg_ctl" -D "$dir/data" -m immediate stop >/dev/null
   )

@@ -33,7 +33,7 @@ target=$(cd "$target" && pwd)
 input=()
 if [ $# = 2 ] && [ -f "$2" ]; then input=("$2"); set -- "$1"; fi
 targets=("$@")
-[ $# -gt 0 ] || targets=(contents blocks folder rows rewrite write repair sql)
+[ $# -gt 0 ] || targets=(contents blocks folder rows rewrite write repair sql plain)
 for name in "${targets[@]}"; do
   [ -f "$fuzz/fuzz_targets/$name.rs" ] || die "there is no target \`$name\`" "they are in crates/dumpfmt/fuzz/fuzz_targets"
 done
@@ -68,7 +68,7 @@ for name in "${targets[@]}"; do
   fi
   mkdir -p "$target/fuzz-corpus/$name" "$target/fuzz-artifacts/$name"
   seeds=("$fuzz/seeds/archives")
-  case $name in rows | write) seeds=("$fuzz/seeds/$name") ;; esac
+  case $name in rows | write | plain) seeds=("$fuzz/seeds/$name") ;; esac
   # as the longest seed, a tar
   longest=20480
   echo "fuzz: $name, $seconds seconds"

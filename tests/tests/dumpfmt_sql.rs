@@ -38,15 +38,22 @@ fn has_turn(major: u32, number: usize) -> bool {
     thorough() || (major as usize + number).is_multiple_of(2)
 }
 
-/// An archive of the database with an object of every kind.
-fn every_kind(major: u32, shape: Shape) -> &'static Path {
+/// The name of the database with an object of every kind, which is there then.
+pub(crate) fn every_kind_database(major: u32) -> &'static str {
     static LOADED: [OnceLock<()>; 32] = [const { OnceLock::new() }; 32];
-    static DUMPS: [[OnceLock<TempPath>; 3]; 32] = [const { [const { OnceLock::new() }; 3] }; 32];
     let server = Server::shared(major);
     LOADED[major as usize].get_or_init(|| {
         server.create_database("every kind", "UTF8");
         server.psql_file("every kind", &fixture("every-kind.sql"), &[]);
     });
+    "every kind"
+}
+
+/// An archive of the database with an object of every kind.
+fn every_kind(major: u32, shape: Shape) -> &'static Path {
+    static DUMPS: [[OnceLock<TempPath>; 3]; 32] = [const { [const { OnceLock::new() }; 3] }; 32];
+    let server = Server::shared(major);
+    let database = every_kind_database(major);
     DUMPS[major as usize][shape as usize].get_or_init(|| {
         let options = match shape {
             Shape::Plain => DumpOptions::seekable(),
@@ -56,7 +63,7 @@ fn every_kind(major: u32, shape: Shape) -> &'static Path {
                 if major >= 18 { options.arg("--statistics") } else { options }
             }
         };
-        server.tools().dump(server, "every kind", &options)
+        server.tools().dump(server, database, &options)
     })
 }
 

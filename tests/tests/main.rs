@@ -8,6 +8,7 @@ mod backup_mirror;
 mod backup_run;
 mod connection;
 mod dumpfmt_formats;
+mod dumpfmt_plain;
 mod dumpfmt_repair;
 mod dumpfmt_sql;
 mod dumpfmt_transcode;

@@ -33,7 +33,23 @@ fn builder(minor: u8) -> Builder {
 fn main() -> io::Result<()> {
     let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("seeds");
     archives(&seeds.join("archives"))?;
-    rows(&seeds.join("rows"))
+    rows(&seeds.join("rows"))?;
+    plain(&seeds.join("plain"))
+}
+
+/// Statements, of which the target makes a plain dump.
+fn plain(folder: &Path) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let save = |name: &str, bytes: &[u8]| fs::write(folder.join(name), bytes);
+    save("script", &dumpfmt::example::script())?;
+    save("texts", b"SELECT 'a''b;', E'a\\';' '\\', \"x;\", $$;$$, $a$;$$;$a$, U&'\\0061', a$b, $1, -1 / 2;")?;
+    save("continued", b"SELECT E'a'\n-- x\n'b\\';';")?;
+    save("comments", b"/* a /* ; */ */ SELECT 1 -- ;\n; -- x\n;;")?;
+    save("body", b"CREATE OR REPLACE FUNCTION f() RETURNS begin BEGIN ATOMIC SELECT CASE 1 WHEN 2 THEN 3 END; END;")?;
+    save("rule", b"CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);")?;
+    save("rows", b"COPY public.t (a, b) FROM stdin;\n1\t\\.\n\\N\t\n\\.\n\n\nCOPY t FROM stdin;\n\\.\n")?;
+    save("inserts", b"INSERT INTO t VALUES (1);\nINSERT INTO t VALUES (2);\nINSERT INTO \"U\" VALUES (';');")?;
+    save("commands", b"\\restrict a\nSELECT 1;\n\\unrestrict a\n\\connect x\n")
 }
 
 fn archives(folder: &Path) -> io::Result<()> {

@@ -7,6 +7,7 @@
 mod blocks;
 mod contents;
 mod folder;
+mod plain;
 mod read;
 mod repair;
 mod rewrite;
@@ -18,6 +19,7 @@ mod write;
 pub use blocks::blocks;
 pub use contents::contents;
 pub use folder::folder;
+pub use plain::plain;
 pub use repair::repair;
 pub use rewrite::rewrite;
 pub use rows::rows;

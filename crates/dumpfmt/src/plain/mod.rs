@@ -24,11 +24,16 @@
 //! assert_eq!(script.tables()[0].rows, Some(2));
 //! # Ok::<(), dumpfmt::Error>(())
 //! ```
+//!
+//! Only to know that one is whole, from a file or on its way to one, there are [`ScriptReader::verify`] and
+//! [`PlainVerifier`].
 
 mod lexer;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod text;
+mod verify;
 
 pub use reader::{Item, PlainTable, ScriptReader};
+pub use verify::{PlainVerifier, VerifiedScript};

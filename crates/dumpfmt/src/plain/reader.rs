@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::lexer::{BlockComment, Lexer, Stop};
 use super::text::Text;
+use super::verify::VerifiedScript;
 use crate::error::{Error, ErrorKind, Result};
 use crate::foreign;
 use crate::limits::Limits;
@@ -218,6 +219,12 @@ impl<R: Read> ScriptReader<R> {
     /// How many bytes were read up to the end of the last item.
     pub fn position(&self) -> u64 {
         self.text.offset(self.given)
+    }
+
+    /// What was in the script, which was read to its end.
+    pub(super) fn into_verified(self) -> VerifiedScript {
+        let Self { tables, server_version, dump_version, encoding, .. } = self;
+        VerifiedScript { tables, server_version, dump_version, encoding }
     }
 
     /// The next item; unless `whole_rows`, rows come as they are read, however long one is.

@@ -17,6 +17,7 @@ use crate::reader::ArchiveReader;
 
 use rows::count_rows;
 pub(crate) use rows::{RowCount, expect_fields, expect_text, fill};
+pub(crate) use tap::Tap;
 pub use tap::{VerifiedArchive, Verifier, VerifyingReader, VerifyingWriter};
 
 /// What is decompressed at once.

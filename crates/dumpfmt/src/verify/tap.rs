@@ -38,13 +38,7 @@ const WAITING: usize = 8;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Debug)]
-pub struct Verifier {
-    /// `None` when the thread has ended: it knows the result already.
-    pieces: Option<SyncSender<Vec<u8>>>,
-    gathered: Vec<u8>,
-    /// Or why there is none.
-    thread: Result<JoinHandle<Result<VerifiedArchive>>>,
-}
+pub struct Verifier(Tap<VerifiedArchive>);
 
 impl Verifier {
     /// Begins with the first byte of an archive in the custom or tar format.
@@ -54,22 +48,17 @@ impl Verifier {
 
     /// As [`new`](Self::new), with options for reading.
     pub fn with_options(options: VerifyOptions, read: ReadOptions) -> Self {
-        let (pieces, receiver) = mpsc::sync_channel(WAITING);
-        let thread = thread::Builder::new().spawn(move || {
-            let pieces = Pieces { receiver, piece: Vec::new(), given: 0 };
+        Self(Tap::new(move |pieces| {
             let mut archive = ArchiveReader::with_options(pieces, read)?;
             let entries = archive.verify_with(&options, |_| {})?;
             let (header, toc) = archive.into_contents();
             Ok(VerifiedArchive { header, toc, entries })
-        });
-        let thread = thread.map_err(|e| Error::new(ErrorKind::Io(e), 0));
-        Self { pieces: thread.is_ok().then_some(pieces), gathered: Vec::new(), thread }
+        }))
     }
 
     /// Whether damage was found already; [`finish`](Self::finish) tells which.
     pub fn has_failed(&self) -> bool {
-        // An archive that is whole is read up to its end, which is not there before `finish`.
-        self.thread.as_ref().map_or(true, JoinHandle::is_finished)
+        self.0.has_ended()
     }
 
     /// The archive ends here.
@@ -86,35 +75,14 @@ impl Verifier {
     /// # Errors
     ///
     /// As for [`finish`](Self::finish).
-    pub fn finish_archive(mut self) -> Result<VerifiedArchive> {
-        self.hand_over();
-        // The end of the input.
-        self.pieces = None;
-        match self.thread?.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    }
-
-    fn hand_over(&mut self) {
-        let piece = std::mem::take(&mut self.gathered);
-        if let Some(pieces) = &self.pieces
-            && !piece.is_empty()
-            && pieces.send(piece).is_err()
-        {
-            self.pieces = None;
-        }
+    pub fn finish_archive(self) -> Result<VerifiedArchive> {
+        self.0.finish()
     }
 }
 
 impl Write for Verifier {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.pieces.is_some() {
-            self.gathered.extend_from_slice(bytes);
-            if self.gathered.len() >= PIECE_BYTES {
-                self.hand_over();
-            }
-        }
+        self.0.take(bytes);
         Ok(bytes.len())
     }
 
@@ -135,8 +103,61 @@ pub struct VerifiedArchive {
     pub entries: Vec<VerifiedEntry>,
 }
 
+/// A thread that reads what is handed to it, and returns what it found.
+#[derive(Debug)]
+pub(crate) struct Tap<T> {
+    /// `None` when the thread has ended: it knows the result already.
+    pieces: Option<SyncSender<Vec<u8>>>,
+    gathered: Vec<u8>,
+    /// Or why there is none.
+    thread: Result<JoinHandle<Result<T>>>,
+}
+
+impl<T: Send + 'static> Tap<T> {
+    pub(crate) fn new(read: impl FnOnce(Pieces) -> Result<T> + Send + 'static) -> Self {
+        let (pieces, receiver) = mpsc::sync_channel(WAITING);
+        let thread = thread::Builder::new().spawn(|| read(Pieces { receiver, piece: Vec::new(), given: 0 }));
+        let thread = thread.map_err(|e| Error::new(ErrorKind::Io(e), 0));
+        Self { pieces: thread.is_ok().then_some(pieces), gathered: Vec::new(), thread }
+    }
+
+    /// Whether the thread does not want more. What is whole is read up to its end, which is not there before `finish`.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().map_or(true, JoinHandle::is_finished)
+    }
+
+    pub(crate) fn take(&mut self, bytes: &[u8]) {
+        if self.pieces.is_some() {
+            self.gathered.extend_from_slice(bytes);
+            if self.gathered.len() >= PIECE_BYTES {
+                self.hand_over();
+            }
+        }
+    }
+
+    /// What is read ends here.
+    pub(crate) fn finish(mut self) -> Result<T> {
+        self.hand_over();
+        self.pieces = None;
+        match self.thread?.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    fn hand_over(&mut self) {
+        let piece = std::mem::take(&mut self.gathered);
+        if let Some(pieces) = &self.pieces
+            && !piece.is_empty()
+            && pieces.send(piece).is_err()
+        {
+            self.pieces = None;
+        }
+    }
+}
+
 /// What the thread reads.
-struct Pieces {
+pub(crate) struct Pieces {
     receiver: Receiver<Vec<u8>>,
     piece: Vec<u8>,
     given: usize,
