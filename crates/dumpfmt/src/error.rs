@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 
 use crate::version::Version;
 
@@ -17,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub struct Error {
     kind: ErrorKind,
     offset: u64,
-    line: Option<u64>,
+    line: Option<NonZeroU64>,
     file: Option<Box<str>>,
     entry: Option<Box<str>>,
 }
@@ -106,7 +107,7 @@ impl Error {
 
     /// Names the line of a plain dump that `offset` is in.
     pub(crate) fn in_line(self, line: u64) -> Self {
-        Self { line: Some(line), ..self }
+        Self { line: NonZeroU64::new(line), ..self }
     }
 
     /// Names the file of a directory that `offset` is in, unless one is named already.
@@ -128,7 +129,7 @@ impl Error {
 
     /// The line that this byte is in, counted from 1, of a plain dump.
     pub fn line(&self) -> Option<u64> {
-        self.line
+        self.line.map(NonZeroU64::get)
     }
 
     /// The file that was being read, of an archive in the directory format.
