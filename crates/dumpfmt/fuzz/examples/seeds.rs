@@ -49,6 +49,7 @@ fn plain(folder: &Path) -> io::Result<()> {
     save("rule", b"CREATE RULE r AS ON INSERT TO t DO (SELECT 1; SELECT 2);")?;
     save("rows", b"COPY public.t (a, b) FROM stdin;\n1\t\\.\n\\N\t\n\\.\n\n\nCOPY t FROM stdin;\n\\.\n")?;
     save("inserts", b"INSERT INTO t VALUES (1);\nINSERT INTO t VALUES (2);\nINSERT INTO \"U\" VALUES (';');")?;
+    save("long-command", format!("SELECT 1 \\{}", "x".repeat(100)).as_bytes())?;
     save("commands", b"\\restrict a\nSELECT 1;\n\\unrestrict a\n\\connect x\n")
 }
 

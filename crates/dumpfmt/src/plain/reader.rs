@@ -22,6 +22,8 @@ const HEADER: &[u8] = b"--\n-- PostgreSQL database dump\n";
 const COMMENT_BYTES: usize = 512;
 /// A command of psql that is accepted is on a line that is not longer.
 const COMMAND_BYTES: usize = 4096;
+/// As much of a command's name is told.
+const COMMAND_NAME_BYTES: usize = 64;
 /// Encodings in which a byte of a character can look like a backslash. No database has one of them.
 const AMBIGUOUS_ENCODINGS: [&[u8]; 8] =
     [b"SJIS", b"BIG5", b"GBK", b"UHC", b"GB18030", b"JOHAB", b"SHIFT_JIS_2004", b"MSKANJI"];
@@ -419,13 +421,13 @@ impl<R: Read> ScriptReader<R> {
     /// The backslash at `at` is no part of SQL.
     fn foreign_command(&mut self, at: usize) -> Error {
         // Until the name is there.
-        for index in at..at + 64 {
+        for index in at + 1..=at + COMMAND_NAME_BYTES {
             if !matches!(self.text.byte(index), Ok(Some(byte)) if byte != b'\n') {
                 break;
             }
         }
         let name = command_name(&self.text.bytes()[at + 1..]);
-        let name = String::from_utf8_lossy(&name[..name.len().min(64)]).into_owned();
+        let name = String::from_utf8_lossy(&name[..name.len().min(COMMAND_NAME_BYTES)]).into_owned();
         self.text.error(at, ErrorKind::MetaCommand(name))
     }
 

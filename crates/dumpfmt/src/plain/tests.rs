@@ -218,6 +218,7 @@ fn no_command_of_psql_is_handed_on() {
         ("\\.", "."),
         ("\\\\", "\\"),
         ("\\", ""),
+        (&format!("SELECT 1 \\{}", "x".repeat(100)), &"x".repeat(64)),
     ] {
         let error = error_of(&around(sql));
         assert!(matches!(error.kind(), ErrorKind::MetaCommand(command) if command == name), "{error}");
