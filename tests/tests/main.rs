@@ -5,6 +5,7 @@ mod archive_copy;
 mod backup_config;
 mod backup_faults;
 mod backup_mirror;
+mod backup_plain;
 mod backup_run;
 mod connection;
 mod dumpfmt_formats;

@@ -121,6 +121,8 @@ pub use error::{Error, ErrorKind};
 pub use key::{InvalidKey, Key};
 #[cfg(any(feature = "encryption", feature = "signing"))]
 pub use key_file::KeyFileError;
-pub use manifest::{Encryption, MANIFEST_VERSION, Manifest, Plaintext, StoredObject, TableContent, Verification};
+pub use manifest::{
+    DumpFormat, Encryption, MANIFEST_VERSION, Manifest, Plaintext, StoredObject, TableContent, Verification,
+};
 #[cfg(feature = "signing")]
 pub use signing::{SigningKey, TrustedKeys};

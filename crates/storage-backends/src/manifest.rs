@@ -68,6 +68,9 @@ pub struct StoredObject {
     /// How it is encrypted; `None` when everybody can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
+    /// How the dump in it is written; `None` is an archive in the custom format of `pg_dump`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<DumpFormat>,
     /// What comes out when it is decrypted. Without a key that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plaintext: Option<Plaintext>,
@@ -78,7 +81,7 @@ pub struct StoredObject {
 
 impl StoredObject {
     pub(crate) fn new(name: String, bytes: u64, sha256: String) -> Self {
-        Self { name, at: None, bytes, sha256, encryption: None, plaintext: None, tables: Vec::new() }
+        Self { name, at: None, bytes, sha256, encryption: None, format: None, plaintext: None, tables: Vec::new() }
     }
 }
 
@@ -89,6 +92,15 @@ impl StoredObject {
 pub enum Encryption {
     /// As a file of [age](https://age-encryption.org/v1).
     Age,
+}
+
+/// How a dump is written that is no archive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum DumpFormat {
+    /// As SQL, in the plain format of `pg_dump`.
+    Plain,
 }
 
 /// What is in an encrypted object.

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, StoredObject, Verification};
+use storage_backends::{BackupId, Catalog, DumpFormat, ErrorKind, Manifest, StoredObject, Verification};
 use tempfile::TempDir;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -125,6 +125,7 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
             json.replace("20261121T230004Z", &id_of(8)).replace("\"bytes\":", "\"encryption\":\"rot13\",\"bytes\":"),
             "rot13",
         ),
+        (json.replace("20261121T230004Z", &id_of(9)).replace("\"bytes\":", "\"format\":\"csv\",\"bytes\":"), "csv"),
     ];
     for (day, (json, _)) in broken.iter().enumerate() {
         let folder = folder.path().join("nightly").join(id_of(day));
@@ -146,6 +147,12 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
     // What a later version of this crate adds is no harm.
     let added = json.replace("\"version\":1", "\"version\":1,\"colour\":{\"of\":[1]}");
     assert_eq!(Manifest::parse(added.as_bytes(), &id("20261121T230004Z")).unwrap(), good);
+    // An object is an archive unless it says otherwise.
+    assert!(!json.contains("format"));
+    let plain = json.replace("\"bytes\":", "\"format\":\"plain\",\"bytes\":");
+    let plain = Manifest::parse(plain.as_bytes(), &id("20261121T230004Z")).unwrap();
+    assert_eq!((plain.objects[0].format, good.objects[0].format), (Some(DumpFormat::Plain), None));
+    assert!(serde_json::to_string(&plain).unwrap().contains("\"format\":\"plain\""));
 }
 
 #[tokio::test]

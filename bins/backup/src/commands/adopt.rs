@@ -13,7 +13,7 @@ use super::Context;
 use crate::catalog;
 use crate::config::Job;
 use crate::failure::Failure;
-use crate::source::databases::tables;
+use crate::source::dump::tables;
 
 /// What became of the dumps, in JSON.
 #[derive(Serialize)]

@@ -1,10 +1,7 @@
 //! `backup verify`: is a backup still what it was when it was made?
 
-use std::io::Write as _;
-
-use dumpfmt::{VerifiedArchive, Verifier, VerifyOptions};
 use serde::Serialize;
-use storage_backends::{BackupId, Catalog, StoredObject, TableContent};
+use storage_backends::{BackupId, Catalog, Manifest, StoredObject, TableContent};
 use terminal::text::{counted, size};
 use terminal::{progress, step};
 
@@ -12,7 +9,7 @@ use super::Context;
 use super::run::rows;
 use crate::catalog;
 use crate::failure::Failure;
-use crate::source::databases::tables;
+use crate::source::dump::{DumpVerifier, VerifiedDump};
 use crate::source::throw_away::restore_and_compare;
 
 /// The result in JSON.
@@ -38,16 +35,19 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
         let hint = "give the key as `identity` of `encryption`";
         return Err(Failure::new(format!("the backup `{id}` is encrypted, so it cannot be restored"), hint));
     }
+    if restore {
+        expect_restorable(&manifest)?;
+    }
     let not_whole = |failure: Failure| failure.context(format!("the backup `{id}` of the job `{name}` is not whole"));
     let bar = progress::bytes(manifest.bytes());
-    let mut archives = Vec::new();
+    let mut dumps = Vec::new();
     for object in &manifest.objects {
         let verified = async {
             if manifest.is_sealed() {
                 catalog.check(&id, object).await?;
                 bar.inc(object.bytes);
             } else {
-                archives.push((object, verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await?));
+                dumps.push((object, verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await?));
             }
             Ok(())
         };
@@ -56,7 +56,8 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
     bar.finish_and_clear();
     if restore {
         let source = context.config.databases(&job)?;
-        for (object, archive) in &archives {
+        for (object, dump) in &dumps {
+            let VerifiedDump::Archive(archive) = dump else { continue };
             step(format_args!("restoring {} into a throw-away database", object.name));
             let restored = restore_and_compare(context, &source, &catalog, &id, object, archive).await;
             restored.map_err(|failure| {
@@ -94,14 +95,21 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
     Ok(())
 }
 
+/// A plain dump is verified without a database.
+fn expect_restorable(manifest: &Manifest) -> Result<(), Failure> {
+    let Some(object) = manifest.objects.iter().find(|object| object.format.is_some()) else { return Ok(()) };
+    let message = format!("`{}` is a plain dump, which is not restored into a throw-away database", object.name);
+    Err(Failure::new(message, "run the same command without `--restore`: it reads every statement and every row"))
+}
+
 /// Reads an object to its end, decodes it, and compares all of it with the manifest.
 async fn verify(
     catalog: &Catalog,
     id: &BackupId,
     object: &StoredObject,
     mut progress: impl FnMut(u64),
-) -> Result<VerifiedArchive, Failure> {
-    let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
+) -> Result<VerifiedDump, Failure> {
+    let mut verifier = DumpVerifier::new(object.format);
     let read = catalog.read(id, object, async |piece| {
         progress(piece.len() as u64);
         // What it finds is told at its end.
@@ -109,12 +117,11 @@ async fn verify(
         Ok(())
     });
     read.await?;
-    let archive = verifier.finish_archive().map_err(|e| {
-        Failure::from(e)
-            .context(format!("the object `{}` has the recorded digest, but is no whole archive", object.name))
+    let dump = verifier.finish().map_err(|e| {
+        Failure::from(e).context(format!("the object `{}` has the recorded digest, but is no whole dump", object.name))
     })?;
-    match difference(&object.tables, &tables(&archive)) {
-        None => Ok(archive),
+    match difference(&object.tables, &dump.tables()) {
+        None => Ok(dump),
         Some(difference) => {
             let message = format!("the object `{}` is not what its manifest says: {difference}", object.name);
             Err(Failure::new(

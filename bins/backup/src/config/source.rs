@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use pgmig_core::config_file::Fault;
 use pgmig_core::connection::{SslMode, TargetConfig};
 use pgmig_core::profile::Profile;
+use storage_backends::DumpFormat;
 
 use super::destination::{Bucket, bucket};
 use super::section::Section;
@@ -27,6 +28,8 @@ pub(crate) struct PostgresqlSource {
     pub(crate) pg_dump: PathBuf,
     /// Its counterpart, for backups that are verified by restoring them.
     pub(crate) pg_restore: PathBuf,
+    /// Which format `pg_dump` writes; `None` is a custom archive.
+    pub(crate) format: Option<DumpFormat>,
     /// What `pg_dump --compress` is given.
     pub(crate) compress: Option<String>,
     /// Where the product that the databases belong to lists its tenants, if it is one that is known.
@@ -56,10 +59,12 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
     let pg_restore = section.text("pg-restore").map(PathBuf::from);
     // Beside `pg_dump`, as it is installed.
     let pg_restore = pg_restore.unwrap_or_else(|| pg_dump.with_file_name("pg_restore"));
-    let compress = section.parsed("compress", "what `pg_dump --compress` takes, such as `6` or `zstd:3`", |text| {
-        let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'=' | b',');
-        text.bytes().all(fits).then(|| text.to_owned())
+    let format = section.parsed("format", "`custom` or `plain`", |text| match text {
+        "custom" => Some(None),
+        "plain" => Some(Some(DumpFormat::Plain)),
+        _ => None,
     });
+    let compress = compress(section, format.flatten());
     let profile = section
         .parsed("profile", "`watson-assistant`", |name| (name == "watson-assistant").then(Profile::watson_assistant));
 
@@ -78,9 +83,23 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
         databases: databases?.into_iter().map(config).collect(),
         pg_dump,
         pg_restore,
+        format: format.flatten(),
         compress,
         profile,
     })
+}
+
+fn compress(section: &mut Section<'_>, format: Option<DumpFormat>) -> Option<String> {
+    let (line, text) = section.text_at("compress")?;
+    let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'=' | b',');
+    if format == Some(DumpFormat::Plain) {
+        section.fault(line, "`compress` is for archives, and `format` is `plain`");
+    } else if !text.bytes().all(fits) {
+        section.fault(line, "`compress` must be what `pg_dump --compress` takes, such as `6` or `zstd:3`");
+    } else {
+        return Some(text);
+    }
+    None
 }
 
 /// One database, or several.

@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 
 use chrono::{DateTime, Utc};
-use dumpfmt::{Toc, TocEntry, VerifiedArchive, VerifiedEntry};
-use pgmig_core::encoding;
-use storage_backends::{Manifest, NewBackup, TableContent, Verification};
+use storage_backends::{DumpFormat, Manifest, NewBackup, Verification};
 use terminal::{progress, step, warn};
 
-use super::pg_dump;
+use super::dump::VerifiedDump;
 use super::postgresql::Session;
+use super::{pg_dump, row_counts};
 use crate::commands::Context;
 use crate::config::PostgresqlSource;
 use crate::failure::Failure;
@@ -69,7 +68,13 @@ impl<'a> Databases<'a> {
         }
         manifest.consistency = Some(format!("each database is as it was at one moment: {}", moments.join(", ")));
         manifest.finished = (context.now)();
-        let what = "every block was decoded, rows counted, digests taken; pg_dump ended with status 0";
+        let what = match self.source.format {
+            Some(DumpFormat::Plain) => {
+                "every statement was read up to the closing line, the rows of each table are as many as it had at that \
+                 moment, digests taken; pg_dump ended with status 0"
+            }
+            _ => "every block was decoded, rows counted, digests taken; pg_dump ended with status 0",
+        };
         manifest.verification = Some(Verification::new(manifest.finished, what));
         Ok(backup.publish(manifest).await?)
     }
@@ -84,15 +89,26 @@ async fn back_up(
 ) -> Result<(), Failure> {
     let database = session.database.clone();
     step(format_args!("dumping the database `{}` of {}", database.database, database.host));
-    let mut object = backup.object(&object_name(&database.database)).await?;
+    let mut object = backup.object(&object_name(&database.database, source.format)).await?;
     let bar = progress::unknown_bytes();
-    let dump = pg_dump::dump(source, &database, &session.snapshot, &mut object, |bytes| bar.set_position(bytes));
+    let dump = async {
+        let progress = |bytes| bar.set_position(bytes);
+        let dump = pg_dump::dump(source, &database, &session.snapshot, &mut object, progress).await?;
+        if let VerifiedDump::Script(script) = &dump {
+            bar.finish_and_clear();
+            step(format_args!("counting the rows of the database `{}`", database.database));
+            row_counts::compare(&session, script).await?;
+        }
+        Ok(dump)
+    };
     let dumped = context.interruptible(dump).await;
     bar.finish_and_clear();
     session.close().await;
     match dumped {
-        Ok(archive) => {
-            backup.add(object).await?.tables = tables(&archive);
+        Ok(dump) => {
+            let object = backup.add(object).await?;
+            object.format = source.format;
+            object.tables = dump.tables();
             Ok(())
         }
         Err(failure) => {
@@ -106,7 +122,7 @@ async fn back_up(
 }
 
 /// The name of a database can be anything; that of an object cannot.
-fn object_name(database: &str) -> String {
+fn object_name(database: &str, format: Option<DumpFormat>) -> String {
     let mut name = String::new();
     for c in database.bytes() {
         match c {
@@ -116,29 +132,8 @@ fn object_name(database: &str) -> String {
             }
         }
     }
-    name + ".dump"
-}
-
-/// What is in an archive, table by table.
-pub(crate) fn tables(archive: &VerifiedArchive) -> Vec<TableContent> {
-    let encoding = archive.toc.encoding();
-    archive.entries.iter().map(|entry| table(&archive.toc, entry, encoding.as_deref())).collect()
-}
-
-fn table(toc: &Toc, entry: &VerifiedEntry, encoding: Option<&str>) -> TableContent {
-    let name = toc.get(entry.dump_id).map_or_else(|| entry.dump_id.to_string(), |entry| name(entry, encoding));
-    let mut table = TableContent::new(name, entry.bytes);
-    table.rows = entry.rows;
-    table.sha256 = entry.sha256.map(|digest| digest.to_string());
-    table
-}
-
-/// `public.tenant` for rows; for large objects that they are some.
-fn name(entry: &TocEntry, encoding: Option<&str>) -> String {
-    let text = |bytes| encoding::decode(encoding, bytes);
-    match entry.namespace().filter(|namespace| !namespace.is_empty()) {
-        Some(namespace) => format!("{}.{}", text(namespace), text(entry.tag())),
-        None if entry.description() == b"BLOBS" => "large objects".to_owned(),
-        None => format!("{} {}", text(entry.description()), text(entry.tag())),
+    name + match format {
+        Some(DumpFormat::Plain) => ".backup.sql",
+        _ => ".dump",
     }
 }

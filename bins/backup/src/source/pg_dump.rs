@@ -1,8 +1,8 @@
-//! `pg_dump` as a child process, its archive verified on its way.
+//! `pg_dump` as a child process, its dump verified on its way.
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{Read, Write as _};
+use std::io::Read as _;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
-use dumpfmt::{VerifiedArchive, Verifier, VerifyOptions};
 use pgmig_core::connection::{SslMode, TargetConfig};
 use secrecy::ExposeSecret as _;
-use storage_backends::NewObject;
+use storage_backends::{DumpFormat, NewObject};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
+use super::dump::{DumpVerifier, VerifiedDump};
 use crate::config::PostgresqlSource;
 use crate::failure::Failure;
 
@@ -52,14 +52,14 @@ pub(crate) async fn version(source: &PostgresqlSource) -> Result<(u32, String), 
 ///
 /// # Errors
 ///
-/// `pg_dump` failed, its archive is not whole, or it could not be stored.
+/// `pg_dump` failed, its dump is not whole, or it could not be stored.
 pub(crate) async fn dump(
     source: &PostgresqlSource,
     database: &TargetConfig,
     snapshot: &str,
     object: &mut NewObject,
     mut progress: impl FnMut(u64),
-) -> Result<VerifiedArchive, Failure> {
+) -> Result<VerifiedDump, Failure> {
     let what = format!("dump the database `{}`", database.database);
     let mut command = command(source, database, snapshot);
     let mut child =
@@ -68,8 +68,9 @@ pub(crate) async fn dump(
     let stdout = File::from(stdout.context("cannot read what pg_dump writes")?);
     let complaints = tokio::spawn(last_lines(child.stderr.take().expect("it was asked for")));
 
+    let verifier = DumpVerifier::new(source.format);
     let (sender, mut pieces) = mpsc::channel(WAITING);
-    let verification = thread::Builder::new().spawn(move || pass_on(stdout, &sender));
+    let verification = thread::Builder::new().spawn(move || pass_on(stdout, verifier, &sender));
     let verification = verification.context("the system has no thread to give")?;
     let mut stored = 0;
     while let Some(piece) = pieces.recv().await {
@@ -81,7 +82,7 @@ pub(crate) async fn dump(
     // The thread waits for nothing but the verification.
     let verified = tokio::task::spawn_blocking(move || verification.join()).await;
     let verified = verified.context("the verification was cancelled")?.expect("the thread does not panic");
-    if let Ok(Verified { archive: Err(_), is_early: true }) = &verified {
+    if let Ok(Verified { dump: Err(_), is_early: true }) = &verified {
         // It still writes what nobody reads.
         let _ = child.start_kill();
     }
@@ -89,26 +90,29 @@ pub(crate) async fn dump(
     // Somebody whom it has started may hold its standard error open.
     let complaints =
         tokio::time::timeout(AFTER_END, complaints).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    outcome(&what, verified, status, &complaints)
+    let noun = if source.format.is_some() { "dump" } else { "archive" };
+    outcome(&what, noun, verified, status, &complaints)
 }
 
 /// What is to be said of all that is known at the end.
 fn outcome(
     what: &str,
+    noun: &str,
     verified: std::io::Result<Verified>,
     status: ExitStatus,
     complaints: &[String],
-) -> Result<VerifiedArchive, Failure> {
+) -> Result<VerifiedDump, Failure> {
     let said = if complaints.is_empty() {
         "; it said nothing on its standard error".to_owned()
     } else {
         format!(", and said:\n  {}", complaints.join("\n  "))
     };
-    let Verified { archive, is_early } =
+    let Verified { dump, is_early } =
         verified.with_context(|| format!("cannot {what}: cannot read what pg_dump writes"))?;
-    match archive {
+    match dump {
         Err(damage) if is_early => {
-            let context = format!("cannot {what}: what pg_dump writes is not an archive that can be used{said}");
+            let article = if noun == "archive" { "an" } else { "a" };
+            let context = format!("cannot {what}: what pg_dump writes is not {article} {noun} that can be used{said}");
             let hint = "see whether `pg-dump` in the configuration is PostgreSQL's own program";
             Err(Failure::from(damage).context(context).with_hint(hint))
         }
@@ -117,24 +121,27 @@ fn outcome(
             Err(Failure::new(format!("cannot {what}: pg_dump ended with {status}{said}"), hint))
         }
         Err(damage) => {
-            let context =
-                format!("cannot {what}: pg_dump ended as if all was well, but its archive is not whole{said}");
+            let context = format!("cannot {what}: pg_dump ended as if all was well, but its {noun} is not whole{said}");
             let hint = "run the same command again; nothing was published";
             Err(Failure::from(damage).context(context).with_hint(hint))
         }
-        Ok(archive) => {
+        Ok(dump) => {
             for complaint in complaints {
                 terminal::warn(format_args!("pg_dump: {complaint}"));
             }
-            Ok(archive)
+            Ok(dump)
         }
     }
 }
 
 fn command(source: &PostgresqlSource, database: &TargetConfig, snapshot: &str) -> Command {
+    let format = match source.format {
+        Some(DumpFormat::Plain) => "--format=plain",
+        _ => "--format=custom",
+    };
     let mut command = client(&source.pg_dump, database);
     command
-        .args(["--format=custom", "--no-password", "--snapshot", snapshot])
+        .args([format, "--no-password", "--snapshot", snapshot])
         .args(source.compress.iter().map(|compress| format!("--compress={compress}")))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
@@ -177,14 +184,13 @@ pub(super) fn client(program: &Path, database: &TargetConfig) -> Command {
 
 /// What the thread has found out.
 struct Verified {
-    archive: dumpfmt::Result<VerifiedArchive>,
+    dump: dumpfmt::Result<VerifiedDump>,
     /// Before `pg_dump` had written everything.
     is_early: bool,
 }
 
 /// Reads to the end, and gives each piece to the verification and to whoever stores it.
-fn pass_on(mut stdout: File, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Verified> {
-    let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
+fn pass_on(mut stdout: File, mut verifier: DumpVerifier, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Verified> {
     loop {
         let mut piece = BytesMut::zeroed(PIECE_BYTES);
         let read = match stdout.read(&mut piece) {
@@ -192,14 +198,14 @@ fn pass_on(mut stdout: File, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Ve
             read => read?,
         };
         if read == 0 {
-            return Ok(Verified { archive: verifier.finish_archive(), is_early: false });
+            return Ok(Verified { dump: verifier.finish(), is_early: false });
         }
         piece.truncate(read);
         verifier.write_all(&piece)?;
         // Whoever stores it has failed, and says why.
         let is_stopped = pieces.blocking_send(piece.freeze()).is_err();
         if is_stopped || verifier.has_failed() {
-            return Ok(Verified { archive: verifier.finish_archive(), is_early: true });
+            return Ok(Verified { dump: verifier.finish(), is_early: true });
         }
     }
 }

@@ -65,6 +65,11 @@ impl Session {
         u32::try_from(self.connection.server_version / 10_000).unwrap_or(0)
     }
 
+    /// To ask what the snapshot sees.
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        &self.connection.client
+    }
+
     /// Ends it.
     pub(crate) async fn close(self) {
         self.connection.close().await;
