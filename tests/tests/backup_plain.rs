@@ -3,6 +3,8 @@
 use std::fs;
 use std::sync::LazyLock;
 
+use age::secrecy::ExposeSecret as _;
+use age::x25519::Identity;
 use pgmig_tests::awkward::unique;
 use pgmig_tests::backup::Backups;
 use pgmig_tests::{Fingerprint, MAJORS, Server};
@@ -206,6 +208,23 @@ fn what_somebody_changed_afterwards_is_found() {
     let _ = backups.run(&["verify", "nightly", &id]).failed(&["is no whole dump", "it is a plain SQL dump"]);
     fs::write(&manifest, recorded).expect("writable");
     assert_eq!(backups.verified(), [id]);
+}
+
+#[test]
+fn an_encrypted_plain_backup_tells_its_content_to_the_holder_of_the_key_alone() {
+    let identity = Identity::generate();
+    let (backups, database) = backups();
+    let backups = backups.job(&format!("encryption: {{recipients: [{}]}}", identity.to_public()));
+    let id = backups.make();
+    let folder = backups.file("vault/nightly").join(&id);
+    let manifest = fs::read_to_string(folder.join("manifest.json")).expect("a manifest");
+    assert!(!manifest.contains("public.plain") && manifest.contains("\"plain\""), "{manifest}");
+    let stored = fs::read(folder.join(format!("{database}.backup.sql"))).expect("it is there");
+    assert!(stored.starts_with(b"age-encryption.org/v1"));
+    let _ = backups.run(&["verify", "nightly", &id]).done().says(&["takes a key to verify"]);
+    fs::write(backups.file("identity"), identity.to_string().expose_secret()).expect("writable");
+    let backups = backups.job_without_lines().job("encryption: {identity-file: identity}");
+    let _ = backups.run(&["verify", "nightly", &id]).done().says(&["5,009 rows"]);
 }
 
 #[test]

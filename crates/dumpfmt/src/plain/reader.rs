@@ -54,7 +54,7 @@ pub struct ScriptReader<R> {
     digests: bool,
     tables: Vec<PlainTable>,
     tables_bytes: u64,
-    /// The digest of the last table, while it is one of INSERT statements.
+    /// The digest of the last table, while more of its INSERT statements may follow.
     inserts: Option<Sha256>,
     server_version: Option<Box<[u8]>>,
     dump_version: Option<Box<[u8]>>,
@@ -89,7 +89,8 @@ pub struct PlainTable {
     /// Bytes of the COPY text, without the `\.` that ends it; of the INSERT statements without their `;`.
     pub bytes: u64,
     /// A digest of these bytes, for COPY text the same as that of the table in an archive
-    /// ([`VerifiedEntry::sha256`](crate::VerifiedEntry::sha256)); `None` when none was asked for.
+    /// ([`VerifiedEntry::sha256`](crate::VerifiedEntry::sha256)); `None` when none was asked for, or when more INSERT statements
+    /// may follow.
     pub sha256: Option<Sha256Digest>,
 }
 
@@ -321,6 +322,7 @@ impl<R: Read> ScriptReader<R> {
         let place = match (self.ending, &self.restrict_key) {
             (Ending::No, _) => "before its closing line, `-- PostgreSQL database dump complete`",
             (Ending::Whole, None) => {
+                self.end_inserts();
                 self.mode = Mode::Ended;
                 return Ok(());
             }
@@ -500,7 +502,7 @@ impl<R: Read> ScriptReader<R> {
         self.given = length + 2;
         self.looked_at = 0;
         self.mode = Mode::Rows;
-        self.inserts = None;
+        self.end_inserts();
         let digest = self.digests.then(Sha256::new);
         self.copy = Some(Copy { statement: statement.clone(), rows: 0, tabs: 0, bytes: 0, digest, within_row: false });
         Ok(Found::CopyBegins(statement))
@@ -576,6 +578,7 @@ impl<R: Read> ScriptReader<R> {
         let last = self.tables.last_mut();
         let same = last.filter(|last| last.rows.is_none() && last.copy.table == table && last.copy.schema == schema);
         if same.is_none() {
+            self.end_inserts();
             self.inserts = self.digests.then(Sha256::new);
             let copy = CopyStatement { schema, table, columns: Vec::new() };
             self.add(PlainTable { copy, rows: None, bytes: 0, sha256: None })?;
@@ -585,20 +588,34 @@ impl<R: Read> ScriptReader<R> {
             table.bytes += sql.len() as u64;
             if let Some(digest) = &mut self.inserts {
                 digest.update(sql);
-                table.sha256 = Some(Sha256Digest(digest.clone().finalize().into()));
             }
         }
         Ok(())
+    }
+
+    /// No more INSERT statements for the last table follow.
+    fn end_inserts(&mut self) {
+        if let (Some(digest), Some(table)) = (self.inserts.take(), self.tables.last_mut()) {
+            table.sha256 = Some(Sha256Digest(digest.finalize().into()));
+        }
     }
 
     /// The statement of so many bytes is a SET.
     fn set(&mut self, length: usize) -> Result<()> {
         let mut tokens = Tokens::new(&self.text.bytes()[..length]);
         _ = tokens.keyword("SET");
+        _ = tokens.keyword("LOCAL").or_else(|| tokens.keyword("SESSION"));
         let Some(name) = tokens.name() else { return Ok(()) };
         _ = tokens.symbol(b'=').or_else(|| tokens.keyword("TO"));
         if name.eq_ignore_ascii_case(b"standard_conforming_strings") {
-            self.lexer.standard_strings = tokens.keyword("off").is_none();
+            self.lexer.standard_strings = match (tokens.keyword("on"), tokens.keyword("off")) {
+                (Some(()), None) => true,
+                (None, Some(())) => false,
+                // Where a text ends would be a guess.
+                _ => {
+                    return Err(self.text.corrupt(0, "`standard_conforming_strings` is set to neither `on` nor `off`"));
+                }
+            };
         }
         if name.eq_ignore_ascii_case(b"client_encoding") {
             let Some(encoding) = tokens.literal() else { return Ok(()) };

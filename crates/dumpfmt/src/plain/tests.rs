@@ -140,6 +140,7 @@ fn a_backslash_means_something_where_the_script_says_so() {
     let off = "SET standard_conforming_strings = off";
     assert_eq!(statements(&format!("{off};SELECT 'a\\';b';")), [off, "SELECT 'a\\';b'"]);
     let on = "SET standard_conforming_strings = on";
+    assert!(refusal("SET SESSION standard_conforming_strings TO 'off';").contains("neither `on` nor `off`"));
     assert_eq!(statements(&format!("{off};{on};SELECT 'a\\';SELECT 'b';")), [off, on, "SELECT 'a\\'", "SELECT 'b'"]);
 }
 
