@@ -15,6 +15,7 @@ mod dumpfmt_sql;
 mod dumpfmt_transcode;
 mod dumpfmt_write;
 mod harness;
+mod new_database;
 mod pgmig_atomic;
 mod pgmig_convert;
 mod pgmig_guards;

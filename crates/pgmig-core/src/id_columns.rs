@@ -184,7 +184,7 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
     for (&table, columns) in &schema.tables {
         for &(column, kind) in columns {
             let name = table.column(column);
-            let listed = profile.tenants.table.matches(table) && column == profile.tenants.id;
+            let listed = profile.lists_tenants(table) && profile.is_tenant_id(column);
             let named = rules.names.iter().any(|pattern| pattern.matches(column));
             if !(listed || named) || is_excepted(&name) {
                 continue;
@@ -199,14 +199,25 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
     }
 
     // One by one. A rule for a partitioned table is one for its partitions.
-    for explicit in &rules.columns {
+    let required = rules.columns.iter().map(|column| (column, true));
+    let optional = rules.columns_if_table_exists.iter().map(|column| (column, false));
+    for (explicit, required) in required.chain(optional) {
         let (column, form) = match explicit {
             ExplicitColumn::Column(column) => (column, None),
             ExplicitColumn::Json(json) => (&json.column, Some(IdForm::Json(json.path.clone()))),
         };
         let places = schema.places(column);
         if places.is_empty() {
-            faults.push(Fault::new(format!("the profile names `{column}`, which is not there")));
+            let is_there = schema.tables.contains_key(&column.table);
+            let elsewhere = schema.tables.keys().find(|table| table.table == column.table.table).filter(|_| !is_there);
+            // Elsewhere is not nowhere: its IDs would stay, and nobody hear of it.
+            if let Some(table) = elsewhere {
+                faults.push(Fault::new(format!(
+                    "the profile names `{column}`, which is not there, but there is `{table}`"
+                )));
+            } else if required || is_there {
+                faults.push(Fault::new(format!("the profile names `{column}`, which is not there")));
+            }
         }
         for (name, kind) in places {
             let form = match (&form, kind) {
@@ -247,10 +258,10 @@ pub(crate) fn find(schema: &Schema<'_>, profile: &Profile, remap_also: &[ColumnN
     }
     let is_list = |table: &TableName| {
         let mut tables = std::iter::once(table).chain(schema.ancestors_of(table));
-        tables.any(|table| profile.tenants.table.matches(table))
+        tables.any(|table| profile.lists_tenants(table))
     };
     let id_column = |(column, (form, reason)): (ColumnName, _)| {
-        let owns_rows = !is_list(&column.table) || column.column == profile.tenants.id;
+        let owns_rows = !is_list(&column.table) || profile.is_tenant_id(&column.column);
         IdColumn { column, form, reason, owns_rows }
     };
     Ok(found.into_iter().map(id_column).collect())

@@ -7,6 +7,7 @@ use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::config_file::{self, ConfigFileError, Fault};
+use crate::error::Faults;
 use crate::json_path::JsonPath;
 use crate::names::{ColumnName, TableName, split_name};
 
@@ -29,8 +30,8 @@ pub struct Profile {
     pub name: String,
     /// The version of this file's layout; 1.
     pub version: u32,
-    /// Where the tenants are listed.
-    pub tenants: TenantTable,
+    /// Where the tenants are listed; `None` when no table of the product does that, so that only a mapping tells the IDs.
+    pub tenants: Option<TenantTable>,
     /// Which columns hold their IDs.
     pub id_columns: IdColumnRules,
     /// Where the version of the schema is.
@@ -71,6 +72,9 @@ pub struct IdColumnRules {
     /// Columns one by one.
     #[serde(default)]
     pub columns: Vec<ExplicitColumn>,
+    /// Columns one by one, of tables that a database need not have.
+    #[serde(default)]
+    pub columns_if_table_exists: Vec<ExplicitColumn>,
     /// Columns that are none, whatever else says so.
     #[serde(default)]
     pub except: Vec<ColumnName>,
@@ -90,6 +94,15 @@ pub enum ExplicitColumn {
     Column(ColumnName),
     /// `{column: schema.table.column, path: $.a.b}`
     Json(JsonColumn),
+}
+
+impl ExplicitColumn {
+    /// The column.
+    pub fn column(&self) -> &ColumnName {
+        match self {
+            Self::Column(column) | Self::Json(JsonColumn { column, .. }) => column,
+        }
+    }
 }
 
 // By hand, since an untagged enum forgets why neither of its variants fits.
@@ -219,6 +232,42 @@ impl Profile {
         Self::parse(Self::BUILT_IN).unwrap_or_else(|e| unreachable!("the built-in profile: {e}"))
     }
 
+    /// The text of the built-in profile for Watson Speech.
+    pub const WATSON_SPEECH: &'static str = include_str!("profiles/watson-speech.yaml");
+
+    /// The built-in profile for the databases of Watson Speech, which list no tenants.
+    ///
+    /// ```
+    /// assert!(pgmig_core::profile::Profile::watson_speech().tenants.is_none());
+    /// ```
+    pub fn watson_speech() -> Self {
+        Self::parse(Self::WATSON_SPEECH).unwrap_or_else(|e| unreachable!("the built-in profile: {e}"))
+    }
+
+    /// Whether `table` is the one that lists the tenants.
+    pub(crate) fn lists_tenants(&self, table: &TableName) -> bool {
+        self.tenants.as_ref().is_some_and(|tenants| tenants.table.matches(table))
+    }
+
+    /// Whether `column` of the table that lists the tenants is that of their IDs.
+    pub(crate) fn is_tenant_id(&self, column: &str) -> bool {
+        self.tenants.as_ref().is_some_and(|tenants| tenants.id == column)
+    }
+
+    /// The table that lists the tenants; `doing` is what needs it.
+    ///
+    /// # Errors
+    ///
+    /// When the product has none.
+    pub(crate) fn expect_tenants(&self, doing: &str) -> Result<&TenantTable, Faults> {
+        self.tenants.as_ref().ok_or_else(|| {
+            let message = format!("the profile `{}` names no table that lists tenants", self.name);
+            let hint = "such a database is restored as a new one, with its owners replaced on the way; give a profile with \
+                        `tenants` for any other";
+            Faults::one(format!("cannot {doing}"), message).with_hint(hint)
+        })
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors
@@ -267,8 +316,27 @@ mod tests {
     #[test]
     fn the_built_in_profile_can_be_read() {
         let profile = Profile::parse(Profile::BUILT_IN).unwrap();
-        assert!(profile.tenants.table.matches(&TableName::new("public", "tenant")));
+        assert!(profile.lists_tenants(&TableName::new("public", "tenant")));
         assert!(profile.keep_in_target[0].matches(&TableName::new("store", "schema_info")));
+    }
+
+    #[test]
+    fn the_columns_of_watson_speech_are_those_of_its_documented_updates() {
+        let profile = Profile::watson_speech();
+        assert!(
+            profile.tenants.is_none() && profile.id_columns.names.is_empty() && profile.id_columns.columns.is_empty()
+        );
+        let columns: Vec<_> =
+            profile.id_columns.columns_if_table_exists.iter().map(|column| column.column().to_string()).collect();
+        let expected = [
+            "public.customizations.owner",
+            "public.notification_urls.username",
+            "public.notification_urls.instance_id",
+            "public.jobs.username",
+        ];
+        assert_eq!(columns, expected);
+        let error = profile.expect_tenants("restore into an existing database").unwrap_err();
+        assert!(error.to_string().contains("`watson-speech` names no table that lists tenants"), "{error}");
     }
 
     #[test]

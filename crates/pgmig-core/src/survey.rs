@@ -36,6 +36,8 @@ pub(crate) struct TableSurvey {
     pub(crate) left_out_shared: u64,
     /// IDs in ID columns, replaced or not.
     pub(crate) ids: u64,
+    /// The same by their index in the ID map; ends with the last that was found.
+    pub(crate) values_by_id: Vec<u64>,
     /// Rows by the first tenant that their ID columns name, as an index of the ID map.
     pub(crate) rows_by_tenant: BTreeMap<usize, u64>,
     /// Rows without an ID that the source's tenant table lists, though there are ID columns.
@@ -237,6 +239,9 @@ impl<'a> TableScan<'a> {
                 }
             }
             survey.ids += remapper.spans().len() as u64;
+            for span in remapper.spans() {
+                add_at(&mut survey.values_by_id, span.id, 1);
+            }
             for (place, range) in remapper.unknown() {
                 let example = || (0, excerpt(row.raw(), range));
                 survey.unknown.entry(*place).or_insert_with(example).0 += 1;
@@ -262,13 +267,26 @@ impl<'a> TableScan<'a> {
 impl TableSurvey {
     /// Adds what was found in other rows of the same table.
     pub(crate) fn merge(&mut self, other: Self) {
-        let Self { rows, bytes, left_out, left_out_shared, ids, rows_by_tenant, rows_without_tenant, unknown } = other;
+        let Self {
+            rows,
+            bytes,
+            left_out,
+            left_out_shared,
+            ids,
+            values_by_id,
+            rows_by_tenant,
+            rows_without_tenant,
+            unknown,
+        } = other;
         self.rows += rows;
         self.bytes += bytes;
         self.left_out += left_out;
         self.left_out_shared += left_out_shared;
         self.ids += ids;
         self.rows_without_tenant += rows_without_tenant;
+        for (id, values) in values_by_id.into_iter().enumerate() {
+            add_at(&mut self.values_by_id, id, values);
+        }
         for (id, rows) in rows_by_tenant {
             *self.rows_by_tenant.entry(id).or_default() += rows;
         }
@@ -276,6 +294,14 @@ impl TableSurvey {
             self.unknown.entry(place).or_insert((0, example)).0 += count;
         }
     }
+}
+
+/// Adds to a number in a list that grows as it has to.
+pub(crate) fn add_at(numbers: &mut Vec<u64>, index: usize, number: u64) {
+    if numbers.len() <= index {
+        numbers.resize(index + 1, 0);
+    }
+    numbers[index] += number;
 }
 
 /// Adds the IDs in `row` that are in none of `spans`, and those that are only

@@ -14,7 +14,7 @@ use crate::tenant::Tenant;
 pub struct Target {
     /// Its tables and what belongs to them.
     pub catalog: Catalog,
-    /// The tenants that its own tenant table lists.
+    /// The tenants that its own tenant table lists; none when the profile has no such table.
     pub tenants: Vec<Tenant>,
     /// The version of its schema, where the profile says how to find it.
     pub schema_version: Option<String>,
@@ -67,7 +67,7 @@ fn tenant_table<'a>(catalog: &'a Catalog, pattern: &TablePattern, profile: &Prof
 }
 
 async fn read_tenants(client: &impl GenericClient, catalog: &Catalog, profile: &Profile) -> Result<Vec<Tenant>, Error> {
-    let rules = &profile.tenants;
+    let Some(rules) = &profile.tenants else { return Ok(Vec::new()) };
     let table = tenant_table(catalog, &rules.table, profile)?;
     let context = format!("cannot read the tenants from `{}` of the target", table.name);
     let columns = [Some(&rules.id), rules.name.as_ref(), rules.region.as_ref(), rules.deleted.as_ref()];

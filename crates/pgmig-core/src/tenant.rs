@@ -73,7 +73,7 @@ impl Tenant {
 ///
 /// # Errors
 ///
-/// When the archive has no tenant table, or one without the columns that the
+/// When the profile or the archive has no tenant table, or the archive has one without the columns that the
 /// profile names, or cannot be read.
 pub fn in_archive(archive: &mut Archive, profile: &Profile) -> Result<Vec<Tenant>, Error> {
     let contents = archive.shared_contents();
@@ -113,7 +113,7 @@ pub(crate) struct TenantList<'a> {
 impl<'a> TenantList<'a> {
     /// The table that lists the tenants, and an empty list.
     pub(crate) fn of(contents: &'a Contents, profile: &'a Profile) -> Result<(&'a ArchiveTable, Self), Faults> {
-        let rules = &profile.tenants;
+        let rules = profile.expect_tenants("find the tenants of the archive")?;
         let mut candidates = contents.tables.iter().filter(|table| rules.table.matches(&table.table));
         let Some(table) = candidates.next() else {
             let message = format!(

@@ -124,6 +124,18 @@ impl Mapping {
             .map_err(|faults| faults.with_hint("correct the mapping and run the same command again"))
     }
 
+    /// The pairs of `entries` as they are, for data without a list of tenants.
+    ///
+    /// # Errors
+    ///
+    /// When a source or a target occurs twice, or has characters that cannot be replaced safely.
+    pub fn of_pairs(entries: &[MappingEntry]) -> Result<Self, Faults> {
+        let tenant = |id: &InstanceId| Tenant { id: id.clone(), name: None, region: None, state: TenantState::Live };
+        let mut tenants: Vec<Tenant> = entries.iter().map(|entry| tenant(&entry.source)).collect();
+        tenants.dedup();
+        Self::without_target(&tenants, entries)
+    }
+
     /// For people: the tenants whose rows are left out, and why. An old installation can have thousands of deleted ones: a
     /// few are named.
     #[must_use]
@@ -227,7 +239,7 @@ mod tests {
     use crate::profile::Profile;
 
     fn tenant(id: &str, name: Option<&str>, region: &str, deleted: bool) -> Tenant {
-        let rules = Profile::watson_assistant().tenants;
+        let rules = Profile::watson_assistant().tenants.unwrap();
         Tenant::new(id.parse().unwrap(), name.map(Into::into), Some(region.into()), deleted, &rules)
     }
 

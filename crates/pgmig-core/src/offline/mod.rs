@@ -18,7 +18,7 @@ use self::pass::Pass;
 use crate::archive::{Archive, ArchiveError, ArchiveForeignKey, Contents};
 use crate::error::{Error, Fault, Faults};
 use crate::id_columns::{self, IdColumn, Schema};
-use crate::mapping::{Mapping, MappingFile};
+use crate::mapping::{Mapping, MappingFile, PairUse, pairs};
 use crate::names::{ColumnName, TableName};
 use crate::plan::UnknownIds;
 use crate::profile::Profile;
@@ -32,7 +32,8 @@ use crate::tenant::{self, Tenant};
 pub struct OfflineRemap<'a> {
     /// What must be known of the product.
     pub profile: &'a Profile,
-    /// Source ID to target ID, for every live tenant of the archive.
+    /// Source ID to target ID, for every live tenant of the archive. Where the profile has no list of tenants, for
+    /// whichever IDs are to be replaced; all others stay.
     pub mapping: &'a MappingFile,
     /// Columns in which IDs are replaced anywhere in the text.
     pub remap_also: Vec<ColumnName>,
@@ -71,7 +72,10 @@ pub struct RemapReport {
     pub version_notes: Vec<String>,
     /// Foreign keys that may not hold in the new archive, since rows that they refer to were left out.
     pub doubtful_foreign_keys: Vec<DoubtfulForeignKey>,
-    /// Values in ID columns that are no ID of the archive's tenants. They stay as they are.
+    /// How the IDs of the mapping occur, where the profile has no list of tenants that they are compared with.
+    pub pair_use: Option<PairUse>,
+    /// Values in ID columns that are no ID of the archive's tenants, or of the mapping where no tenants are listed. They
+    /// stay as they are.
     pub unknown_ids: Vec<UnknownIds>,
     /// Source IDs in places that the profile does not name.
     pub strays: Vec<Stray>,
@@ -137,11 +141,14 @@ impl<'a> OfflineRemap<'a> {
         options: WriteOptions,
         write: &mut WriteNew<'_, std::fs::File, W>,
     ) -> Result<(W, RemapReport), Error> {
-        let tenants = tenant::in_archive(archive, self.profile)?;
+        let tenants = match self.profile.tenants {
+            Some(_) => Some(tenant::in_archive(archive, self.profile)?),
+            None => None,
+        };
         let contents = archive.shared_contents();
         archive.reader().rewind().map_err(|e| archive.read_error(e))?;
         let path = archive.path().to_owned();
-        self.remap(archive.reader(), &contents, Some(tenants), options, write).map_err(|e| e.in_archive(&path))
+        self.remap(archive.reader(), &contents, tenants, options, write).map_err(|e| e.in_archive(&path))
     }
 
     /// Remaps an archive that can be read only once, from its begin. What the tenants are is known when their list was read,
@@ -174,8 +181,13 @@ impl<'a> OfflineRemap<'a> {
         options: WriteOptions,
         write: &mut WriteNew<'_, R, W>,
     ) -> Result<(W, RemapReport), RemapError> {
-        let known = tenants.map(|tenants| self.resolve(&tenants)).transpose()?;
-        let ids = self.ids(known.as_ref());
+        let pairs_alone = self.profile.tenants.is_none();
+        let known = if pairs_alone {
+            Some(Mapping::of_pairs(self.mapping.entries())?)
+        } else {
+            tenants.map(|tenants| self.resolve(&tenants)).transpose()?
+        };
+        let ids = if pairs_alone { pairs::id_map(self.mapping.entries()) } else { self.ids(known.as_ref()) };
         let schema = Schema::of_archive(contents);
         let id_columns = id_columns::find(&schema, self.profile, &self.remap_also)?;
         let (toc, definitions) = remapped_contents(source.toc(), contents, &id_columns, &ids, self.remap_definitions)?;
@@ -210,6 +222,7 @@ impl<'a> OfflineRemap<'a> {
             loaded_via_partition_root: definitions.loaded_via_root,
             unknown_ids: found.unknown_ids,
             strays,
+            pair_use: pairs_alone.then(|| PairUse::of(self.mapping.entries(), &ids, &found.values_by_id)),
             id_columns,
         };
         Ok((out, report))

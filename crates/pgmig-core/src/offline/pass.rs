@@ -42,6 +42,8 @@ pub(super) struct Found {
     pub(super) strays: Vec<Stray>,
     pub(super) large_objects: u64,
     pub(super) tenants: Vec<Tenant>,
+    /// Values of ID columns by the index of the ID.
+    pub(super) values_by_id: Vec<u64>,
     faults: Option<Faults>,
 }
 
@@ -167,8 +169,13 @@ impl<'a> Pass<'a> {
                 rows_by_tenant: by_tenant,
             }
         };
+        let mut values_by_id = vec![0; self.ids.len()];
+        for (id, values) in tables.iter().flat_map(|found| found.values_by_id.iter().enumerate()) {
+            values_by_id[id] += values;
+        }
         let strays = into_inner(self.strays).into_iter();
         Found {
+            values_by_id,
             unknown_ids: unknown_ids.collect(),
             tables: self.contents.tables.iter().zip(&tables).map(remapped).collect(),
             strays: strays.map(|(place, (count, example))| Stray { place, count, example }).collect(),

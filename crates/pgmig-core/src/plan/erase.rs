@@ -66,7 +66,7 @@ pub(super) async fn plan_erase(
     let spare: Vec<&InstanceId> = mapping.spare.iter().map(|spare| &spare.id).collect();
     let mut erase = Vec::new();
     for table in &layout.erased {
-        let listing = catalog.ancestry(table).any(|above| profile.tenants.table.matches(&above.name));
+        let listing = catalog.ancestry(table).any(|above| profile.lists_tenants(&above.name));
         let mut planned = PlannedErase {
             table: table.name.clone(),
             rows: 0,
@@ -75,7 +75,7 @@ pub(super) async fn plan_erase(
             kept: ownership.kept_rows(table, "t", &mut Vec::new()),
             counted_as: if listing {
                 // Rows in the list that the archive's will replace are no loss; others are.
-                let id = ownership.id_columns(table).find(|id| id.column.column == profile.tenants.id);
+                let id = ownership.id_columns(table).find(|id| profile.is_tenant_id(&id.column.column));
                 id.filter(|_| !spare.is_empty()).map(|id| names_one_of("t", id, &spare))
             } else {
                 ownership.tenant_rows(table)

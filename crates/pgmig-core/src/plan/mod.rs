@@ -143,7 +143,7 @@ impl Plan {
     /// # Errors
     ///
     /// When the archive is damaged, or does not fit the target; every difference
-    /// of tables and columns at once.
+    /// of tables and columns at once. When the profile names no table that lists tenants.
     pub async fn make(
         archive: &mut Archive,
         client: &impl GenericClient,
@@ -153,6 +153,7 @@ impl Plan {
         options: &PlanOptions,
         progress: impl FnMut(u64),
     ) -> Result<Self, Error> {
+        profile.expect_tenants("restore into an existing database")?;
         let contents = archive.shared_contents();
         let catalog = &target.catalog;
         add_spare(&mut mapping, target);
@@ -291,8 +292,9 @@ fn add_spare(mapping: &mut Mapping, target: &Target) {
 
 /// The column of the target that lists the tenants, when the archive has rows for it.
 fn tenant_list(layout: &Layout<'_>, profile: &Profile) -> Option<ColumnName> {
-    let load = layout.loads.iter().find(|load| profile.tenants.table.matches(&load.source.table))?;
-    Some(load.destination.name.column(profile.tenants.id.clone()))
+    let tenants = profile.tenants.as_ref()?;
+    let load = layout.loads.iter().find(|load| tenants.table.matches(&load.source.table))?;
+    Some(load.destination.name.column(tenants.id.clone()))
 }
 
 fn planned_table(load: &Load<'_>, found: &Survey, ids: &IdMap) -> PlannedTable {

@@ -76,6 +76,11 @@ impl IdMap {
         Self { ids, uuids, texts, finder, patterns }
     }
 
+    /// How many IDs there are; each has an index below that.
+    pub(crate) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     pub(crate) fn fate(&self, id: usize) -> &Fate {
         &self.ids[id].1
     }
