@@ -252,6 +252,8 @@ const MATERIALIZED_VIEWS: &str = "
       select c.oid, 0 from pg_class c where c.relkind in ('m', 'v')
       union
       select r.reader, d.length + 1 from depth d join reads r on r.source = d.view
+       -- no way is longer, but one that goes round in a circle: views can read each other
+       where d.length < (select count(*) from pg_class c where c.relkind in ('m', 'v'))
     )
     select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
       join depth d on d.view = c.oid
@@ -274,16 +276,14 @@ impl Catalog {
         let lock_timeout = LOCK_TIMEOUT.as_millis();
         let settings = format!("set search_path = pg_catalog, pg_temp; set lock_timeout = '{lock_timeout}ms'");
         client.batch_execute(&settings).await.map_err(failed)?;
-        let query = async |sql: String| client.query(&sql, &[]).await;
-        Self::read_with(query).await.map_err(failed)
+        Self::read_with(client).await.map_err(failed)
     }
 
-    async fn read_with(
-        query: impl AsyncFn(String) -> Result<Vec<Row>, tokio_postgres::Error>,
-    ) -> Result<Self, tokio_postgres::Error> {
-        let version: String = query("select current_setting('server_version_num')".into()).await?[0].try_get(0)?;
+    async fn read_with(client: &impl GenericClient) -> Result<Self, tokio_postgres::Error> {
+        let version: String =
+            query(client, "select current_setting('server_version_num')".into()).await?[0].try_get(0)?;
         let mut tables = Vec::new();
-        for row in query(format!("{TABLES}{OURS} order by 2, 3")).await? {
+        for row in query(client, format!("{TABLES}{OURS} order by 2, 3")).await? {
             tables.push(Table {
                 oid: row.try_get("oid")?,
                 name: TableName::new(row.try_get::<_, String>("nspname")?, row.try_get::<_, String>("relname")?),
@@ -296,13 +296,13 @@ impl Catalog {
         }
         let by_oid: HashMap<u32, usize> = tables.iter().enumerate().map(|(index, table)| (table.oid, index)).collect();
         let by_name = tables.iter().enumerate().map(|(index, table)| (table.name.clone(), index)).collect();
-        for row in query(format!("{COLUMNS}{OURS} order by a.attrelid, a.attnum")).await? {
+        for row in query(client, format!("{COLUMNS}{OURS} order by a.attrelid, a.attnum")).await? {
             if let Some(&table) = by_oid.get(&row.try_get("attrelid")?) {
                 tables[table].columns.push(column(&row)?);
             }
         }
         let mut foreign_keys = Vec::new();
-        for row in query(format!("{FOREIGN_KEYS}{OURS} order by c.oid, k.conname")).await? {
+        for row in query(client, format!("{FOREIGN_KEYS}{OURS} order by c.oid, k.conname")).await? {
             foreign_keys.push(ForeignKey {
                 constraint: constraint(&row)?,
                 columns: row.try_get("columns")?,
@@ -310,10 +310,10 @@ impl Catalog {
                 referenced_columns: row.try_get("referenced")?,
             });
         }
-        let unvalidated = query(format!("{UNVALIDATED}{OURS} order by c.oid, k.conname")).await?;
+        let unvalidated = query(client, format!("{UNVALIDATED}{OURS} order by c.oid, k.conname")).await?;
         let unvalidated = unvalidated.iter().map(constraint).collect::<Result<_, _>>()?;
         let mut triggers = Vec::new();
-        for row in query(format!("{TRIGGERS}{OURS} order by c.oid, t.tgname")).await? {
+        for row in query(client, format!("{TRIGGERS}{OURS} order by c.oid, t.tgname")).await? {
             triggers.push(Trigger {
                 name: row.try_get("tgname")?,
                 table: row.try_get("tgrelid")?,
@@ -324,21 +324,22 @@ impl Catalog {
             Ok(TableName::new(row.try_get::<_, String>("nspname")?, row.try_get::<_, String>("relname")?))
         };
         let mut sequences = Vec::new();
-        for row in query(format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
+        for row in query(client, format!("{SEQUENCES}{OURS} order by 1, 2")).await? {
             sequences.push(Sequence {
                 name: name(&row)?,
                 owner: row.try_get("owner")?,
                 numbers: row.try_get("numbers")?,
             });
         }
-        let superuser = query("select current_setting('is_superuser') = 'on'".into()).await?[0].try_get(0)?;
+        let superuser = query(client, "select current_setting('is_superuser') = 'on'".into()).await?[0].try_get(0)?;
         let mut event_triggers = Vec::new();
-        for row in query(EVENT_TRIGGERS.into()).await? {
+        for row in query(client, EVENT_TRIGGERS.into()).await? {
             let enabled = row.try_get::<_, String>("enabled")?.chars().next().unwrap_or('O');
             event_triggers.push(EventTrigger { name: row.try_get("evtname")?, enabled });
         }
-        let extension_tables = query(EXTENSION_TABLES.into()).await?;
-        let views = query(format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
+        let extension_tables = query(client, EXTENSION_TABLES.into()).await?;
+        let views =
+            query(client, format!("{MATERIALIZED_VIEWS}{OURS} group by 1, 2 order by max(d.length), 1, 2")).await?;
         Ok(Self {
             // The server writes digits only; 0 would be refused as too old.
             server_version: version.parse().unwrap_or(0),
@@ -397,6 +398,11 @@ impl Table {
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.name == name)
     }
+}
+
+// A closure would do, but then nobody could wait for it in a task that moves between threads.
+async fn query(client: &impl GenericClient, sql: String) -> Result<Vec<Row>, tokio_postgres::Error> {
+    client.query(&sql, &[]).await
 }
 
 fn constraint(row: &Row) -> Result<Constraint, tokio_postgres::Error> {
