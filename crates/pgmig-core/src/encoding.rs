@@ -1,6 +1,8 @@
 //! Names in an archive are bytes in the encoding of the source database; the
 //! target talks UTF-8.
 
+use std::borrow::Cow;
+
 /// Turns `bytes` in PostgreSQL's encoding `name` into text. Bytes that are not
 /// valid in it become replacement characters: such a name then simply matches
 /// nothing in the target, which the plan reports by name.
@@ -17,6 +19,20 @@ pub fn decode(name: Option<&str>, bytes: &[u8]) -> String {
             None => String::from_utf8_lossy(bytes).into_owned(),
         },
         None => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+/// The same without any replacement: `None` when `bytes` are not valid in that encoding, or it is not known here. What is
+/// said to be in no encoding (`SQL_ASCII`) has to be UTF-8.
+#[must_use]
+pub(crate) fn decode_exactly<'a>(name: &str, bytes: &'a [u8]) -> Option<Cow<'a, str>> {
+    if bytes.is_ascii() || ["UTF8", "UNICODE", "SQL_ASCII"].iter().any(|utf8| utf8.eq_ignore_ascii_case(name)) {
+        return std::str::from_utf8(bytes).ok().map(Cow::Borrowed);
+    }
+    match web_label(name)? {
+        "iso-8859-1" => Some(bytes.iter().map(|&byte| char::from(byte)).collect::<String>().into()),
+        label => encoding_rs::Encoding::for_label(label.as_bytes())?
+            .decode_without_bom_handling_and_without_replacement(bytes),
     }
 }
 
@@ -64,6 +80,16 @@ fn web_label(name: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn text_is_decoded_exactly_or_not_at_all() {
+        assert_eq!(decode_exactly("LATIN1", b"Gr\xf6\xdfe\x80").as_deref(), Some("Größe\u{80}"));
+        assert_eq!(decode_exactly("utf8", "Größe".as_bytes()).as_deref(), Some("Größe"));
+        assert_eq!(decode_exactly("UTF8", b"Gr\xf6\xdfe"), None);
+        assert_eq!(decode_exactly("EUC_JP", b"\xff"), None);
+        assert_eq!(decode_exactly("MULE_INTERNAL", "Größe".as_bytes()), None);
+        assert_eq!(decode_exactly("MULE_INTERNAL", b"plain").as_deref(), Some("plain"));
+    }
 
     #[test]
     fn names_are_decoded_by_the_encoding_of_the_archive() {

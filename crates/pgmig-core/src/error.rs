@@ -7,6 +7,7 @@ use tokio_postgres::error::SqlState;
 
 use crate::archive::ArchiveError;
 use crate::config_file::ConfigFileError;
+use crate::connection::ConnectError;
 
 /// Why a migration did not happen. Nothing was changed unless the variant says so.
 #[derive(Debug, thiserror::Error)]
@@ -30,9 +31,18 @@ pub enum Error {
         #[source]
         source: TranscodeError,
     },
+    /// There is no connection to the target's server.
+    #[error(transparent)]
+    Connect(Box<ConnectError>),
     /// The target's server refused or failed.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Box::new(error))
+    }
 }
 
 impl Error {
@@ -43,6 +53,7 @@ impl Error {
             Self::ConfigFile(e) => e.hint(),
             Self::Faults(e) => e.hint(),
             Self::Transcode { .. } => Some("choose another version of the new archive".into()),
+            Self::Connect(e) => e.hint(),
             Self::Database(e) => e.hint(),
         }
     }

@@ -11,6 +11,7 @@
 //! | [`connection`], [`target`], [`catalog`] | the target's server, and what is in its database |
 //! | [`plan`], [`restore`] | what will be done, and doing it |
 //! | [`offline`] | remapping an archive into another one, without any database |
+//! | [`new_database`] | making a new database of an archive or a script, owners replaced on the way |
 //! | [`inspect`] | what is in an archive, without any database |
 //! | [`config_file`], [`yaml`] | configuration files, of which every fault is told at once |
 //!
@@ -78,6 +79,7 @@ pub mod instance_id;
 pub mod json_path;
 pub mod mapping;
 pub mod names;
+pub mod new_database;
 pub mod offline;
 pub mod plan;
 pub mod profile;

@@ -218,6 +218,34 @@ impl<'a> TableScan<'a> {
         Ok(())
     }
 
+    /// The same for whole lines of COPY text; appends what becomes of them to `out`.
+    pub(crate) fn lines(
+        &mut self,
+        lines: &[u8],
+        survey: &mut TableSurvey,
+        strays: &mut Strays,
+        out: &mut Vec<u8>,
+    ) -> Result<(), RowError> {
+        survey.bytes += lines.len() as u64;
+        let search = self.ids.may_occur_in(lines);
+        if self.remapper.is_none() && !search {
+            survey.rows += memchr::memchr_iter(b'\n', lines).count() as u64;
+            out.extend_from_slice(lines);
+            return Ok(());
+        }
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            let row = Row::new(line.strip_suffix(b"\n").unwrap_or(line));
+            if self.row(row, search, survey, strays)? {
+                match &self.remapper {
+                    Some(remapper) => remapper.put(row, out),
+                    None => out.extend_from_slice(row.raw()),
+                }
+                out.push(b'\n');
+            }
+        }
+        Ok(())
+    }
+
     /// Whether the row is kept.
     fn row(
         &mut self,

@@ -131,8 +131,7 @@ impl Mapping {
     /// When a source or a target occurs twice, or has characters that cannot be replaced safely.
     pub fn of_pairs(entries: &[MappingEntry]) -> Result<Self, Faults> {
         let tenant = |id: &InstanceId| Tenant { id: id.clone(), name: None, region: None, state: TenantState::Live };
-        let mut tenants: Vec<Tenant> = entries.iter().map(|entry| tenant(&entry.source)).collect();
-        tenants.dedup();
+        let tenants: Vec<Tenant> = entries.iter().map(|entry| tenant(&entry.source)).collect();
         Self::without_target(&tenants, entries)
     }
 
