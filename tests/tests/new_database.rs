@@ -1,10 +1,13 @@
 //! Data whose owners are not listed anywhere, as that of Watson Speech: remapped by the pairs of a mapping, offline and on its
 //! way into a new database.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::{self, Cursor, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use dumpfmt::{ArchiveReader, WriteOptions};
@@ -160,7 +163,12 @@ fn config(server: &Server, port: u16) -> TargetConfig {
 
 /// `pg_dump` in the plain format.
 fn plain(server: &Server, database: &str, arguments: &[&str]) -> String {
-    let mut command = server.client(server.tools(), "pg_dump", database);
+    plain_by(server.tools(), server, database, arguments)
+}
+
+/// The same by `pg_dump` of any version.
+fn plain_by(tools: &PgTools, server: &Server, database: &str, arguments: &[&str]) -> String {
+    let mut command = server.client(tools, "pg_dump", database);
     let output = command.args(arguments).output().expect("pg_dump runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
@@ -631,4 +639,126 @@ async fn the_encoding_is_that_of_the_archive_and_text_is_the_same_in_any() {
     assert_eq!(report.encoding, "UTF8");
     let rows = "select \"käse\", obj_description('\"Größe\"'::regclass) from \"Größe\" order by 1";
     assert_eq!(server.psql("latin1-source", rows), server.psql("latin1-script", rows));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_pg_dump_and_a_role_that_may_only_create_databases_will_do() {
+    let server = Server::shared(13);
+    Customization.create(server, "newer-source");
+    let newer = PgTools::major(18);
+    let custom = newer.dump(server, "newer-source", &DumpOptions::piped());
+    let text = plain_by(&newer, server, "newer-source", &[]);
+    assert!(text.contains("SET transaction_timeout = 0;"));
+    server.psql(
+        "postgres",
+        &format!("create role maker login createdb password '{}'", server.password().replace('\'', "''")),
+    );
+    let mut config = config(server, server.port());
+    config.su_username = "maker".to_owned();
+    for (name, no_owner) in [("newer-owned", false), ("newer-new", true)] {
+        let mut options = NewDatabase::new(name);
+        options.no_owner = no_owner;
+        let restored = new_database::restore(script(&*text), &config, &options, |_| {}).await;
+        if no_owner {
+            restored.expect("it owns what it makes");
+            let owners = "select string_agg(distinct tableowner, ',') from pg_tables where schemaname = 'public'";
+            assert_eq!(server.psql(name, owners), "maker");
+        } else {
+            let error = restored.expect_err("it is no member of the owner");
+            assert!(error.to_string().contains("OWNER TO postgres` in line"), "{error}");
+            assert_eq!(databases(server, name) + &unfinished(server, name), "");
+        }
+    }
+    config.su_username = "store".to_owned();
+    let options = NewDatabase::new("newer-no-right");
+    let error = new_database::restore(script(&*text), &config, &options, |_| {}).await.expect_err("it has no right");
+    assert!(error.hint().is_some_and(|hint| hint.contains("CREATEDB")), "{error}: {:?}", error.hint());
+
+    let report = restore(server, archive(&custom), &NewDatabase::new("newer-archive")).await.expect("it is restored");
+    assert!(report.warnings.is_empty(), "{report:?}");
+    assert_same_dumps(server, "newer-source", "newer-archive");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_locale_that_the_server_has_not_is_told_and_another_is_taken() {
+    let server = Server::shared(15);
+    server.create_database("locale-source", "UTF8");
+    server.psql("locale-source", "create table t (a text); insert into t values ('x')");
+    let custom = server.tools().dump(server, "locale-source", &DumpOptions::piped());
+    // As of a machine that has a locale of this length.
+    let bytes = fs::read(&custom).expect("the archive");
+    let text = b"LOCALE = 'C'";
+    let at = bytes.windows(text.len()).position(|window| window == text).expect("the database is in the archive");
+    let bytes = [&bytes[..at], b"LOCALE = 'q'", &bytes[at + text.len()..]].concat();
+    let reader = Box::new(ArchiveReader::new(Cursor::new(bytes)).expect("an archive"));
+    let dump = Dump::Archive { reader, name: "elsewhere.dump".into() };
+    let report = restore(server, dump, &NewDatabase::new("locale-new")).await.expect("it is restored");
+    let [warning] = report.warnings.as_slice() else { panic!("{report:?}") };
+    assert!(warning.contains("(LOCALE 'q'): text is sorted as by the server's own"), "{warning}");
+    assert_same_dumps(server, "locale-source", "locale-new");
+}
+
+/// What the child is given: the configuration and the script.
+const CHILD: &str = "PGMIG_TEST_NEW_DATABASE";
+
+/// Not a test: the process that is killed.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by another test"]
+async fn restores_in_a_process_of_its_own() {
+    let Ok(folder) = env::var(CHILD).map(PathBuf::from) else { return };
+    let config = TargetConfig::load(&folder.join("postgres.yaml"), &Environment::default()).expect("the file is right");
+    let input = File::open(folder.join("script.sql")).expect("the script");
+    let mut options = NewDatabase::new("killed");
+    (options.existing, options.analyze) = (Existing::SetAside, true);
+    let dump = Dump::Script { input, name: "script.sql".into() };
+    new_database::restore(dump, &config, &options, |_| {}).await.expect("it is restored");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_killed_leaves_the_name_to_what_is_whole_and_the_next_one_removes_the_rest() {
+    let server = Server::shared(17);
+    Customization.create(server, "killed-source");
+    server.create_database("killed", "UTF8");
+    server.psql("killed", "create table old (n integer)");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    server.write_postgres_yaml(&folder.path().join("postgres.yaml"), "postgres");
+    fs::write(folder.path().join("script.sql"), plain(server, "killed-source", &[])).expect("the script is written");
+    let config = config(server, server.port());
+    let (mut unpublished, mut left) = (0, 0);
+    for delay in (0..).map(|number| Duration::from_millis(number * 15)) {
+        let mut command = Command::new(env::current_exe().expect("this program"));
+        command.args(["--exact", "new_database::restores_in_a_process_of_its_own", "--ignored"]);
+        let child = command.env(CHILD, folder.path()).stdout(Stdio::null()).spawn();
+        let mut child = child.expect("it starts");
+        // Nobody may be connected to the database with the name.
+        let is_published = || !databases(server, r"killed\_before\_%").is_empty();
+        let begun = || !unfinished(server, "killed").is_empty() || is_published();
+        tokio::task::block_in_place(|| {
+            wait_until("the restore has begun", begun);
+            thread::sleep(delay);
+        });
+        child.kill().expect("it can be killed");
+        child.wait().expect("it ends");
+        left += usize::from(!unfinished(server, "killed").is_empty());
+        let is_removed = || unfinished(server, "killed").is_empty();
+        for _ in 0..100 {
+            new_database::drop_leftovers(&config).await.expect("the server is there");
+            if is_removed() {
+                break;
+            }
+            // Until the server has noticed that the session with the lock is gone.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(is_removed(), "{delay:?}");
+        if is_published() {
+            break;
+        }
+        assert_eq!(server.psql("killed", "select to_regclass('old')"), "old", "{delay:?}");
+        assert_eq!(databases(server, "killed%"), "killed\nkilled-source", "{delay:?}");
+        unpublished += 1;
+    }
+    assert!(unpublished > 1 && left > 0, "{unpublished} {left}");
+    assert_same_dumps(server, "killed-source", "killed");
+    let aside = databases(server, r"killed\_before\_%");
+    assert_eq!(server.psql(&aside, "select to_regclass('old')"), "old");
 }

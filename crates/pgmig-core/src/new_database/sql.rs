@@ -101,7 +101,7 @@ pub(super) fn is_removal(sql: &str) -> bool {
     }
 }
 
-/// The setting that a `SET` is about, in lower case, and its value.
+/// The setting that a `SET` is about, in lower case, and its value, when that is no number.
 pub(super) fn setting(sql: &str) -> Option<(String, String)> {
     let mut tokens = Tokens::new(sql);
     if tokens.word()? != "SET" {
@@ -113,7 +113,7 @@ pub(super) fn setting(sql: &str) -> Option<(String, String)> {
         token if token.is("TO") => {}
         _ => return None,
     }
-    Some((name, tokens.next()?.into_name()?))
+    Some((name, tokens.next()?.into_name().unwrap_or_default()))
 }
 
 /// The roles that statements name as owners, grantees and the like.
@@ -336,6 +336,8 @@ fn behind_comment(text: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -412,6 +414,22 @@ mod tests {
         assert_eq!(label(&format!("ALTER TABLE {} x", "ä".repeat(200))).chars().count(), 84);
     }
 
+    proptest! {
+        /// Of what the tokens are told apart by, so that quotes, comments and tags are open or overlap.
+        #[test]
+        fn no_text_is_too_odd_to_be_read(
+            pieces in prop::collection::vec(
+                "'|\"|\\$|\\$a\\$|--|/\\*|\\*/|\n|;|,| |E'|\\\\|ä|to |from |for |role |grant |alter |owner |set |x|=",
+                0..30,
+            ),
+        ) {
+            let sql = pieces.concat();
+            let _ = (refusal(&sql), is_about_owner(&sql), is_about_privileges(&sql), is_removal(&sql));
+            let _ = (setting(&sql), database_options(&sql), roles(&sql));
+            prop_assert!(label(&sql).chars().count() <= 84);
+        }
+    }
+
     #[test]
     fn owners_privileges_and_removals_are_told_apart() {
         assert!(is_about_owner("ALTER FUNCTION public.f(a integer) OWNER TO x"));
@@ -429,6 +447,7 @@ mod tests {
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(setting("SET client_encoding = 'LATIN1'"), Some(pair("client_encoding", "LATIN1")));
         assert_eq!(setting("SET row_security TO off"), Some(pair("row_security", "off")));
+        assert_eq!(setting("SET transaction_timeout = 0"), Some(pair("transaction_timeout", "")));
         assert_eq!(setting("SET SESSION AUTHORIZATION x"), None);
         assert_eq!(
             database_options(

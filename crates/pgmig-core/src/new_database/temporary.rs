@@ -18,6 +18,8 @@ use crate::names::{quote_always, sql_literal};
 const PREFIX: &str = "pgmig_restore_";
 /// What the comment on such a database begins with, until it is whole.
 const COMMENT: &str = "unfinished restore by pgmig";
+/// How long is waited for sessions of others, and our own, to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The most bytes of a name.
 const NAME_BYTES: usize = 63;
 
@@ -116,7 +118,7 @@ impl Temporary {
         let exists = exists(client, &options.name).await?;
         let aside = exists.then(|| name_aside(&options.name, now));
         if exists {
-            expect_free_to_replace(client, options).await?;
+            expect_free_to_replace(client, options, PATIENCE).await?;
         }
         let mut steps = vec!["BEGIN".to_owned(), format!("COMMENT ON DATABASE {} IS NULL", quote_always(&self.name))];
         let rename =
@@ -160,7 +162,6 @@ impl Temporary {
 
     /// Our own sessions with the database end a moment after we have closed them.
     async fn wait_until_alone(&self) -> Result<(), DatabaseError> {
-        const PATIENCE: Duration = Duration::from_secs(10);
         let begun = Instant::now();
         while !sessions(self.client(), &self.name).await?.is_empty() && begun.elapsed() < PATIENCE {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -232,7 +233,7 @@ async fn drop_dead(client: &Client) -> Result<Vec<String>, Error> {
                 where d.datname like $1 order by 1";
     let pattern = format!("{}%", PREFIX.replace('_', r"\_"));
     let failed = |e| DatabaseError::new("look for unfinished restores", e);
-    let mut names = Vec::new();
+    let (mut names, mut first_error) = (Vec::new(), None);
     for row in client.query(sql, &[&pattern]).await.map_err(failed)? {
         let (name, comment): (String, Option<String>) = (row.get(0), row.get(1));
         // Between two statements it has no comment yet.
@@ -248,11 +249,16 @@ async fn drop_dead(client: &Client) -> Result<Vec<String>, Error> {
         if client.query_one(held, &[&high, &low]).await.map_err(failed)?.get(0) {
             continue;
         }
-        let dropped = client.batch_execute(&drop_sql(&name)).await;
-        dropped.map_err(|e| DatabaseError::new(format!("drop the unfinished database `{name}`"), e))?;
-        names.push(name);
+        match client.batch_execute(&drop_sql(&name)).await {
+            Ok(()) => names.push(name),
+            // One that cannot be dropped does not keep the others.
+            Err(e) => {
+                let doing = format!("drop the unfinished database `{name}`");
+                first_error.get_or_insert_with(|| DatabaseError::new(doing, e));
+            }
+        }
     }
-    Ok(names)
+    first_error.map_or(Ok(names), |e| Err(e.into()))
 }
 
 fn drop_sql(name: &str) -> String {
@@ -285,11 +291,11 @@ pub(super) async fn expect_name(
         let hint = "name another one; for the connection any other database will do, such as `postgres`";
         return Err(Faults::one(context, fault).with_hint(hint).into());
     }
-    if exists(client, name).await? { expect_free_to_replace(client, options).await } else { Ok(()) }
+    if exists(client, name).await? { expect_free_to_replace(client, options, Duration::ZERO).await } else { Ok(()) }
 }
 
 /// Refuses a name that another database has and keeps.
-async fn expect_free_to_replace(client: &Client, options: &NewDatabase<'_>) -> Result<(), Error> {
+async fn expect_free_to_replace(client: &Client, options: &NewDatabase<'_>, patience: Duration) -> Result<(), Error> {
     let name = &options.name;
     if options.existing == Existing::Refuse {
         let hint = "restore under another name; or let the database that is there be set aside";
@@ -297,10 +303,18 @@ async fn expect_free_to_replace(client: &Client, options: &NewDatabase<'_>) -> R
             .with_hint(hint)
             .into());
     }
-    let sessions = sessions(client, name).await?;
-    if sessions.is_empty() {
-        return Ok(());
-    }
+    let begun = Instant::now();
+    let sessions = loop {
+        let sessions = sessions(client, name).await?;
+        if sessions.is_empty() {
+            return Ok(());
+        }
+        // Whoever looks after the server comes and goes.
+        if begun.elapsed() >= patience {
+            break sessions;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     let fault = |(who, count): &(String, i64)| Fault::new(format!("{who}: {count}"));
     let total: i64 = sessions.iter().map(|(_, count)| count).sum();
     let context = format!("cannot set the database `{name}` aside, sessions with it are open ({total})");
