@@ -405,8 +405,15 @@ async fn source_ids_elsewhere_are_refused_unless_they_are_to_be_ignored() {
     );
     assert_eq!(databases(server, "strays-new") + &unfinished(server, "strays-new"), "");
     options.ignore_strays = true;
-    let report = restore(server, script(text), &options).await.expect("they are ignored");
+    let report = restore(server, script(&*text), &options).await.expect("they are ignored");
     assert_eq!(report.remap.expect("IDs were replaced").strays.len(), 3);
+    let by_source = format!("select count(*) from jobs where results ->> 'by' = '{id}'");
+    assert_eq!(server.psql("strays-new", &by_source), "1");
+    options.name = "strays-also".to_owned();
+    options.remap_also = vec!["public.jobs.results".parse().expect("a column")];
+    let report = restore(server, script(text), &options).await.expect("they are ignored");
+    assert_eq!(report.remap.expect("IDs were replaced").strays.len(), 2);
+    assert_eq!(server.psql("strays-also", &by_source), "0");
     let inserts = plain(server, "strays-source", &["--inserts"]);
     options.name = "strays-inserts".to_owned();
     let error = restore(server, script(inserts), &options).await.expect_err("rows are statements");

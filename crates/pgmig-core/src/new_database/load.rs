@@ -11,13 +11,12 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, CopyInSink};
 
 use super::feed::{self, Answer, CopyTable, Piece, Place, Statement, Wanted};
-use super::{Dump, Event, expect_roles, sql};
+use super::{Dump, Event, Owners, expect_roles, sql};
 use crate::archive::ArchiveTable;
 use crate::catalog::Catalog;
 use crate::error::{DatabaseError, Error, Faults};
-use crate::id_columns::{self, IdColumn, Schema};
+use crate::id_columns::{IdColumn, Schema};
 use crate::names::{TableName, quote_always, sql_columns, sql_literal};
-use crate::profile::Profile;
 use crate::survey::{Stray, TableSurvey};
 
 /// What was loaded.
@@ -33,7 +32,7 @@ pub(super) struct Loaded {
 pub(super) async fn load<R: Read + Send + 'static>(
     dump: Dump<R>,
     client: &Client,
-    profile: Option<&Profile>,
+    owners: Option<&Owners<'_>>,
     wanted: Wanted,
     roles: &HashSet<String>,
     observe: &mut impl FnMut(Event<'_>),
@@ -53,7 +52,7 @@ pub(super) async fn load<R: Read + Send + 'static>(
                 let id_columns = match &id_columns {
                     Some(known) => known.clone(),
                     // All tables are there before the first row.
-                    None => id_columns.insert(Arc::new(session.id_columns(profile).await?)).clone(),
+                    None => id_columns.insert(Arc::new(session.id_columns(owners).await?)).clone(),
                 };
                 let begun = Copy::begin(client, &wanted, table.clone()).await?;
                 copy = Some(begun);
@@ -139,8 +138,8 @@ impl Session<'_> {
         }
     }
 
-    async fn id_columns(&self, profile: Option<&Profile>) -> Result<Vec<IdColumn>, Error> {
-        let Some(profile) = profile else { return Ok(Vec::new()) };
+    async fn id_columns(&self, owners: Option<&Owners<'_>>) -> Result<Vec<IdColumn>, Error> {
+        let Some(owners) = owners else { return Ok(Vec::new()) };
         let failed = |e| DatabaseError::new("read the tables that were made", e);
         // Reading the catalog changes these, and the dump's statements count on theirs.
         let settings = "select pg_catalog.current_setting('search_path'), pg_catalog.current_setting('lock_timeout')";
@@ -150,7 +149,7 @@ impl Session<'_> {
             "select pg_catalog.set_config('search_path', $1, false), pg_catalog.set_config('lock_timeout', $2, false)";
         let (path, timeout): (String, String) = (row.get(0), row.get(1));
         self.client.query_one(back, &[&path, &timeout]).await.map_err(failed)?;
-        Ok(id_columns::find(&Schema::of_target(&catalog), profile, &[])?)
+        Ok(owners.id_columns(&Schema::of_target(&catalog))?)
     }
 }
 

@@ -71,9 +71,9 @@ use crate::archive::{ArchiveError, Contents};
 use crate::connection::{self, TargetConfig};
 use crate::encoding;
 use crate::error::{DatabaseError, Error, Fault, Faults};
-use crate::id_columns::{self, Schema};
+use crate::id_columns::{self, IdColumn, Schema};
 use crate::mapping::{Mapping, MappingFile, PairUse, pairs};
-use crate::names::{TableName, quote};
+use crate::names::{ColumnName, TableName, quote};
 use crate::plan::UnknownIds;
 use crate::profile::Profile;
 use crate::remap::IdMap;
@@ -118,6 +118,8 @@ pub struct NewDatabase<'a> {
     pub existing: Existing,
     /// Which IDs are replaced, and where; `None` when the rows are to be as they are.
     pub remap: Option<Remap<'a>>,
+    /// Columns besides those of the profile in which IDs are replaced, anywhere in the text.
+    pub remap_also: Vec<ColumnName>,
     /// Leaves source IDs in other places as they are. They are told in any case.
     pub ignore_strays: bool,
     /// Leaves the owners of objects out: who restores them owns them.
@@ -139,6 +141,7 @@ impl NewDatabase<'_> {
             owner: None,
             existing: Existing::Refuse,
             remap: None,
+            remap_also: Vec::new(),
             ignore_strays: false,
             no_owner: false,
             no_privileges: false,
@@ -235,12 +238,12 @@ pub async fn restore<R: Read + Send + 'static>(
 ) -> Result<Report, Error> {
     let (started, begun) = (Utc::now(), Instant::now());
     observe(Event::Step(Step::Check));
-    let owners = options.remap.map(Owners::of).transpose()?;
+    let owners = options.remap.map(|remap| Owners::of(remap, &options.remap_also)).transpose()?;
     let connection = connection::connect(server).await?;
     let client = &connection.client;
     temporary::expect_name(client, server, options).await?;
     let roles = roles_of_server(client).await?;
-    let source = check(&dump, options, &roles)?;
+    let source = check(&dump, options, owners.as_ref(), &roles)?;
     let name = dump.name().to_owned();
     let server_version = connection.server_version;
 
@@ -318,8 +321,7 @@ async fn fill<R: Read + Send + 'static>(
 ) -> Result<Filled, Error> {
     observe(Event::Step(Step::Load));
     let connection = connection::connect(database).await?;
-    let profile = owners.map(|owners| owners.profile);
-    let loaded = load::load(dump, &connection.client, profile, wanted, roles, observe).await?;
+    let loaded = load::load(dump, &connection.client, owners, wanted, roles, observe).await?;
     connection.close().await;
     if !options.ignore_strays {
         refuse_strays(&loaded.strays)?;
@@ -341,12 +343,13 @@ async fn fill<R: Read + Send + 'static>(
 struct Owners<'a> {
     profile: &'a Profile,
     file: &'a MappingFile,
+    remap_also: &'a [ColumnName],
     mapping: Mapping,
     ids: Arc<IdMap>,
 }
 
 impl<'a> Owners<'a> {
-    fn of(remap: Remap<'a>) -> Result<Self, Faults> {
+    fn of(remap: Remap<'a>, remap_also: &'a [ColumnName]) -> Result<Self, Faults> {
         let Remap { profile, mapping: file } = remap;
         if profile.tenants.is_some() {
             let text =
@@ -356,7 +359,12 @@ impl<'a> Owners<'a> {
             return Err(Faults::one("cannot replace IDs on the way into a new database", text).with_hint(hint));
         }
         let mapping = Mapping::of_pairs(file.entries())?;
-        Ok(Self { profile, file, mapping, ids: Arc::new(pairs::id_map(file.entries())) })
+        Ok(Self { profile, file, remap_also, mapping, ids: Arc::new(pairs::id_map(file.entries())) })
+    }
+
+    /// The columns with IDs, as far as this schema tells them.
+    fn id_columns(&self, schema: &Schema<'_>) -> Result<Vec<IdColumn>, Faults> {
+        id_columns::find(schema, self.profile, self.remap_also)
     }
 
     fn report(self, loaded: &Loaded) -> RemappedOwners {
@@ -383,19 +391,21 @@ impl<'a> Owners<'a> {
 }
 
 /// What can be known before anything is done: of a script, nothing.
-fn check<R>(dump: &Dump<R>, options: &NewDatabase<'_>, roles: &HashSet<String>) -> Result<DatabaseOptions, Error>
-where
-    R: Read,
-{
+fn check<R: Read>(
+    dump: &Dump<R>,
+    options: &NewDatabase<'_>,
+    owners: Option<&Owners<'_>>,
+    roles: &HashSet<String>,
+) -> Result<DatabaseOptions, Error> {
     let Dump::Archive { reader, name } = dump else { return Ok(DatabaseOptions::default()) };
     let toc = reader.toc();
     let missing: BTreeSet<String> =
         roles_of_archive(toc, options).into_iter().filter(|role| !roles.contains(role)).collect();
     expect_roles(&missing, &format!("restore `{}`", name.display()))?;
-    if let Some(remap) = options.remap {
+    if let Some(owners) = owners {
         let contents =
             Contents::of(toc).map_err(|(entry, why)| ArchiveError::NotRestorable { path: name.clone(), entry, why })?;
-        id_columns::find(&Schema::of_archive(&contents), remap.profile, &[])?;
+        owners.id_columns(&Schema::of_archive(&contents))?;
     }
     Ok(DatabaseOptions::of(toc))
 }

@@ -8,7 +8,7 @@ use super::Owners;
 use super::load::Loaded;
 use crate::catalog::Catalog;
 use crate::error::{DatabaseError, Error, Fault, Faults};
-use crate::id_columns::{self, Schema};
+use crate::id_columns::{IdColumn, Schema};
 use crate::id_sql::names_one_of;
 use crate::instance_id::InstanceId;
 use crate::names::{TableName, sql_table};
@@ -67,9 +67,9 @@ pub(super) async fn verify(client: &Client, loaded: &Loaded, owners: Option<&Own
 
 /// Foreign keys come after the rows, and can show that more columns hold IDs.
 fn expect_no_more_columns(catalog: &Catalog, loaded: &Loaded, owners: &Owners<'_>) -> Result<(), Faults> {
-    let found = id_columns::find(&Schema::of_target(catalog), owners.profile, &[])?;
-    let known = |id: &id_columns::IdColumn| loaded.id_columns.iter().any(|known| known.column == id.column);
-    let is_loaded = |id: &id_columns::IdColumn| loaded.tables.iter().any(|(table, _)| table.table == id.column.table);
+    let found = owners.id_columns(&Schema::of_target(catalog))?;
+    let known = |id: &IdColumn| loaded.id_columns.iter().any(|known| known.column == id.column);
+    let is_loaded = |id: &IdColumn| loaded.tables.iter().any(|(table, _)| table.table == id.column.table);
     let more = found.iter().filter(|id| is_loaded(id) && !known(id));
     let faults: Vec<_> = more.map(|id| Fault::new(format!("{}, by {}", id.column, id.reason))).collect();
     if faults.is_empty() {
