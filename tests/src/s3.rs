@@ -270,6 +270,8 @@ pub enum Fault {
     LoseAnswer,
     /// It closes the connection after so many bytes of what is answered.
     CutAfter(usize),
+    /// It passes on an answer of which the last byte is another one.
+    Damage,
     /// It answers nothing.
     Stall,
     /// It passes it on later.
@@ -458,6 +460,14 @@ impl State {
             Fault::CutAfter(bytes) => {
                 let answer = self.pass_on(request).await?;
                 Ok(answer.map(|body| cut(body, bytes)))
+            }
+            Fault::Damage => {
+                let (parts, body) = self.pass_on(request).await?.into_parts();
+                let mut content = body.collect().await?.to_bytes().to_vec();
+                if let Some(last) = content.last_mut() {
+                    *last ^= 1;
+                }
+                Ok(Response::from_parts(parts, full(content.into())))
             }
             Fault::Answer(status, code, message) => {
                 request.collect().await.ok();

@@ -88,11 +88,13 @@
 //! # Copies of buckets
 //!
 //! `mirror`, with the feature `s3`, copies whole buckets with all that belongs to their objects, to folders, to other buckets and back,
-//! and proves that a copy is exact.
+//! and proves that a copy is exact. `bucket_archive` makes one stream of a whole bucket, for a backup, and a bucket of that.
 //!
 //! Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
 mod backend;
+#[cfg(feature = "s3")]
+pub mod bucket_archive;
 mod catalog;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -112,6 +114,8 @@ pub mod s3;
 mod sealed;
 #[cfg_attr(not(feature = "signing"), path = "no_signing.rs")]
 mod signing;
+#[cfg(feature = "s3")]
+mod task;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
 pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};

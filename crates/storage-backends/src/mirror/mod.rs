@@ -65,12 +65,12 @@
 mod folder;
 mod index;
 mod merge;
-mod name;
+pub(crate) mod name;
 mod place;
-mod record;
+pub(crate) mod record;
 mod report;
 mod run;
-mod verify;
+pub(crate) mod verify;
 
 use std::fs;
 use std::path::PathBuf;

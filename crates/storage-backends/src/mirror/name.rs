@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 /// The folder that holds what is ours, in the folder that is mirrored.
-pub(super) const OWN: &str = ".mirror";
+pub(crate) const OWN: &str = ".mirror";
 /// What most file systems allow for a name.
 const MAX_NAME_BYTES: usize = 255;
 /// The name of nothing: that between two slashes, behind the last or before the first.
@@ -17,7 +17,7 @@ const MORE: &str = "%more";
 
 /// The path of an object, relative and with nothing in it that leads anywhere else. `beside_folder` is for an object
 /// whose name is that of a folder as well.
-pub(super) fn path_of(key: &str, beside_folder: bool) -> String {
+pub(crate) fn path_of(key: &str, beside_folder: bool) -> String {
     let mut path = String::with_capacity(key.len() + 8);
     let last = key.matches('/').count();
     for (index, part) in key.split('/').enumerate() {
@@ -127,6 +127,10 @@ mod tests {
                 continue;
             }
             let (part, beside_folder) = part_of(&name, is_first)?;
+            // No folder has such a name.
+            if last {
+                return None;
+            }
             if !is_first {
                 key.push('/');
             }

@@ -34,7 +34,7 @@ pub(super) struct Stamp {
 
 /// What an object of a bucket says of what it is a copy of.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct BucketRecord {
+pub(crate) struct BucketRecord {
     /// `None` where it was not known yet when the object was begun.
     pub(super) sha256: Option<String>,
     mark: String,
@@ -47,7 +47,7 @@ impl BucketRecord {
     }
 
     /// Takes the record out of an object's metadata, which has to be without it.
-    pub(super) fn take(attributes: &mut Attributes) -> Option<Self> {
+    pub(crate) fn take(attributes: &mut Attributes) -> Option<Self> {
         let text = attributes.metadata.remove(RECORD)?;
         let mut words = text.split(' ');
         let (version, sha256, mark, tags) = (words.next()?, words.next()?, words.next()?, words.next()?);
@@ -78,25 +78,25 @@ fn short(mark: &str) -> String {
 
 /// The SHA-256 of what is passed on.
 #[derive(Clone)]
-pub(super) struct Sha256(Context);
+pub(crate) struct Sha256(Context);
 
 impl Sha256 {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Context::new(&SHA256))
     }
 
-    pub(super) fn of(bytes: &[u8]) -> String {
+    pub(crate) fn of(bytes: &[u8]) -> String {
         let mut sha256 = Self::new();
         sha256.update(bytes);
         sha256.finish()
     }
 
-    pub(super) fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// In hexadecimal digits.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         hex(self.0.finish().as_ref())
     }
 }

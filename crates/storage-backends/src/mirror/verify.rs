@@ -8,6 +8,7 @@ use super::record::Sha256;
 use super::report::{Count, Difference, DifferenceKind, MIRROR_REPORT_VERSION, VerifyReport};
 use crate::error::Error;
 use crate::s3::Attributes;
+use crate::task::AbortOnDrop;
 
 /// What stores say of an object that was stored without a content type.
 const UNTYPED: [&str; 2] = ["binary/octet-stream", "application/octet-stream"];
@@ -36,7 +37,7 @@ pub(super) async fn verify(from: &Place, to: &Place, concurrency: usize) -> Resu
     let looked_at = pairs.map_ok(|pair| {
         let (from, to) = (from.clone(), to.clone());
         // On threads of its own, for the sake of the digests; ended when nobody waits for it.
-        let task = AbortOnDrop(tokio::spawn(async move { compare(&from, &to, pair).await }));
+        let task = AbortOnDrop::spawn(async move { compare(&from, &to, pair).await });
         async move { Ok(task.join().await) }
     });
     // In the order of the keys.
@@ -55,20 +56,6 @@ pub(super) async fn verify(from: &Place, to: &Place, concurrency: usize) -> Resu
     }
     report.sha256 = list.finish();
     Ok(report)
-}
-
-struct AbortOnDrop<T>(tokio::task::JoinHandle<T>);
-
-impl<T> AbortOnDrop<T> {
-    async fn join(mut self) -> T {
-        (&mut self.0).await.unwrap_or_else(|e| std::panic::resume_unwind(e.into_panic()))
-    }
-}
-
-impl<T> Drop for AbortOnDrop<T> {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 async fn compare(from: &Place, to: &Place, pair: Pair) -> Option<Outcome> {
@@ -122,7 +109,7 @@ fn differences(key: &str, source: &Digest, target: &Digest) -> Vec<Difference> {
 }
 
 /// In what attributes are not the same.
-pub(super) fn unlike(source: &Attributes, target: &Attributes) -> Vec<DifferenceKind> {
+pub(crate) fn unlike(source: &Attributes, target: &Attributes) -> Vec<DifferenceKind> {
     let mut kinds = Vec::new();
     if content_type(source) != content_type(target) {
         kinds.push(DifferenceKind::ContentType);
@@ -140,7 +127,7 @@ pub(super) fn unlike(source: &Attributes, target: &Attributes) -> Vec<Difference
 }
 
 /// Without those that stores add by themselves.
-fn content_type(attributes: &Attributes) -> Option<&str> {
+pub(crate) fn content_type(attributes: &Attributes) -> Option<&str> {
     attributes.content_type.as_deref().filter(|it| !it.is_empty() && !UNTYPED.contains(it))
 }
 

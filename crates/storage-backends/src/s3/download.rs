@@ -27,7 +27,7 @@ impl Store {
         if range.is_empty() {
             return self.nothing_of(key, &name).await;
         }
-        let opened = match self.open(&name, &range, None).await {
+        let opened = match self.open(&name, None, &range, None).await {
             // The range begins behind the end.
             Err(Refusal::NoSuchRange) => return self.nothing_of(key, &name).await,
             Err(Refusal::Changed) => unreachable!("nothing was asked to be as before"),
@@ -36,21 +36,22 @@ impl Store {
         };
         let info = ObjectInfo::new(key.clone(), opened.whole, opened.modified);
         let range = range.start..range.end.min(opened.whole);
-        Ok(Download { info, content: Reading::new(self, name, range, opened).pieces() })
+        Ok(Download { info, content: Reading::new(self, name, None, range, opened).pieces() })
     }
 
-    /// A whole object of any name.
+    /// A whole object of any name: as it is now, or a version of it.
     pub(super) async fn read_whole(
         self: &Arc<Self>,
         name: String,
+        version: Option<String>,
     ) -> Result<(Head, BoxStream<'static, Result<Bytes, Error>>), Error> {
-        let opened = match self.open(&name, &(0..u64::MAX), None).await {
+        let opened = match self.open(&name, version.as_deref(), &(0..u64::MAX), None).await {
             Err(Refusal::NoSuchRange | Refusal::Changed) => unreachable!("neither was asked for"),
             Err(Refusal::Failed(e)) => return Err(e),
             Ok(opened) => opened,
         };
         let head = opened.head.clone();
-        Ok((head, Reading::new(self, name, 0..opened.whole, opened).pieces()))
+        Ok((head, Reading::new(self, name, version, 0..opened.whole, opened).pieces()))
     }
 
     async fn nothing_of(&self, key: &Key, name: &str) -> Result<Download, Error> {
@@ -62,7 +63,13 @@ impl Store {
     }
 
     /// Asks for a range, which is not empty; of the object as it was if `tag` says which one that is.
-    async fn open(&self, name: &str, range: &Range<u64>, tag: Option<&str>) -> Result<Opened, Refusal> {
+    async fn open(
+        &self,
+        name: &str,
+        version: Option<&str>,
+        range: &Range<u64>,
+        tag: Option<&str>,
+    ) -> Result<Opened, Refusal> {
         let header = match range {
             Range { start: 0, end: u64::MAX } => None,
             Range { start, end: u64::MAX } => Some(format!("bytes={start}-")),
@@ -70,6 +77,7 @@ impl Store {
         };
         let is_range = header.is_some();
         let request = self.client.get_object().bucket(&self.bucket).key(name).set_range(header);
+        let request = request.set_version_id(version.map(str::to_owned));
         let got = match request.set_if_match(tag.map(str::to_owned)).send().await {
             Err(e) if e.code() == Some("InvalidRange") => return Err(Refusal::NoSuchRange),
             Err(e) if tag.is_some() && e.raw_response().is_some_and(|it| it.status().as_u16() == 412) => {
@@ -97,6 +105,8 @@ impl Store {
             e_tag: tag.as_deref().unwrap_or_default().trim_matches('"').to_owned(),
             tags: count(got.tag_count),
             untold: count(got.missing_meta),
+            is_encrypted: got.server_side_encryption.is_some() || got.sse_customer_algorithm.is_some(),
+            modified,
             attributes: Attributes {
                 content_type: got.content_type,
                 content_encoding: got.content_encoding,
@@ -130,6 +140,7 @@ enum Refusal {
 struct Reading {
     store: Arc<Store>,
     name: String,
+    version: Option<String>,
     /// Which byte comes next, and behind which one it ends.
     next: u64,
     end: u64,
@@ -142,10 +153,10 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(store: &Arc<Store>, name: String, range: Range<u64>, opened: Opened) -> Self {
+    fn new(store: &Arc<Store>, name: String, version: Option<String>, range: Range<u64>, opened: Opened) -> Self {
         let Opened { tag, body, .. } = opened;
         let Range { start: next, end } = range;
-        Self { store: Arc::clone(store), name, next, end, body: Some(body), tag, cuts: 0, since_cut: 0 }
+        Self { store: Arc::clone(store), name, version, next, end, body: Some(body), tag, cuts: 0, since_cut: 0 }
     }
 
     fn pieces(self) -> BoxStream<'static, Result<Bytes, Error>> {
@@ -186,7 +197,7 @@ impl Reading {
         let Some(tag) = self.tag.as_deref().filter(|_| self.cuts < self.store.attempts) else {
             return Err((ErrorKind::Incomplete, ended));
         };
-        match self.store.open(&self.name, &(self.next..self.end), Some(tag)).await {
+        match self.store.open(&self.name, self.version.as_deref(), &(self.next..self.end), Some(tag)).await {
             Ok(opened) if opened.tag.as_deref() == Some(tag) => self.body = Some(opened.body),
             Ok(_) | Err(Refusal::Changed | Refusal::NoSuchRange) => {
                 return Err((ErrorKind::Incomplete, "it was replaced while it was read".into()));

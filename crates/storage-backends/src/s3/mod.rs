@@ -34,6 +34,7 @@ mod http;
 mod object;
 mod store;
 mod upload;
+mod version;
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,7 +45,8 @@ use secrecy::SecretString;
 use crate::error::Error;
 use store::Store;
 
-pub(crate) use object::{Attributes, Listed, Objects};
+pub(crate) use object::{Attributes, Head, Listed, Objects, Writing};
+pub(crate) use version::ListedVersion;
 
 /// The smallest part that S3 takes, except for the last one.
 const MIN_PART_BYTES: u64 = 5 << 20;

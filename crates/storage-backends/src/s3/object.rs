@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{EncodingType, Tag, Tagging};
@@ -14,8 +15,8 @@ use url::form_urlencoded;
 
 use super::S3;
 use super::backend::decoded;
-use super::store::{Content, Protection, Store, content_md5};
-use super::upload::Parts;
+use super::store::{Content, Protection, Store, content_md5, time};
+use super::upload::{Parts, part_bytes};
 use crate::error::{Error, ErrorKind};
 
 /// What an object has beside its bytes.
@@ -60,12 +61,23 @@ pub(crate) struct Head {
     pub(crate) tags: usize,
     /// How much metadata the store has and cannot tell.
     pub(crate) untold: usize,
+    /// By the store itself, so that its `ETag` need not be of what it gives.
+    pub(crate) is_encrypted: bool,
+    pub(crate) modified: SystemTime,
+}
+
+impl Head {
+    /// The MD5 of the bytes, where that is what the `ETag` is: not of what was stored in parts.
+    pub(crate) fn md5(&self) -> Option<&str> {
+        let is_md5 = self.e_tag.len() == 32 && self.e_tag.bytes().all(|byte| byte.is_ascii_hexdigit());
+        (is_md5 && !self.is_encrypted).then_some(&self.e_tag)
+    }
 }
 
 /// A bucket, or what is below a prefix in it. Unlike for a [`Backend`](crate::Backend), every name is good.
 #[derive(Clone)]
 pub(crate) struct Objects {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
 }
 
 impl S3 {
@@ -93,6 +105,11 @@ impl Objects {
     /// What is stored with one request: all that is smaller.
     pub(crate) fn part_bytes(&self) -> u64 {
         self.store.part_bytes
+    }
+
+    /// How long the part of an upload is that comes after `begun` others, unless it is the last one.
+    pub(crate) fn part_bytes_after(&self, begun: u32) -> u64 {
+        part_bytes(self.store.part_bytes, begun)
     }
 
     /// What an upload in parts has in memory.
@@ -144,6 +161,8 @@ impl Objects {
                 e_tag: head.e_tag().unwrap_or_default().trim_matches('"').to_owned(),
                 tags: count(head.tag_count()),
                 untold: count(head.missing_meta()),
+                is_encrypted: head.server_side_encryption.is_some() || head.sse_customer_algorithm.is_some(),
+                modified: time(head.last_modified()),
                 attributes: Attributes {
                     content_type: head.content_type,
                     content_encoding: head.content_encoding,
@@ -162,13 +181,34 @@ impl Objects {
 
     /// An object and its bytes, without its tags. Bytes that end early do so with an error.
     pub(crate) async fn read(&self, key: &str) -> Result<(Head, BoxStream<'static, Result<Bytes, Error>>), Error> {
-        self.store.read_whole(self.name(key)).await
+        self.store.read_whole(self.name(key), None).await
+    }
+
+    /// The same of a version of it; of the current one if none is said.
+    pub(crate) async fn read_version(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<(Head, BoxStream<'static, Result<Bytes, Error>>), Error> {
+        self.store.read_whole(self.name(key), version.map(str::to_owned)).await
     }
 
     pub(crate) async fn tags(&self, key: &str) -> Result<BTreeMap<String, String>, Error> {
+        self.tags_of_version(key, None).await
+    }
+
+    pub(crate) async fn tags_of_version(
+        &self,
+        key: &str,
+        version: Option<&str>,
+    ) -> Result<BTreeMap<String, String>, Error> {
         let name = self.name(key);
         let request = self.store.client.get_object_tagging().bucket(&self.store.bucket).key(&name);
-        let told = request.send().await.map_err(|e| self.store.error("read the tags of", &name, &e))?;
+        let told = request
+            .set_version_id(version.map(str::to_owned))
+            .send()
+            .await
+            .map_err(|e| self.store.error("read the tags of", &name, &e))?;
         Ok(told.tag_set.into_iter().map(|tag| (tag.key, tag.value)).collect())
     }
 
@@ -224,7 +264,7 @@ impl Objects {
         self.store.fail(kind, doing, &self.name(key), why.into())
     }
 
-    fn name(&self, key: &str) -> String {
+    pub(super) fn name(&self, key: &str) -> String {
         format!("{}{key}", self.store.root)
     }
 }

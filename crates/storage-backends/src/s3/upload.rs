@@ -245,7 +245,7 @@ fn result_of<T>(joined: Result<T, JoinError>) -> T {
 }
 
 /// The length of the part after `begun` others.
-fn part_bytes(first: u64, begun: u32) -> u64 {
+pub(super) fn part_bytes(first: u64, begun: u32) -> u64 {
     (first << (begun / SAME_PARTS).min(30)).min(MAX_PART_BYTES)
 }
 
