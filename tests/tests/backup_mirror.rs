@@ -1,11 +1,15 @@
 //! `backup mirror` with a real store: both ways, and what it says of what is not the same.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
+use hyper::Method;
 use pgmig_tests::backup::program;
 use pgmig_tests::pgmig::Run;
-use pgmig_tests::s3::S3Server;
+use pgmig_tests::s3::{Fault, S3Proxy, S3Server};
 use storage_backends::s3::S3;
 use storage_backends::{Backend as _, Key};
 use tempfile::TempDir;
@@ -18,6 +22,11 @@ struct Place {
 
 impl Place {
     async fn new(test: &str) -> Self {
+        Self::at(test, S3Server::shared().endpoint()).await
+    }
+
+    /// With another way to the store, and its key.
+    async fn at(test: &str, endpoint: &str) -> Self {
         let store = S3Server::shared();
         let config = store.config(test);
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -26,7 +35,7 @@ impl Place {
         let bucket = |suffix: &str| {
             format!(
                 "endpoint: \"{}\", bucket: {}{suffix}, access-key: {}, secret-key-file: secret-key",
-                store.endpoint(),
+                endpoint,
                 config.bucket,
                 store.access_key()
             )
@@ -50,8 +59,13 @@ impl Place {
     }
 
     fn run(&self, arguments: &[&str]) -> Run {
+        Run::of(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(program());
-        Run::of(command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null()))
+        command.args(arguments).current_dir(self.folder.path()).stdin(Stdio::null());
+        command
     }
 
     fn report(&self, arguments: &[&str]) -> serde_json::Value {
@@ -103,4 +117,142 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     place.models.delete(&"a".parse().expect("a key")).await.expect("it may be removed");
     let _ = place.run(&["mirror", "models", "vault", "--deleted", "remove"]).failed(&["does not have everything"]);
     assert!(place.folder.path().join("vault/a").exists());
+}
+
+/// The files below a folder that have names of their own, with what is in them.
+fn files(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in fs::read_dir(at).expect("a folder") {
+        let path = entry.expect("it can be read").path();
+        if path.is_dir() && !path.ends_with(".mirror") {
+            files(root, &path, found);
+        } else if path.is_file() {
+            let name = path.strip_prefix(root).expect("it is below").to_str().expect("text").to_owned();
+            found.insert(name, fs::read(&path).expect("it can be read"));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_one_goes_on() {
+    let place = Place::new("backup_mirror_killed").await;
+    let source = place.folder.path().join("source");
+    let mut expected = BTreeMap::new();
+    for n in 0..80_u32 {
+        let size = if n % 40 == 39 { 17 << 20 } else { 1 + n * 997 % 60_000 };
+        let content: Vec<u8> = (0..size).map(|at| (at.wrapping_mul(2_654_435_761) >> 13 ^ n) as u8).collect();
+        let name = format!("folder-{}/{n}", n % 7);
+        fs::create_dir_all(source.join(&name).parent().expect("it has one")).expect("writable");
+        fs::write(source.join(&name), &content).expect("writable");
+        expected.insert(name, content);
+    }
+    let _ = place.run(&["mirror", "./source", "models", "--deleted", "keep"]).done();
+    let points = if pgmig_tests::thorough() { 24 } else { 5 };
+    for (from, to) in [("models", "vault"), ("./source", "copy")] {
+        let mut whole = Duration::ZERO;
+        for point in 0..=points {
+            // A new target each time.
+            let vault = place.folder.path().join("vault");
+            fs::remove_dir_all(&vault).expect("it is there");
+            fs::create_dir(&vault).expect("writable");
+            if to == "copy" && point > 0 {
+                let _ = fs::create_dir(place.folder.path().join("nothing"));
+                fs::write(place.folder.path().join("nothing/one"), "1").expect("writable");
+                let _ = place.run(&["mirror", "./nothing", "copy", "--deleted", "remove"]).done();
+            }
+            let begun = Instant::now();
+            let mut command = place.command(&["mirror", from, to, "--deleted", "remove"]);
+            let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+            if point == 0 {
+                assert!(child.wait().expect("it ends").success());
+                whole = begun.elapsed();
+            } else {
+                thread::sleep(whole * point / (points + 1));
+                child.kill().expect("it can be killed");
+                child.wait().expect("it ends");
+                tokio::time::sleep(Duration::from_millis(300)).await;
+            }
+            let mut there = BTreeMap::new();
+            if to == "vault" {
+                files(&vault, &vault, &mut there);
+                for (name, content) in &there {
+                    assert!(expected[name] == *content, "{point}: {name} is not whole");
+                }
+            }
+            let report = place.report(&["mirror", from, to, "--deleted", "remove"]);
+            if to == "vault" {
+                assert_eq!(report["skipped"]["objects"], there.len(), "{point}: {report}");
+            }
+            let _ = place.run(&["mirror", "verify", from, to]).done().says(&["the same are 80 objects"]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_fails_in_the_middle_is_told_and_the_next_mirroring_copies_the_rest() {
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let place = Place::at("backup_mirror_faults", &proxy.endpoint()).await;
+    for n in 0..30 {
+        place.put(&format!("object-{n:02}"), &format!("content {n}")).await;
+    }
+    let secret = S3Server::shared().secret_key();
+    for (code, status, word) in [
+        ("SlowDown", 503, "SlowDown"),
+        ("ExpiredToken", 400, "the session token has expired"),
+        ("SignatureDoesNotMatch", 403, "the secret key does not belong to the access key"),
+        ("AccessDenied", 403, "the access key may not do it"),
+    ] {
+        for (from, to) in [("models", "./vault"), ("./full", "copy")] {
+            let full = place.folder.path().join("full");
+            let _ = fs::remove_dir_all(&full);
+            fs::create_dir(&full).expect("writable");
+            proxy.set_rule(|_| Fault::None);
+            let _ = place.run(&["mirror", "models", "./full", "--deleted", "keep"]).done();
+            if from == "./full" {
+                fs::write(full.join("changed"), code).expect("writable");
+            } else {
+                fs::remove_dir_all(place.folder.path().join("vault")).expect("it is there");
+                fs::create_dir(place.folder.path().join("vault")).expect("writable");
+            }
+            proxy.set_rule(move |asked| match asked.method {
+                Method::GET if asked.query.contains("list-type") => Fault::None,
+                Method::HEAD => Fault::None,
+                _ if asked.path.ends_with("/object-07") || asked.path.ends_with("/changed") => {
+                    Fault::Answer(status, code, secret.to_owned())
+                }
+                _ => Fault::None,
+            });
+            let run = place.run(&["mirror", from, to, "--deleted", "remove"]).failed(&["does not have everything"]);
+            let run = run.says(&[word]);
+            assert!(!run.stdout.contains(secret) && !run.stderr.contains(secret), "{}{}", run.stdout, run.stderr);
+            proxy.set_rule(|_| Fault::None);
+            let _ = place.run(&["mirror", from, to, "--deleted", "remove"]).done();
+            let _ = place.run(&["mirror", "verify", from, to]).done();
+        }
+    }
+    // Credentials that are wrong from the beginning copy nothing.
+    fs::write(place.folder.path().join("secret-key"), "another-secret").expect("writable");
+    let run = place.run(&["mirror", "models", "vault", "--deleted", "keep"]).failed(&["cannot open `models`"]);
+    let run = run.failed(&["the secret key does not belong"]);
+    assert!(!run.stderr.contains("another-secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_mirroring_to_the_same_folder_is_refused() {
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let place = Place::at("backup_mirror_twice", &proxy.endpoint()).await;
+    place.put("a", "1").await;
+    proxy.set_rule(|asked| if asked.path.ends_with("/a") { Fault::Stall } else { Fault::None });
+    let mut command = place.command(&["mirror", "models", "vault", "--deleted", "keep"]);
+    let mut first = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("it starts");
+    while proxy.asked().iter().all(|asked| !asked.path.ends_with("/a") || asked.method == Method::PUT) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let second = place.run(&["mirror", "models", "vault", "--deleted", "keep"]);
+    let _ = second.failed(&["somebody else mirrors to it", "wait until that has ended"]);
+    // What reads it is in nobody's way, and whoever is killed has no lock any more.
+    proxy.set_rule(|_| Fault::None);
+    let _ = place.run(&["mirror", "verify", "vault", "./vault"]).done();
+    first.kill().expect("it can be killed");
+    first.wait().expect("it ends");
+    let _ = place.run(&["mirror", "models", "vault", "--deleted", "keep"]).done();
 }

@@ -387,6 +387,34 @@ async fn sides_that_are_the_same_and_targets_that_cannot_be_are_refused() {
     assert!(report.stopped.unwrap().why.contains("newer version"));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn how_far_it_has_come_can_be_seen() {
+    let source = Bucket::new("progress").await;
+    for n in 0..20 {
+        source.put(&format!("{n:02}"), &Stored::rich(n)).await;
+    }
+    source.put("large", &Stored::new(content(3 * PART, 1))).await;
+    let kept = tempfile::tempdir().unwrap();
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let (from, to) = (source.behind(&proxy).await, folder(kept.path()));
+    // One that fails was looked at as well, and one that is cut is counted once.
+    proxy.set_rule(|asked| match &asked.path {
+        path if path.ends_with("/07") => Fault::Nonsense(500),
+        path if path.ends_with("/large") && asked.range.is_none() => Fault::CutAfter(2 * PART),
+        _ => Fault::None,
+    });
+    for round in 0..2 {
+        let options = options();
+        let progress = options.progress.clone();
+        assert_eq!((progress.known().objects, progress.done().objects), (0, 0));
+        let report = mirror(&from, &to, &options).await.unwrap();
+        assert_eq!(report.failed.objects, 1, "{report:?}");
+        let all = report.copied.bytes + report.skipped.bytes + report.failed.bytes;
+        assert_eq!((progress.known().objects, progress.known().bytes), (21, all), "{round}");
+        assert_eq!(progress.done(), progress.known(), "{round}");
+    }
+}
+
 /// What the process is to do that is killed.
 const CHILD: &str = "PGMIG_TEST_MIRROR";
 

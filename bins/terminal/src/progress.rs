@@ -16,6 +16,12 @@ pub fn rows(total: u64) -> ProgressBar {
     bar(total, "    {bar:30} {human_pos} of {human_len} rows, {per_sec}, {eta} left  {msg}")
 }
 
+/// Progress through bytes of which more and more are known, with a message behind it.
+#[must_use]
+pub fn growing_bytes() -> ProgressBar {
+    bar(0, "    {bar:30} {bytes} of {total_bytes}, {bytes_per_sec}  {msg}")
+}
+
 /// Progress through bytes of which nobody knows how many there are.
 #[must_use]
 pub fn unknown_bytes() -> ProgressBar {

@@ -36,6 +36,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The place can only be read.
     ReadOnly,
+    /// Somebody else is at work on it.
+    InUse,
     /// The object is not whole: an earlier write failed, or less arrived than there should be.
     Incomplete,
     /// The object is encrypted, and none of the keys at hand fits.
@@ -84,6 +86,7 @@ impl Error {
             ErrorKind::ReadOnly => {
                 "make it writable; when a file system became read-only by itself, look into the system's log for why"
             }
+            ErrorKind::InUse => "wait until that has ended, then try again",
             ErrorKind::Incomplete => "do it again from the start",
             ErrorKind::Encrypted => "give the key file of somebody for whom it was encrypted",
             ErrorKind::Retained => "wait until the retention of the object has ended",

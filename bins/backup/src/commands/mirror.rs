@@ -1,10 +1,11 @@
 //! `backup mirror`: a bucket in a folder, a folder in a bucket, a bucket in another one; and the proof that they are the same.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Side, VerifyReport};
-use terminal::step;
+use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Progress, Side, VerifyReport};
 use terminal::text::{count, counted, size, table};
+use terminal::{progress, step};
 
 use super::Context;
 use crate::failure::Failure;
@@ -14,7 +15,8 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &Mirro
     let source = side(context, from, false).await?;
     let target = side(context, to, true).await?;
     step(format_args!("mirroring {from} to {to}"));
-    let report = mirror::mirror(&source, &target, options).await.map_err(|e| {
+    let mirrored = shown(&options.progress, mirror::mirror(&source, &target, options)).await;
+    let report = mirrored.map_err(|e| {
         let hint = e.hint().unwrap_or("give two places, neither of which is in the other");
         Failure::from(e).with_hint(hint)
     })?;
@@ -48,6 +50,26 @@ pub(crate) async fn verify(context: &Context, from: &str, to: &str, concurrency:
     let message = format!("{to} is not an exact copy of {from}: {}", counted(report.different, "difference"));
     Err(Failure::new(message, "run `backup mirror` again, with `--compare content` if that finds nothing")
         .after_result())
+}
+
+/// Waits for a mirroring, and shows how far it has come.
+async fn shown<T>(progress: &Progress, mirroring: impl Future<Output = T>) -> T {
+    let bar = progress::growing_bytes();
+    let mut mirroring = std::pin::pin!(mirroring);
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let result = loop {
+        tokio::select! {
+            result = &mut mirroring => break result,
+            _ = tick.tick() => {
+                let (done, known) = (progress.done(), progress.known());
+                bar.set_length(known.bytes);
+                bar.set_position(done.bytes);
+                bar.set_message(format!("{} of {}", count(done.objects), counted(known.objects, "object")));
+            }
+        }
+    };
+    bar.finish_and_clear();
+    result
 }
 
 /// A place by the name of a source or a destination, or the path of a folder.

@@ -3,9 +3,10 @@
 use std::collections::HashSet;
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::iter::Peekable;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use cap_std::ambient_authority;
@@ -26,6 +27,10 @@ use crate::local::LocalError;
 
 /// Where files are before they have their names, below [`OWN`].
 const STAGING: &str = "staging";
+/// Whoever mirrors to the folder has a lock on this file, below [`OWN`].
+const LOCK: &str = "lock";
+/// How long it is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(3);
 /// What is read and written at once.
 const PIECE_BYTES: usize = 256 << 10;
 /// How many pieces may wait to be taken.
@@ -44,6 +49,8 @@ pub(super) struct Folder {
     index: Option<Index>,
     /// Of a target.
     staging: Option<Dir>,
+    /// Of a target, held for as long as this is.
+    _lock: Option<File>,
     staged: AtomicU64,
     /// Held while names are given. The folders that are known to be there.
     made: Mutex<HashSet<String>>,
@@ -84,7 +91,7 @@ impl Folder {
             Err(e) => Some(Err(e)),
         };
         let index = index.transpose().map_err(|e| fail("open", path.join(OWN), e))?.map(Index::new);
-        Ok(Self { root, path, index, staging: None, staged: AtomicU64::new(0), made: Mutex::default() })
+        Ok(Self { root, path, index, staging: None, _lock: None, staged: AtomicU64::new(0), made: Mutex::default() })
     }
 
     /// Opens a folder to store objects in, and removes what someone left behind who was killed.
@@ -98,10 +105,11 @@ impl Folder {
             }
         };
         let own = make(&root, OWN).map_err(|e| fail("make", path.join(OWN), e))?;
+        let lock = lock(&own, &path)?;
         let staging = make(&own, STAGING).map_err(|e| fail("make", path.join(OWN).join(STAGING), e))?;
         clean(&staging).map_err(|e| fail("clean up", path.join(OWN).join(STAGING), e))?;
         let (index, staging) = (Some(Index::new(own)), Some(staging));
-        Ok(Self { root, path, index, staging, staged: AtomicU64::new(0), made: Mutex::default() })
+        Ok(Self { root, path, index, staging, _lock: Some(lock), staged: AtomicU64::new(0), made: Mutex::default() })
     }
 
     pub(super) fn location(&self) -> String {
@@ -678,6 +686,28 @@ fn hash(file: &mut File) -> io::Result<String> {
 
 fn open_root(path: &PathBuf) -> Result<Dir, Error> {
     Dir::open_ambient_dir(path, ambient_authority()).map_err(|e| fail("open the folder", path.clone(), e))
+}
+
+/// Sees to it that nobody else mirrors to the folder.
+fn lock(own: &Dir, path: &Path) -> Result<File, Error> {
+    let at = path.join(OWN).join(LOCK);
+    let mut options = OpenOptions::new();
+    let file =
+        own.open_with(LOCK, options.write(true).create(true).mode(0o600)).map_err(|e| fail("open", at.clone(), e))?;
+    let begun = Instant::now();
+    while let Err(e) = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        if e != rustix::io::Errno::WOULDBLOCK {
+            // There are file systems without locks.
+            break;
+        }
+        // What this process has given up a moment ago may still be writing its last file.
+        if begun.elapsed() >= LOCK_WAIT {
+            let why = "somebody else mirrors to it at the moment";
+            return Err(Error::new(ErrorKind::InUse, "mirror to", path.display().to_string(), why));
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(file)
 }
 
 /// Removes unfinished files that nobody writes to.

@@ -60,13 +60,18 @@
 //!
 //! No object is under its name with a part of its bytes, and the next run copies what is missing: not what is whole. An upload in parts that was
 //! killed leaves its parts in the bucket, where [`remove_abandoned`](crate::Backend::remove_abandoned) finds those under
-//! ordinary keys. Two runs with the same target at the same time are not noticed.
+//! ordinary keys.
+//!
+//! A folder has one run at a time that mirrors to it: another one is refused ([`InUse`](ErrorKind::InUse)) while the lock on
+//! `.mirror/lock` is held, which ends with the process that has it. Where the file system has no locks, and in buckets, two runs with the
+//! same target at the same time are not noticed.
 
 mod folder;
 mod index;
 mod merge;
 pub(crate) mod name;
 mod place;
+mod progress;
 pub(crate) mod record;
 mod report;
 mod run;
@@ -81,6 +86,7 @@ use crate::s3::S3;
 use folder::Folder;
 use place::Place;
 
+pub use progress::Progress;
 pub use report::{Count, Difference, DifferenceKind, Failure, MIRROR_REPORT_VERSION, MirrorReport, VerifyReport};
 
 /// Where objects are, or are copied to.
@@ -128,13 +134,15 @@ pub struct MirrorOptions {
     /// How many objects are copied at the same time; 8 if not said. Those that go to a bucket are at most 80 MiB in memory
     /// together, or one upload in parts: so fewer are copied at the same time when they are large.
     pub concurrency: usize,
+    /// How far it has come; keep a clone of it to see that.
+    pub progress: Progress,
 }
 
 impl MirrorOptions {
     /// The usual settings.
     #[must_use]
     pub fn new(deleted: Deleted) -> Self {
-        Self { deleted, compare: Compare::default(), concurrency: 8 }
+        Self { deleted, compare: Compare::default(), concurrency: 8, progress: Progress::default() }
     }
 }
 

@@ -1,8 +1,10 @@
 //! Makes the target what the source is.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use futures_util::future::try_join;
+use futures_util::stream::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -11,7 +13,7 @@ use super::place::{Body, Entry, Place};
 use super::record::BucketRecord;
 use super::report::{Failure, MirrorReport};
 use super::verify::unlike;
-use super::{Compare, Deleted, MirrorOptions};
+use super::{Compare, Deleted, MirrorOptions, Progress};
 use crate::error::{Error, ErrorKind};
 
 /// What may be in memory on its way to a bucket.
@@ -38,7 +40,8 @@ pub(super) async fn run(source: Place, target: Place, options: &MirrorOptions) -
     // While files are brought to the disk, others arrive.
     let concurrency = if matches!(target, Place::Folder(_)) { 2 * transfers } else { transfers };
     let (memory, transfers) = (Semaphore::new(permits), Semaphore::new(transfers));
-    let job = Job { source, target, compare: options.compare, memory, transfers };
+    let progress = options.progress.clone();
+    let job = Job { source, target, compare: options.compare, memory, transfers, progress };
     let mut run = Run { job: Arc::new(job), jobs: JoinSet::new(), concurrency, report, in_a_row: 0 };
     let mut result = run.copy_and_remove(options.deleted).await;
     while !run.jobs.is_empty() {
@@ -109,12 +112,15 @@ impl Run {
             match pair {
                 Pair::Source(source) => {
                     listed += 1;
+                    job.progress.add_known(source.bytes);
                     self.spawn(move |job| async move { job.copy(source, None).await }).await?;
                 }
                 Pair::Both(source, target) => {
                     listed += 1;
+                    job.progress.add_known(source.bytes);
                     if job.compare == Compare::Listing && is_known(&source, &target) {
                         self.report.skipped.add(source.bytes);
+                        job.progress.add_done(source.bytes, 0);
                     } else {
                         self.spawn(move |job| async move { job.compare_and_copy(source, target).await }).await?;
                     }
@@ -189,25 +195,39 @@ struct Job {
     compare: Compare,
     memory: Semaphore,
     transfers: Semaphore,
+    progress: Progress,
 }
+
+/// What was counted of an object that is being copied.
+#[derive(Clone, Default)]
+struct Passed(Arc<AtomicU64>);
 
 impl Job {
     async fn compare_and_copy(&self, source: Entry, target: Entry) -> Outcome {
         match self.is_same(&source, &target).await {
-            Ok(true) => Outcome::Skipped(source.bytes),
+            Ok(true) => {
+                self.progress.add_done(source.bytes, 0);
+                Outcome::Skipped(source.bytes)
+            }
             Ok(false) => self.copy(source, Some(target)).await,
-            Err(e) => Outcome::Failed(source.key, source.bytes, e),
+            Err(e) => {
+                self.progress.add_done(source.bytes, 0);
+                Outcome::Failed(source.key, source.bytes, e)
+            }
         }
     }
 
     async fn copy(&self, source: Entry, old: Option<Entry>) -> Outcome {
-        match self.try_copy(&source, old.as_ref()).await {
+        let passed = Passed::default();
+        let copied = self.try_copy(&source, old.as_ref(), &passed).await;
+        self.progress.add_done(source.bytes, passed.0.load(Relaxed));
+        match copied {
             Ok(bytes) => Outcome::Copied(bytes),
             Err(e) => Outcome::Failed(source.key, source.bytes, e),
         }
     }
 
-    async fn try_copy(&self, source: &Entry, old: Option<&Entry>) -> Result<u64, Error> {
+    async fn try_copy(&self, source: &Entry, old: Option<&Entry>, passed: &Passed) -> Result<u64, Error> {
         let _held = match &self.target {
             // A file is written as it arrives.
             Place::Folder(_) => None,
@@ -218,8 +238,16 @@ impl Job {
             }
         };
         let transfer = self.transfers.acquire().await.expect("nobody closes it");
-        let object = self.source.read(source, &self.target).await?;
+        let mut object = self.source.read(source, &self.target).await?;
         let bytes = object.bytes;
+        if let Body::Pieces(pieces) = object.body {
+            let (progress, passed) = (self.progress.clone(), passed.clone());
+            let counted = pieces.inspect_ok(move |piece| {
+                progress.add_bytes(piece.len() as u64);
+                passed.0.fetch_add(piece.len() as u64, Relaxed);
+            });
+            object.body = Body::Pieces(counted.boxed());
+        }
         if let (Body::Whole(_), Place::Folder(_)) = (&object.body, &self.target) {
             drop(transfer);
         }
