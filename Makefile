@@ -41,6 +41,8 @@ bench: build-tools ## measure; with the machine to itself, since the numbers are
 	$(CARGO) build --release --locked -p pgmig -p backup
 	$(CARGO) run --release --locked -p pgmig-benches --bin compare -- --scale $(SCALE)
 	$(CARGO) run --release --locked -p pgmig-benches --bin backup_run -- --scale $(SCALE)
+	scripts/test-s3.sh
+	$(CARGO) run --release --locked -p pgmig-benches --bin mirror_run
 	# by itself: built together, ours would share the features of its dependencies
 	$(CARGO) build --release --locked --manifest-path benches/peers/Cargo.toml --target-dir target
 	$(CARGO) run --release --locked -p pgmig-benches --bin archive

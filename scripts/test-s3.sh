@@ -74,7 +74,7 @@ mgr data = $dir/mgr
 mgr initial modules =
 osd data = $dir/osd
 osd objectstore = memstore
-memstore device bytes = 2147483648
+memstore device bytes = 8589934592
 osd journal size = 10
 rgw data = $dir/rgw
 # its answers would wait for the client to acknowledge their heads, 40 ms each
