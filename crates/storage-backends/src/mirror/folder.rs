@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ const LOCK_WAIT: Duration = Duration::from_secs(3);
 const PIECE_BYTES: usize = 256 << 10;
 /// How many pieces may wait to be taken.
 const PIECES: usize = 4;
+/// What is written of a large file before it is brought to the disk.
+const SYNC_BYTES: usize = 32 << 20;
 /// How many entries of a listing may.
 const ENTRIES: usize = 256;
 /// How many folders are remembered to be there.
@@ -260,19 +263,12 @@ impl Folder {
         let (sender, mut receiver) = mpsc::channel(PIECES);
         let writing = self.blocking(move |folder| {
             let mut staged = folder.stage(&key)?;
-            loop {
-                match receiver.blocking_recv() {
-                    Some(Piece::Bytes(piece)) => {
-                        staged.write(&piece).map_err(folder.io("write", &path_of(&key, false)))?;
-                    }
-                    Some(Piece::End) => return folder.publish(&key, staged, record, is_doubled),
-                    // Nobody waits for this: the reading has failed, or was given up.
-                    None => {
-                        let why = "reading it has failed";
-                        return Err(folder.fail(ErrorKind::Incomplete, "store", &path_of(&key, false), why));
-                    }
-                }
+            if !staged.write_all(&mut receiver).map_err(folder.io("write", &path_of(&key, false)))? {
+                // Nobody waits for this: the reading has failed, or was given up.
+                let why = "reading it has failed";
+                return Err(folder.fail(ErrorKind::Incomplete, "store", &path_of(&key, false), why));
             }
+            folder.publish(&key, staged, record, is_doubled)
         });
         let reading = async move {
             while let Some(piece) = pieces.next().await {
@@ -481,6 +477,40 @@ impl Staged<'_> {
         self.sha256.update(piece);
         self.bytes += piece.len() as u64;
         Ok(())
+    }
+
+    /// Writes what arrives, while one thread makes its digest and another one brings it to the disk. False when it does not come
+    /// to an end.
+    fn write_all(&mut self, receiver: &mut mpsc::Receiver<Piece>) -> io::Result<bool> {
+        let Self { file, sha256, bytes, .. } = self;
+        let mut file = &*file;
+        std::thread::scope(|threads| {
+            let (hash, pieces) = sync_channel::<Bytes>(PIECES);
+            threads.spawn(move || pieces.iter().for_each(|piece| sha256.update(&piece)));
+            let (sync, written) = sync_channel::<()>(1);
+            let syncing = threads.spawn(move || written.iter().try_for_each(|()| file.sync_data()));
+            let mut unsynced = 0;
+            let has_ended = loop {
+                match receiver.blocking_recv() {
+                    Some(Piece::Bytes(piece)) => {
+                        file.write_all(&piece)?;
+                        *bytes += piece.len() as u64;
+                        unsynced += piece.len();
+                        if unsynced >= SYNC_BYTES && sync.try_send(()).is_ok() {
+                            unsynced = 0;
+                        }
+                        // It takes all, unless it panics.
+                        let _ = hash.send(piece);
+                    }
+                    Some(Piece::End) => break true,
+                    None => break false,
+                }
+            };
+            drop((hash, sync));
+            // An error is told once: the one who syncs it at last would not see it.
+            syncing.join().unwrap_or_else(|e| std::panic::resume_unwind(e))?;
+            Ok(has_ended)
+        })
     }
 }
 
