@@ -1,6 +1,6 @@
 //! A whole bucket in one stream of bytes, which can become an object of a backup, and the way back.
 //!
-//! [`write`] makes one of a bucket, [`Verifying`] proves that one is whole, and [`Restoring`] makes a bucket of it. Each takes bytes as
+//! [`write`](write()) makes one of a bucket, [`Verifying`] proves that one is whole, and [`Restoring`] makes a bucket of it. Each takes bytes as
 //! they come, so that they can go to and come from a [`Catalog`](crate::Catalog) without being anywhere in between:
 //!
 //! ```no_run
