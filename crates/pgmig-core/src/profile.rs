@@ -268,6 +268,18 @@ impl Profile {
         })
     }
 
+    /// The names of the built-in profiles.
+    pub const BUILT_IN_NAMES: [&'static str; 2] = ["watson-assistant", "watson-speech"];
+
+    /// The built-in profile of this name, if there is one.
+    pub fn built_in(name: &str) -> Option<Self> {
+        match name {
+            "watson-assistant" => Some(Self::watson_assistant()),
+            "watson-speech" => Some(Self::watson_speech()),
+            _ => None,
+        }
+    }
+
     /// Reads the file at `path`.
     ///
     /// # Errors
@@ -337,6 +349,14 @@ mod tests {
         assert_eq!(columns, expected);
         let error = profile.expect_tenants("restore into an existing database").unwrap_err();
         assert!(error.to_string().contains("`watson-speech` names no table that lists tenants"), "{error}");
+    }
+
+    #[test]
+    fn built_in_profiles_have_the_names_that_they_are_known_by() {
+        for name in Profile::BUILT_IN_NAMES {
+            assert_eq!(Profile::built_in(name).unwrap().name, name);
+        }
+        assert!(Profile::built_in("watson").is_none());
     }
 
     #[test]

@@ -222,20 +222,62 @@ impl std::fmt::Display for Step {
     }
 }
 
-/// Makes a database of a dump. `server` is where, with any other database to be connected to meanwhile.
+/// A database that is whole but for its name.
 ///
-/// When the future is dropped before it is done, the unfinished database is removed in the background, as long as the runtime
-/// lives; [`drop_leftovers`] removes what even that has missed.
+/// Dropped, it is removed in the background, as long as the runtime lives; [`drop_leftovers`] removes what even that has missed.
+#[derive(Debug)]
+pub struct Prepared {
+    temporary: Temporary,
+    report: Report,
+}
+
+impl Prepared {
+    /// What was done so far: the database that it may set aside is not known yet.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    ///
+    /// When the server is gone; see [`drop_leftovers`].
+    pub async fn remove(self) -> Result<(), Error> {
+        self.temporary.remove().await
+    }
+}
+
+/// Makes a database of a dump. `server` is where, with any other database to be connected to meanwhile.
 ///
 /// # Errors
 ///
-/// Whatever fails, the name is as it was before. [`DatabaseError::outcome`] tells the rare case where that is not sure.
+/// Those of [`prepare`] and [`publish`].
 pub async fn restore<R: Read + Send + 'static>(
     dump: Dump<R>,
     server: &TargetConfig,
     options: &NewDatabase<'_>,
     mut observe: impl FnMut(Event<'_>),
 ) -> Result<Report, Error> {
+    let prepared = prepare(dump, server, options, &mut observe).await?;
+    observe(Event::Step(Step::Publish));
+    let mut reports = publish(vec![prepared], observe).await?;
+    Ok(reports.pop().unwrap_or_else(|| unreachable!("there is a report for each database")))
+}
+
+/// Makes a database of a dump, without its name; [`publish`] gives it that. `server` is where, with any other database to be connected
+/// to meanwhile.
+///
+/// When the future is dropped before it is done, the unfinished database is removed as a [`Prepared`] is.
+///
+/// # Errors
+///
+/// Whatever fails, the name is as it was before.
+pub async fn prepare<R: Read + Send + 'static>(
+    dump: Dump<R>,
+    server: &TargetConfig,
+    options: &NewDatabase<'_>,
+    mut observe: impl FnMut(Event<'_>),
+) -> Result<Prepared, Error> {
     let (started, begun) = (Utc::now(), Instant::now());
     observe(Event::Step(Step::Check));
     let owners = options.remap.map(|remap| Owners::of(remap, &options.remap_also)).transpose()?;
@@ -248,7 +290,7 @@ pub async fn restore<R: Read + Send + 'static>(
     let server_version = connection.server_version;
 
     observe(Event::Step(Step::Create));
-    let mut temporary = Temporary::create(connection, options, &source).await?;
+    let mut temporary = Temporary::create(connection, server, options, &source).await?;
     let database = TargetConfig { database: temporary.name.clone(), ..server.clone() };
     let wanted = Wanted {
         ids: owners.as_ref().map(|owners| owners.ids.clone()),
@@ -256,16 +298,11 @@ pub async fn restore<R: Read + Send + 'static>(
         no_privileges: options.no_privileges,
         server_version,
     };
-    let filled = async {
-        let filled = fill(dump, &database, options, owners.as_ref(), wanted, &roles, &mut observe).await?;
-        observe(Event::Step(Step::Publish));
-        let set_aside = temporary.publish(server, options, Utc::now()).await?;
-        Ok::<_, Error>((filled, set_aside))
-    };
-    let (Filled { loaded, rows }, set_aside) = match filled.await {
+    let filled = fill(dump, &database, options, owners.as_ref(), wanted, &roles, &mut observe).await;
+    let Filled { loaded, rows } = match filled {
         Ok(filled) => filled,
         Err(e) => {
-            if temporary.remove(server).await.is_err() {
+            if temporary.remove().await.is_err() {
                 observe(Event::LeftBehind { database: &database.database });
             }
             return Err(e);
@@ -275,7 +312,13 @@ pub async fn restore<R: Read + Send + 'static>(
     let remap = owners.map(|owners| owners.report(&loaded));
     warnings.extend(loaded.warnings);
     warnings.extend(remap.iter().flat_map(|remap| remap.pair_use.warnings()));
-    Ok(Report {
+    let tables = loaded.tables.iter().map(|(table, found)| LoadedTable {
+        table: table.table.clone(),
+        rows: found.rows,
+        ids: found.ids,
+        bytes: found.bytes,
+    });
+    let report = Report {
         version: 1,
         pgmig_version: env!("CARGO_PKG_VERSION").to_owned(),
         started,
@@ -285,23 +328,47 @@ pub async fn restore<R: Read + Send + 'static>(
         database: options.name.clone(),
         server_version,
         encoding,
-        set_aside,
-        tables: loaded
-            .tables
-            .iter()
-            .map(|(table, found)| LoadedTable {
-                table: table.table.clone(),
-                rows: found.rows,
-                ids: found.ids,
-                bytes: found.bytes,
-            })
-            .collect(),
+        set_aside: None,
+        tables: tables.collect(),
         rows,
         statements: loaded.statements,
         analyzed: options.analyze,
         remap,
         warnings,
-    })
+    };
+    Ok(Prepared { temporary, report })
+}
+
+/// Gives databases of one server their names, all or none of them: in one transaction, in which those that have the names are
+/// renamed as well where that was asked for. Unlike [`prepare`] it is not to be dropped before it is done, since only the server knows
+/// then how it ended.
+///
+/// # Errors
+///
+/// Whatever fails, the names are as they were before, and the databases are removed. [`DatabaseError::outcome`] tells the rare case
+/// where that is not sure.
+pub async fn publish(prepared: Vec<Prepared>, mut observe: impl FnMut(Event<'_>)) -> Result<Vec<Report>, Error> {
+    let (mut databases, mut reports): (Vec<_>, Vec<_>) =
+        prepared.into_iter().map(|prepared| (prepared.temporary, prepared.report)).unzip();
+    let now = Utc::now();
+    let published = temporary::publish(&mut databases, now).await;
+    let set_aside = match published {
+        Ok(set_aside) => set_aside,
+        Err(e) => {
+            for database in databases {
+                let name = database.name.clone();
+                if database.remove().await.is_err() {
+                    observe(Event::LeftBehind { database: &name });
+                }
+            }
+            return Err(e);
+        }
+    };
+    for (report, set_aside) in reports.iter_mut().zip(set_aside) {
+        report.seconds += (Utc::now() - report.finished).as_seconds_f64();
+        (report.finished, report.set_aside) = (Utc::now(), set_aside);
+    }
+    Ok(reports)
 }
 
 /// The unfinished database when it is whole but for its name.

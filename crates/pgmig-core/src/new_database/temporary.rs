@@ -32,22 +32,47 @@ pub(super) struct Temporary {
     pub(super) encoding: String,
     /// What a server did not have, and what was taken instead.
     pub(super) warnings: Vec<String>,
+    /// The name that it is to have.
+    named: Named,
+    /// How to connect to the server again.
+    config: TargetConfig,
     /// In another database: nobody can rename the one that he is in. Its session holds the lock which tells others that we
     /// live. `None` when the database was published or removed.
     server: Option<Connection>,
+}
+
+/// The name that a database is to have, and on which terms.
+#[derive(Debug)]
+struct Named {
+    name: String,
+    owner: Option<String>,
+    existing: Existing,
+}
+
+impl Named {
+    fn of(options: &NewDatabase<'_>) -> Self {
+        Self { name: options.name.clone(), owner: options.owner.clone(), existing: options.existing }
+    }
 }
 
 impl Temporary {
     /// Creates it. The encoding and the locale are those of the dump's `CREATE DATABASE`, where it has one.
     pub(super) async fn create(
         server: Connection,
+        config: &TargetConfig,
         options: &NewDatabase<'_>,
         source: &DatabaseOptions,
     ) -> Result<Self, Error> {
         let id = Uuid::new_v4();
-        let name = format!("{PREFIX}{}", id.simple());
         // From here on it is removed, whatever happens.
-        let mut temporary = Self { name, encoding: String::new(), warnings: Vec::new(), server: Some(server) };
+        let mut temporary = Self {
+            name: format!("{PREFIX}{}", id.simple()),
+            encoding: String::new(),
+            warnings: Vec::new(),
+            named: Named::of(options),
+            config: config.clone(),
+            server: Some(server),
+        };
         temporary.lock(id).await?;
         (temporary.encoding, temporary.warnings) = temporary.make(options, source).await?;
         Ok(temporary)
@@ -106,56 +131,11 @@ impl Temporary {
         &self.server.as_ref().unwrap_or_else(|| unreachable!("the database was given up")).client
     }
 
-    /// Gives the database its name, in one transaction with setting aside the one that has it. Returns the name of that.
-    pub(super) async fn publish(
-        &mut self,
-        server: &TargetConfig,
-        options: &NewDatabase<'_>,
-        now: DateTime<Utc>,
-    ) -> Result<Option<String>, Error> {
-        let client = self.client();
-        self.wait_until_alone().await?;
-        let exists = exists(client, &options.name).await?;
-        let aside = exists.then(|| name_aside(&options.name, now));
-        if exists {
-            expect_free_to_replace(client, options, PATIENCE).await?;
-        }
-        let mut steps = vec!["BEGIN".to_owned(), format!("COMMENT ON DATABASE {} IS NULL", quote_always(&self.name))];
-        let rename =
-            |from: &str, to: &str| format!("ALTER DATABASE {} RENAME TO {}", quote_always(from), quote_always(to));
-        steps.extend(aside.as_ref().map(|aside| rename(&options.name, aside)));
-        steps.push(rename(&self.name, &options.name));
-        if let Some(owner) = &options.owner {
-            steps.push(format!("ALTER DATABASE {} OWNER TO {}", quote_always(&options.name), quote_always(owner)));
-        }
-        let doing = || format!("give the new database the name `{}`", options.name);
-        for step in &steps {
-            if let Err(e) = client.batch_execute(step).await {
-                // The transaction is given up before the database can be removed.
-                let _ = client.batch_execute("ROLLBACK").await;
-                return Err(DatabaseError::new(doing(), e).into());
-            }
-        }
-        if let Err(e) = client.batch_execute("COMMIT").await {
-            self.was_published(server, options).await.map_err(|known| match known {
-                true => DatabaseError::new(doing(), e),
-                false => DatabaseError::new(doing(), e).with_outcome(Outcome::Unknown).with_hint(format!(
-                    "look at the databases of the server: when `{}` is not there, it has its name",
-                    self.name
-                )),
-            })?;
-        }
-        if let Some(connection) = self.server.take() {
-            connection.close().await;
-        }
-        Ok(aside)
-    }
-
     /// Whether a COMMIT without an answer was done; the error is whether it is known not to be.
-    async fn was_published(&self, server: &TargetConfig, options: &NewDatabase<'_>) -> Result<(), bool> {
-        let connection = connection::connect(server).await.map_err(|_| false)?;
+    async fn was_published(&self) -> Result<(), bool> {
+        let connection = connection::connect(&self.config).await.map_err(|_| false)?;
         let ours = exists(&connection.client, &self.name).await.map_err(|_| false)?;
-        let named = exists(&connection.client, &options.name).await.map_err(|_| false)?;
+        let named = exists(&connection.client, &self.named.name).await.map_err(|_| false)?;
         connection.close().await;
         if named && !ours { Ok(()) } else { Err(true) }
     }
@@ -174,7 +154,7 @@ impl Temporary {
     /// # Errors
     ///
     /// When the server is gone; see [`drop_leftovers`].
-    pub(super) async fn remove(mut self, server: &TargetConfig) -> Result<(), Error> {
+    pub(super) async fn remove(mut self) -> Result<(), Error> {
         let sql = drop_sql(&self.name);
         let first = match self.server.take() {
             Some(connection) => {
@@ -189,13 +169,62 @@ impl Temporary {
         }
         // That session may have ended, and the server be there.
         let doing = || format!("drop the unfinished database `{}`", self.name);
-        let Ok(connection) = connection::connect(server).await else {
+        let Ok(connection) = connection::connect(&self.config).await else {
             return first.map_err(|e| DatabaseError::new(doing(), e).into());
         };
         let second = connection.client.batch_execute(&sql).await;
         connection.close().await;
         second.map_err(|e| DatabaseError::new(doing(), e).into())
     }
+}
+
+/// Gives databases of one server their names, in one transaction with setting aside those that have them. Returns the names of
+/// these.
+pub(super) async fn publish(databases: &mut [Temporary], now: DateTime<Utc>) -> Result<Vec<Option<String>>, Error> {
+    let Some(first) = databases.first() else { return Ok(Vec::new()) };
+    let client = first.client();
+    let rename = |from: &str, to: &str| format!("ALTER DATABASE {} RENAME TO {}", quote_always(from), quote_always(to));
+    let (mut steps, mut set_aside) = (vec!["BEGIN".to_owned()], Vec::new());
+    for database in &*databases {
+        database.wait_until_alone().await?;
+        let Named { name, owner, .. } = &database.named;
+        let exists = exists(client, name).await?;
+        let aside = exists.then(|| name_aside(name, now));
+        if exists {
+            expect_free_to_replace(client, &database.named, PATIENCE).await?;
+        }
+        steps.push(format!("COMMENT ON DATABASE {} IS NULL", quote_always(&database.name)));
+        steps.extend(aside.as_ref().map(|aside| rename(name, aside)));
+        steps.push(rename(&database.name, name));
+        if let Some(owner) = owner {
+            steps.push(format!("ALTER DATABASE {} OWNER TO {}", quote_always(name), quote_always(owner)));
+        }
+        set_aside.push(aside);
+    }
+    let names: Vec<_> = databases.iter().map(|database| format!("`{}`", database.named.name)).collect();
+    let doing = || format!("give {} to what was restored", names.join(", "));
+    for step in &steps {
+        if let Err(e) = client.batch_execute(step).await {
+            // The transaction is given up before the databases can be removed.
+            let _ = client.batch_execute("ROLLBACK").await;
+            return Err(DatabaseError::new(doing(), e).into());
+        }
+    }
+    if let Err(e) = client.batch_execute("COMMIT").await {
+        first.was_published().await.map_err(|known| match known {
+            true => DatabaseError::new(doing(), e),
+            false => DatabaseError::new(doing(), e).with_outcome(Outcome::Unknown).with_hint(format!(
+                "look at the databases of the server: when `{}` is not there, they have their names",
+                first.name
+            )),
+        })?;
+    }
+    for database in databases {
+        if let Some(connection) = database.server.take() {
+            connection.close().await;
+        }
+    }
+    Ok(set_aside)
 }
 
 impl Drop for Temporary {
@@ -291,13 +320,16 @@ pub(super) async fn expect_name(
         let hint = "name another one; for the connection any other database will do, such as `postgres`";
         return Err(Faults::one(context, fault).with_hint(hint).into());
     }
-    if exists(client, name).await? { expect_free_to_replace(client, options, Duration::ZERO).await } else { Ok(()) }
+    if !exists(client, name).await? {
+        return Ok(());
+    }
+    expect_free_to_replace(client, &Named::of(options), Duration::ZERO).await
 }
 
 /// Refuses a name that another database has and keeps.
-async fn expect_free_to_replace(client: &Client, options: &NewDatabase<'_>, patience: Duration) -> Result<(), Error> {
-    let name = &options.name;
-    if options.existing == Existing::Refuse {
+async fn expect_free_to_replace(client: &Client, named: &Named, patience: Duration) -> Result<(), Error> {
+    let name = &named.name;
+    if named.existing == Existing::Refuse {
         let hint = "restore under another name; or let the database that is there be set aside";
         return Err(Faults::one("cannot restore", format!("there is a database `{name}` already"))
             .with_hint(hint)
