@@ -126,7 +126,7 @@ pub use key::{InvalidKey, Key};
 #[cfg(any(feature = "encryption", feature = "signing"))]
 pub use key_file::KeyFileError;
 pub use manifest::{
-    DumpFormat, Encryption, MANIFEST_VERSION, Manifest, Plaintext, StoredObject, TableContent, Verification,
+    Encryption, MANIFEST_VERSION, Manifest, ObjectFormat, Plaintext, StoredObject, TableContent, Verification,
 };
 #[cfg(feature = "signing")]
 pub use signing::{SigningKey, TrustedKeys};

@@ -57,6 +57,12 @@ pub struct Manifest {
 pub struct StoredObject {
     /// Its name within the backup.
     pub name: String,
+    /// How it is to be read; an archive if it is not said.
+    #[serde(default, skip_serializing_if = "ObjectFormat::is_archive")]
+    pub format: ObjectFormat,
+    /// The name of the database or the bucket that it is of, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
     /// Where it lies, seen from the folder of the catalog, if that is not in the folder of the backup: it was there before, and was
     /// [adopted](crate::Catalog::adopt).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -68,9 +74,6 @@ pub struct StoredObject {
     /// How it is encrypted; `None` when everybody can read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
-    /// How the dump in it is written; `None` is an archive in the custom format of `pg_dump`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub format: Option<DumpFormat>,
     /// What comes out when it is decrypted. Without a key that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plaintext: Option<Plaintext>,
@@ -81,7 +84,38 @@ pub struct StoredObject {
 
 impl StoredObject {
     pub(crate) fn new(name: String, bytes: u64, sha256: String) -> Self {
-        Self { name, at: None, bytes, sha256, encryption: None, format: None, plaintext: None, tables: Vec::new() }
+        let format = ObjectFormat::default();
+        Self {
+            name,
+            format,
+            origin: None,
+            at: None,
+            bytes,
+            sha256,
+            encryption: None,
+            plaintext: None,
+            tables: Vec::new(),
+        }
+    }
+}
+
+/// How an object is to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum ObjectFormat {
+    /// An archive of `pg_dump`.
+    #[default]
+    Archive,
+    /// A script of `pg_dump`.
+    Plain,
+    /// A bucket, as a tar; see the module `bucket_archive`.
+    Bucket,
+}
+
+impl ObjectFormat {
+    fn is_archive(&self) -> bool {
+        *self == Self::Archive
     }
 }
 
@@ -92,15 +126,6 @@ impl StoredObject {
 pub enum Encryption {
     /// As a file of [age](https://age-encryption.org/v1).
     Age,
-}
-
-/// How a dump is written that is no archive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum DumpFormat {
-    /// As SQL, in the plain format of `pg_dump`.
-    Plain,
 }
 
 /// What is in an encrypted object.
@@ -119,7 +144,7 @@ pub struct Plaintext {
 pub struct TableContent {
     /// The table, or what else it is, for people.
     pub table: String,
-    /// Its rows; `None` where they cannot be counted, such as large objects.
+    /// Its rows, or the objects of a bucket; `None` where they cannot be counted, such as large objects.
     pub rows: Option<u64>,
     /// Bytes of the data before compression.
     pub bytes: u64,

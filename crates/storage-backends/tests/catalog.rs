@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, DumpFormat, ErrorKind, Manifest, StoredObject, Verification};
+use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, ObjectFormat, StoredObject, Verification};
 use tempfile::TempDir;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -151,7 +151,7 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
     assert!(!json.contains("format"));
     let plain = json.replace("\"bytes\":", "\"format\":\"plain\",\"bytes\":");
     let plain = Manifest::parse(plain.as_bytes(), &id("20261121T230004Z")).unwrap();
-    assert_eq!((plain.objects[0].format, good.objects[0].format), (Some(DumpFormat::Plain), None));
+    assert_eq!((plain.objects[0].format, good.objects[0].format), (ObjectFormat::Plain, ObjectFormat::Archive));
     assert!(serde_json::to_string(&plain).unwrap().contains("\"format\":\"plain\""));
 }
 
