@@ -76,7 +76,12 @@ impl S3Server {
         Some(Self { endpoint, access_key: need("ACCESS_KEY"), secret_key: need("SECRET_KEY"), _guard: None })
     }
 
-    fn start() -> Self {
+    /// One more store, with buckets of its own.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start.
+    pub fn start() -> Self {
         let (access_key, secret_key) = ("AKIDOFTESTS".to_owned(), "hush-hush-key-of-tests".to_owned());
         // Between looking for a free port and taking it, another process can take it.
         for attempt in 1.. {

@@ -317,10 +317,20 @@ fn a_backup_is_verified_by_restoring_it() {
     let _ = restored.says(&["restored into a throw-away database with the same rows"]);
     let verified = backups.run(&["verify", "nightly", "latest", "--restore", "--output", "json"]).done().json();
     assert_eq!(verified["restored"], true);
+
     let server = DATABASE.0;
-    let broken = backups.source("pg-restore", "/bin/false");
-    let failed = broken.run(&["verify", "nightly", "latest", "--restore"]).failed(&["could not be restored"]);
-    let left = server.psql("postgres", "select count(*) from pg_database where datname like 'backup_verify_%'");
+    server.create_database("picky", "UTF8");
+    server.psql(
+        "picky",
+        "create function is_at_home() returns bool language sql as $$ select current_database() = 'picky' $$;
+         create table numbers (number int check (is_at_home())); insert into numbers select generate_series(1, 100)",
+    );
+    let picky = Backups::of(server, "picky");
+    let _ = picky.make();
+    let failed = picky
+        .run(&["verify", "nightly", "latest", "--restore"])
+        .failed(&["is whole, but `picky.dump` could not be restored", "numbers_check"]);
+    let left = server.psql("postgres", "select count(*) from pg_database where datname like 'pgmig_restore_%'");
     assert_eq!(left.trim(), "0", "{failed}");
 }
 

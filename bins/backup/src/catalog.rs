@@ -10,6 +10,9 @@ use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
 use crate::config::{ConfigFile, Job};
 use crate::failure::Failure;
 
+/// What the name of a job ends with that has backups of targets.
+const BEFORE_RESTORE: &str = ".before-restore";
+
 /// The job `name`.
 ///
 /// # Errors
@@ -19,11 +22,40 @@ pub(crate) fn job(config: &ConfigFile, name: &str) -> Result<Job, Failure> {
     match config.job(name) {
         Some(job) => Ok(job?),
         None => {
+            let of_targets = name.strip_suffix(BEFORE_RESTORE).and_then(|name| config.job(name));
+            if let Some(job) = of_targets {
+                return before_restore(job?);
+            }
             let names: Vec<_> = config.jobs().collect();
             let hint = format!("the configuration has {}", pgmig_core::config_file::list(&names));
             Err(Failure::new(format!("there is no job `{name}`"), hint))
         }
     }
+}
+
+/// Where a job has the backups of targets that were made before something was restored into them: a folder beside its own. They are
+/// listed, verified, fetched and restored as others are. No policy removes them.
+///
+/// # Errors
+///
+/// The name is too long for that.
+pub(crate) fn before_restore(job: Job) -> Result<Job, Failure> {
+    let name = format!("{}{BEFORE_RESTORE}", job.name.as_str().trim_end_matches(BEFORE_RESTORE));
+    let name = name.parse().context("the name of the job is too long")?;
+    Ok(Job { name, at_root: false, retention: None, ..job })
+}
+
+/// That a job makes backups by itself.
+///
+/// # Errors
+///
+/// It has those of [targets](before_restore).
+pub(crate) fn expect_own(job: &Job) -> Result<(), Failure> {
+    if job.name.as_str().ends_with(BEFORE_RESTORE) {
+        let message = format!("`{}` has backups of targets, which `backup restore` makes alone", job.name);
+        return Err(Failure::new(message, "give the name of a job"));
+    }
+    Ok(())
 }
 
 /// What a job keeps.

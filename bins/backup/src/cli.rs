@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use restore_command::{OutputFormat, RestoreArgs};
 
 /// What was typed.
 #[derive(Debug, Parser)]
@@ -24,15 +25,6 @@ pub(crate) struct Cli {
     pub(crate) output: OutputFormat,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-/// How results are printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// For people
-    Text,
-    /// For scripts: one document
-    Json,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,6 +72,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME")]
         object: Option<String>,
     },
+    /// Restore a backup into a product's database, every service instance ID remapped, as `pgmig` does, after a backup of that; or make
+    /// its databases and buckets anew
+    Restore(Box<RestoreCommand>),
     /// Remove the backups that the retention policy does not keep, and what killed runs left behind
     Prune {
         /// The job
@@ -104,6 +99,38 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         html: Option<PathBuf>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RestoreCommand {
+    /// The job; `JOB.before-restore` has what was backed up of targets before a restore
+    pub(crate) job: String,
+    /// The ID of the backup; `latest` is the newest verified one
+    pub(crate) id: String,
+    /// Configuration of the target's PostgreSQL server (postgres.yaml): the rows of the product's database become those of the backup
+    #[arg(short, long, value_name = "FILE", required_unless_present = "into")]
+    pub(crate) target: Option<PathBuf>,
+    /// Make the databases and buckets of this source of the configuration anew
+    #[arg(long, value_name = "SOURCE", conflicts_with_all = ["target", "resource_controller", "wxo", "map_by_name", "yes"])]
+    pub(crate) into: Option<String>,
+    /// Which of its objects, when it has several; see `backup show`
+    #[arg(long, value_name = "NAME")]
+    pub(crate) object: Option<String>,
+    /// Profile of the product: a file, `watson-assistant` or `watson-speech`; without it, that of the source with `--into`, and
+    /// otherwise `watson-assistant`
+    #[arg(long, value_name = "PROFILE")]
+    pub(crate) profile: Option<PathBuf>,
+    /// Restore without a backup of what the target holds now
+    #[arg(long)]
+    pub(crate) no_backup_of_target: bool,
+    /// With `--into`: whoever restores them owns all objects
+    #[arg(long, requires = "into")]
+    pub(crate) no_owner: bool,
+    /// With `--into`: without the rights to objects
+    #[arg(long, requires = "into")]
+    pub(crate) no_privileges: bool,
+    #[command(flatten)]
+    pub(crate) args: RestoreArgs,
 }
 
 #[derive(Debug, Args)]

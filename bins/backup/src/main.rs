@@ -20,21 +20,22 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use chrono::Utc;
 use clap::Parser;
+use restore_command::{OutputFormat, Told};
 use storage_backends::mirror::{self, MirrorOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::cli::{Cli, Command, Compare, ConfigCommand, Deleted, MirrorArgs, MirrorCommand, OutputFormat};
+use crate::cli::{Cli, Command, Compare, ConfigCommand, Deleted, MirrorArgs, MirrorCommand};
 use crate::commands::Context;
 use crate::config::ConfigFile;
 use crate::failure::{Failure, Status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let json = cli.output == OutputFormat::Json;
+    let told = if cli.output == OutputFormat::Json { Told::Json } else { Told::Nothing };
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.print(json),
+        Err(failure) => failure.print(told, failure::hint),
     }
 }
 
@@ -63,7 +64,8 @@ fn signals() -> Result<watch::Receiver<bool>, Failure> {
                 _ = interrupt.recv() => {}
                 _ = terminate.recv() => {}
             }
-            if stop.send_replace(true) {
+            // Once the server was told to commit a restore, only its answer says what became of it.
+            if stop.send_replace(true) && !restore_command::is_committing() {
                 std::process::exit(Status::Interrupted as i32);
             }
         }
@@ -83,6 +85,8 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Fetch { job, id, to, object } => {
             context.interruptible(commands::fetch::run(context, &job, &id, &to, object.as_deref())).await
         }
+        // Only its end knows whether it can still be interrupted.
+        Command::Restore(command) => commands::restore::run(context, *command).await,
         Command::Prune { job, dry_run } => context.interruptible(commands::prune::run(context, &job, dry_run)).await,
         Command::Adopt { job } => context.interruptible(commands::adopt::run(context, &job)).await,
         Command::Mirror(mirror) => context.interruptible(self::mirror(context, mirror)).await,

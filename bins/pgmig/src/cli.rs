@@ -7,16 +7,15 @@ use std::path::{Path, PathBuf};
 use clap::CommandFactory as _;
 use clap::error::ErrorKind;
 use dumpfmt::{CompressionSpecification, ReadOptions, Version};
-use pgmig_core::connection::Environment;
 use pgmig_core::names::ColumnName;
+use restore_command::{OutputFormat, RestoreArgs, Told};
 
-use crate::failure::Told;
 use crate::new_archive::is_modern;
 use crate::source::is_stream;
 use crate::sql_options::{SelectionArgs, SqlArgs};
 
 use arguments::{ArchiveArgs, Command, CommonArgs, ConvertArgs, Format, InspectArgs, RemapArgs, RepairArgs};
-pub(crate) use arguments::{ArchiveFormat, Cli, OutputFormat};
+pub(crate) use arguments::{ArchiveFormat, Cli};
 
 /// What the command line means.
 #[derive(Debug)]
@@ -125,25 +124,9 @@ pub(crate) struct RemapOptions {
 pub(crate) struct RestoreOptions {
     pub(crate) source: PathBuf,
     pub(crate) target: PathBuf,
-    pub(crate) resource_controller: Option<PathBuf>,
-    pub(crate) mapping: MappingSource,
     pub(crate) profile: Option<PathBuf>,
-    pub(crate) remap_also: Vec<ColumnName>,
-    pub(crate) ignore_strays: bool,
-    pub(crate) force: bool,
-    pub(crate) yes: bool,
-    pub(crate) dry_run: bool,
-    pub(crate) wxo: bool,
-    pub(crate) report: PathBuf,
     pub(crate) output: OutputFormat,
-}
-
-/// Where the mapping comes from.
-#[derive(Debug)]
-pub(crate) enum MappingSource {
-    File(PathBuf),
-    Names,
-    Prompts,
+    pub(crate) args: RestoreArgs,
 }
 
 /// Which connections to test.
@@ -351,35 +334,22 @@ impl TryFrom<Cli> for Work {
         let test = TestOptions {
             target: if args.test_pg_connection { Some(need(args.target.as_ref(), "--target")?) } else { None },
             resource_controller: if args.test_rc_connection {
-                Some(need(args.resource_controller.as_ref(), "--resourceController")?)
+                Some(need(args.how.resource_controller.as_ref(), "--resourceController")?)
             } else {
                 None
             },
-            wxo: args.wxo,
+            wxo: args.how.wxo,
             output: args.common.output,
         };
         if args.test_pg_connection || args.test_rc_connection {
             return Ok(Self::TestConnections(test));
         }
-        let mapping = match args.mapping {
-            Some(file) => MappingSource::File(file),
-            None if args.map_by_name => MappingSource::Names,
-            None => MappingSource::Prompts,
-        };
         Ok(Self::Restore(Box::new(RestoreOptions {
             source: need(args.source.as_ref(), "--source")?,
             target: need(args.target.as_ref(), "--target")?,
-            resource_controller: args.resource_controller,
-            mapping,
             profile: args.common.profile,
-            remap_also: args.remap_also,
-            ignore_strays: args.ignore_strays,
-            force: args.force,
-            yes: args.yes,
-            dry_run: args.dry_run,
-            wxo: args.wxo,
-            report: args.report,
             output: args.common.output,
+            args: args.how,
         })))
     }
 }
@@ -390,22 +360,6 @@ fn need(value: Option<&PathBuf>, option: &str) -> Result<PathBuf, clap::Error> {
         let text = format!("the option `{option} <FILE>` is missing");
         Cli::command().error(ErrorKind::MissingRequiredArgument, text)
     })
-}
-
-/// What the environment says of the connection to PostgreSQL.
-pub(crate) fn environment() -> Environment {
-    let text = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Environment {
-        ca_file: std::env::var_os("PG_CA_FILE").filter(|value| !value.is_empty()).map(PathBuf::from),
-        sslmode: text("PGSSLMODE"),
-        password: text("PGPASSWORD").map(Into::into),
-    }
-}
-
-/// Whether `ENABLE_ICP` is set to one of the words that the original, a Go
-/// program, takes for true.
-pub(crate) fn icp_enabled() -> bool {
-    matches!(std::env::var("ENABLE_ICP").as_deref(), Ok("1" | "t" | "T" | "true" | "TRUE" | "True"))
 }
 
 #[cfg(test)]
@@ -427,11 +381,11 @@ mod tests {
     fn a_script_for_the_original_works_unchanged() {
         let line = "pgmig --resourceController resourceController.yaml --target postgres.yaml --source store.dump";
         let Ok(Work::Restore(options)) = work(line) else { panic!("no restore") };
-        assert!(matches!(options.mapping, MappingSource::Prompts));
+        assert_eq!((options.args.mapping, options.args.map_by_name), (None, false));
         let Ok(Work::Restore(options)) = work("pgmig -r rc.yaml -t pg.yaml -s store.dump -m map.yaml -f --wxo") else {
             panic!("no restore")
         };
-        assert!(options.force && options.wxo && matches!(options.mapping, MappingSource::File(_)));
+        assert!(options.args.force && options.args.wxo && options.args.mapping.is_some());
         assert!(matches!(work("pgmig --testRCConnection -r rc.yaml"), Ok(Work::TestConnections(_))));
         assert!(matches!(work("pgmig --testPGConnection -t pg.yaml"), Ok(Work::TestConnections(_))));
         for flag in ["-h", "--help", "-v", "--version"] {

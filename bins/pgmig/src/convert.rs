@@ -11,11 +11,11 @@ use dumpfmt::{
 };
 use indicatif::ProgressBar;
 use pgmig_core::archive::{Archive, ArchiveError};
+use restore_command::Failure;
 use serde::Serialize;
 use terminal::{OutputError, progress, step, warn};
 
 use crate::cli::{ConvertOptions, NewFormat};
-use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish, publish_with_report};
 use crate::source::{self, is_stream, name};
 use crate::sql_options::SelectionArgs;

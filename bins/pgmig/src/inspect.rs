@@ -6,10 +6,10 @@ use std::path::Path;
 use dumpfmt::{ArchiveReader, ReadOptions, SqlOptions};
 use pgmig_core::archive::Archive;
 use pgmig_core::profile::Profile;
+use restore_command::{Failure, OutputFormat};
 use terminal::progress;
 
-use crate::cli::{ArchiveOptions, ListOptions, OutputFormat};
-use crate::failure::Failure;
+use crate::cli::{ArchiveOptions, ListOptions};
 use crate::source::{self, is_stream};
 use crate::text;
 
@@ -46,12 +46,9 @@ fn print_list<R: Read>(archive: ArchiveReader<R>) -> Result<(), Failure> {
     Ok(printed?)
 }
 
-/// The user's profile, or the built-in one.
-pub(crate) fn profile(file: Option<&Path>) -> Result<Profile, Failure> {
-    Ok(match file {
-        Some(file) => Profile::load(file)?,
-        None => Profile::watson_assistant(),
-    })
+/// The user's profile, or that of Watson Assistant.
+pub(crate) fn profile(chosen: Option<&Path>) -> Result<Profile, Failure> {
+    chosen.map_or_else(|| Ok(Profile::watson_assistant()), restore_command::profile)
 }
 
 /// Opens the archive; `-` is standard input.

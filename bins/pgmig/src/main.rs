@@ -3,12 +3,9 @@
 //!
 //! This program parses, wires and prints; what it does is in `pgmig-core`.
 
-mod ask;
 mod cli;
 mod convert;
-mod failure;
 mod inspect;
-mod mapping;
 mod new_archive;
 mod partial;
 mod remap;
@@ -24,10 +21,10 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Parser;
+use restore_command::Failure;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{Cli, Work};
-use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -38,7 +35,7 @@ fn main() -> ExitCode {
     let told = work.told_of_failure();
     match run(work) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.print(told),
+        Err(failure) => failure.print(told, |_| None),
     }
 }
 

@@ -10,12 +10,13 @@ use dumpfmt::{
     ArchiveReader, Compression, CompressionSpecification, Header, Rewrite, RewriteReport, Version, WriteOptions,
 };
 use indicatif::ProgressBar;
+use restore_command::Failure;
+use restore_command::report_file::{cannot_write, expect_report, folder_of, open_irreplaceable};
 use serde::Serialize;
 use tempfile::{NamedTempFile, TempDir};
 use terminal::{json_text, print_text, step, warn};
 
 use crate::cli::ArchiveFormat;
-use crate::failure::Failure;
 use crate::partial::{self, unfinished};
 
 /// What a new archive is to be like.
@@ -250,12 +251,12 @@ pub(crate) fn publish_with_report(
     told: &impl Serialize,
 ) -> Result<(), Failure> {
     let report = match report.prepare(told) {
-        Err(failure) if new.is_pipe() => return Err(failure.of_report_alone()),
+        Err(failure) if new.is_pipe() => return Err(of_report_alone(failure)),
         Err(failure) => return Err(failure.with_hint("no archive was made; make room, or write the report elsewhere")),
         Ok(report) => report,
     };
     publish(new, path)?;
-    report.publish().map_err(|failure| failure.of_report_alone().after_result())
+    report.publish().map_err(|failure| of_report_alone(failure).after_result())
 }
 
 /// Gives a complete archive its name.
@@ -339,23 +340,6 @@ impl PreparedReport {
     }
 }
 
-/// Refuses a file that is there and does not begin as a report does: it may be the only backup.
-pub(crate) fn expect_report(path: &Path) -> Result<(), Failure> {
-    if !fs::metadata(path).is_ok_and(|metadata| metadata.is_file()) || is_descriptor(path) {
-        return Ok(());
-    }
-    // As `json_text` begins every report, and a failed restore its own.
-    const BEGIN: &[u8] = b"{\n  \"version\": ";
-    let mut begin = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(BEGIN.len() as u64).read_to_end(&mut begin));
-    read.map_err(|e| cannot_write(path, &e))?;
-    if begin.is_empty() || begin == BEGIN {
-        return Ok(());
-    }
-    let text = format!("`{}` exists and is no report: it is not replaced", path.display());
-    Err(Failure::new(text, "name another file with --report"))
-}
-
 /// What tells whether two paths lead to the same name in the same folder.
 fn place_of(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| {
@@ -364,32 +348,8 @@ fn place_of(path: &Path) -> PathBuf {
     })
 }
 
-/// Opens what takes bytes, but is nothing to be replaced: a named pipe, a device, or what is open already, such as
-/// `/dev/stderr`, whatever that is. `None` for a path at which a file can be made.
-pub(crate) fn open_irreplaceable(path: &Path) -> io::Result<Option<File>> {
-    let Ok(metadata) = fs::metadata(path) else { return Ok(None) };
-    if metadata.is_dir() || (metadata.is_file() && !is_descriptor(path)) {
-        return Ok(None);
-    }
-    // Behind what others have written to a file.
-    File::options().append(true).open(path).map(Some)
-}
-
-/// Whether it is a name for what this process has open: one in `/dev/fd`, or a link to one.
-fn is_descriptor(path: &Path) -> bool {
-    let Ok(descriptors) = fs::canonicalize("/proc/self/fd") else { return false };
-    let is_in = |path: &Path| fs::canonicalize(folder_of(path)).is_ok_and(|folder| folder == descriptors);
-    is_in(path) || fs::read_link(path).is_ok_and(|target| is_in(&folder_of(path).join(target)))
-}
-
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let hint = match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "make room, or write to another place",
-        _ => "name something in a folder that you can write to",
-    };
-    Failure::new(format!("cannot write to `{}`: {error}", path.display()), hint)
-}
-
-fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+/// The archive was made and only its report was not.
+fn of_report_alone(failure: Failure) -> Failure {
+    let failure = failure.context("the new archive is complete, but its report is not");
+    failure.with_hint("the archive can be used; make it again if you need the report")
 }

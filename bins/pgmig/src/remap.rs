@@ -2,12 +2,12 @@
 
 use dumpfmt::{ArchiveReader, Header, Rewrite, RewriteReport, WriteOptions};
 use indicatif::ProgressBar;
-use pgmig_core::mapping::MappingFile;
+use pgmig_core::mapping::{MappingFile, PairUse};
 use pgmig_core::offline::{OfflineRemap, RemapReport};
+use restore_command::Failure;
 use terminal::{harmless, progress, step, tell, warn};
 
 use crate::cli::RemapOptions;
-use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
 use crate::source::{self, is_stream, name};
 use crate::{inspect, text};
@@ -93,6 +93,7 @@ fn write<R: std::io::Read>(
 
 fn warn_of(report: &RemapReport) {
     report.version_notes.iter().for_each(warn);
+    report.pair_use.iter().flat_map(PairUse::warnings).for_each(warn);
     for unknown in &report.unknown_ids {
         let (column, values) = (&unknown.column, text::counted(unknown.count, "value"));
         warn(format_args!("{column} has {values} that no mapped tenant has, such as {}; they stay", unknown.example));

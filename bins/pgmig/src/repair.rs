@@ -7,11 +7,11 @@ use std::path::Path;
 use dumpfmt::repair::{IndexError, IndexOptions, MemberPlan, RepairPlan, index_in_place, undo_crlf};
 use dumpfmt::{ArchiveReader, ErrorKind, Format, Header, ReadOptions, Toc, WriteOptions};
 use pgmig_core::archive::{Archive, ArchiveError};
+use restore_command::Failure;
 use serde::Serialize;
 use terminal::{progress, step, warn};
 
 use crate::cli::{Repair, RepairCommand, RepairOptions};
-use crate::failure::Failure;
 use crate::new_archive::{NewArchive, NewReport, Properties, publish_with_report};
 use crate::text;
 

@@ -1,21 +1,17 @@
 //! `--testPGConnection` and `--testRCConnection`.
 
-use std::path::Path;
-
-use pgmig_core::connection::{self, Connection, TargetConfig};
-use pgmig_core::resource_controller::{ClientOptions, InstanceKind, ResourceController, ResourceControllerConfig};
-use pgmig_core::tls::CaSource;
+use pgmig_core::connection::{self, TargetConfig};
+use restore_command::{Failure, OutputFormat, environment, resource_controller, security};
 use serde_json::json;
 
-use crate::cli::{self, OutputFormat, TestOptions};
-use crate::failure::Failure;
+use crate::cli::TestOptions;
 
 pub(crate) async fn run(options: TestOptions) -> Result<(), Failure> {
     let mut results = serde_json::Map::new();
     // Whoever reads only the first line may still ask for the exit status of both tests.
     let mut printed = Ok(());
     if let Some(file) = &options.target {
-        let config = TargetConfig::load(file, &cli::environment())?;
+        let config = TargetConfig::load(file, &environment())?;
         let connection = connection::connect(&config).await?;
         let (version, security) = (connection.server_version, security(&connection));
         let TargetConfig { host, port, database, su_username, .. } = &config;
@@ -46,21 +42,4 @@ pub(crate) async fn run(options: TestOptions) -> Result<(), Failure> {
         terminal::print_json(&results)?;
     }
     Ok(printed?)
-}
-
-pub(crate) fn security(connection: &Connection) -> &'static str {
-    match (connection.encrypted, connection.verified) {
-        (true, true) => "encrypted, certificate verified",
-        (true, false) => "encrypted, certificate not verified",
-        (false, _) => "not encrypted",
-    }
-}
-
-/// The client for the configuration in `file`.
-pub(crate) fn resource_controller(file: &Path, wxo: bool) -> Result<ResourceController, Failure> {
-    let config = ResourceControllerConfig::load(file)?;
-    // In such an installation one CA signs for all services.
-    let extra_ca = cli::environment().ca_file.filter(|_| cli::icp_enabled()).map(CaSource::File);
-    let kind = wxo.then_some(InstanceKind::Orchestrate);
-    Ok(ResourceController::new(config, ClientOptions { extra_ca, kind, ..ClientOptions::default() })?)
 }

@@ -2,11 +2,11 @@
 
 use dumpfmt::{ErrorKind, Toc, VerifiedEntry};
 use pgmig_core::archive::{Archive, ArchiveError};
+use restore_command::{Failure, OutputFormat};
 use serde::Serialize;
 use terminal::progress;
 
-use crate::cli::{OutputFormat, VerifyOptions};
-use crate::failure::Failure;
+use crate::cli::VerifyOptions;
 use crate::source::{self, is_stream};
 use crate::text;
 

@@ -32,6 +32,7 @@ struct Refused {
 
 pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
+    catalog::expect_own(&job)?;
     catalog::expect_writable(&job)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
     let (mut adopted, mut refused) = (Vec::new(), Vec::new());

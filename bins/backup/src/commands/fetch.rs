@@ -48,7 +48,7 @@ pub(crate) async fn run(
     Ok(())
 }
 
-fn one_of<'a>(manifest: &'a Manifest, name: Option<&str>) -> Result<&'a StoredObject, Failure> {
+pub(crate) fn one_of<'a>(manifest: &'a Manifest, name: Option<&str>) -> Result<&'a StoredObject, Failure> {
     let found = match (name, &manifest.objects[..]) {
         (None, [object]) => Some(object),
         (None, _) => None,

@@ -8,7 +8,7 @@ use terminal::text::{count, size, table};
 use super::Context;
 use super::adopt::dumps;
 use super::prune::decisions;
-use super::run::rows;
+use super::run::{objects, rows};
 use crate::catalog;
 use crate::config::Job;
 use crate::failure::Failure;
@@ -43,6 +43,8 @@ struct Line {
     bytes: u64,
     /// Nothing when only the holders of a key know.
     rows: Option<u64>,
+    /// Those of buckets.
+    objects: Option<u64>,
     verified: bool,
     encrypted: bool,
     /// What the retention policy says; nothing without one.
@@ -105,6 +107,7 @@ fn lines(job: &Job, now: DateTime<Utc>, listing: &Listing) -> Vec<Line> {
         started: manifest.started,
         bytes: manifest.bytes(),
         rows: (!manifest.is_sealed()).then(|| rows(manifest)),
+        objects: (!manifest.is_sealed()).then(|| objects(manifest)),
         verified: manifest.is_verified(),
         encrypted: manifest.is_encrypted(),
         retention,
@@ -123,13 +126,22 @@ fn text(job: &OfJob) -> String {
     if job.backups.is_empty() {
         text += "  no backup\n";
     } else {
+        let has_objects = job.backups.iter().any(|line| line.objects.is_some_and(|objects| objects > 0));
         let rows = job.backups.iter().rev().map(|line| {
             let verified = if line.verified { "yes" } else { "no" };
             let retention = line.retention.clone().unwrap_or_default();
-            let rows = line.rows.map_or("sealed".to_owned(), count);
-            vec![line.id.clone(), size(line.bytes), rows, verified.to_owned(), retention]
+            let [rows, objects] = [line.rows, line.objects].map(|it| it.map_or("sealed".to_owned(), count));
+            let mut row = vec![line.id.clone(), size(line.bytes), rows, verified.to_owned(), retention];
+            if has_objects {
+                row.insert(3, objects);
+            }
+            row
         });
-        text += &table(&["Backup", "Size", "Rows", "Verified", "Retention"], &[1, 2], rows);
+        text += &if has_objects {
+            table(&["Backup", "Size", "Rows", "Objects", "Verified", "Retention"], &[1, 2, 3], rows)
+        } else {
+            table(&["Backup", "Size", "Rows", "Verified", "Retention"], &[1, 2], rows)
+        };
     }
     for unreadable in &job.unreadable {
         text += &format!("  {} cannot be used: {}\n", unreadable.id, unreadable.why);

@@ -7,16 +7,17 @@ pub(crate) mod fetch;
 pub(crate) mod list;
 pub(crate) mod mirror;
 pub(crate) mod prune;
+pub(crate) mod restore;
 pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod verify;
 
 use chrono::{DateTime, Utc};
+use restore_command::OutputFormat;
 use tokio::sync::watch;
 
-use crate::cli::OutputFormat;
 use crate::config::ConfigFile;
-use crate::failure::Failure;
+use crate::failure::{Failure, interrupted};
 
 /// What every command is given.
 #[derive(Debug)]
@@ -35,13 +36,19 @@ impl Context {
         self.output == OutputFormat::Json
     }
 
+    /// Ends when somebody asks us to end.
+    pub(crate) async fn stopped(&self) {
+        // An error is that nobody listens for signals any more.
+        if self.stop.clone().wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
     /// Does the work, unless somebody asks us to end: then it is dropped where it stands.
     pub(crate) async fn interruptible<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        let mut stop = self.stop.clone();
         tokio::select! {
             result = work => result,
-            // An error is that nobody listens for signals any more.
-            Ok(_) = stop.wait_for(|stop| *stop) => Err(Failure::interrupted()),
+            () = self.stopped() => Err(interrupted()),
         }
     }
 }

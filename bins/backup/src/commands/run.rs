@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use storage_backends::{BackupId, Catalog, Manifest};
+use storage_backends::{BackupId, Catalog, Manifest, ObjectFormat};
 use terminal::text::{counted, size};
 use terminal::{step, warn};
 
 use super::{Context, prune};
 use crate::config::Job;
 use crate::failure::{Failure, Status};
-use crate::source::databases::Databases;
+use crate::source::OpenSource;
 use crate::{catalog, metrics, ping};
 
 /// What a run has done, in JSON.
@@ -29,7 +29,7 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let started = (context.now)();
     let result = make_and_prune(context, &job).await;
     // Another run is at work: it tells how it went.
-    if result.as_ref().is_err_and(|failure| failure.status() == Status::Locked) {
+    if result.as_ref().is_err_and(|failure| failure.status() == u8::from(Status::Locked)) {
         return result.map(drop);
     }
     let manifest = result.as_ref().ok().map(|made| &made.manifest);
@@ -66,37 +66,48 @@ struct Made {
 }
 
 async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
+    catalog::expect_own(job)?;
     catalog::expect_writable(job)?;
-    let source = context.config.databases(job)?;
+    let parts = context.config.parts(job)?;
+    // First, since it keeps other runs away.
+    let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;
+    let (catalog, manifest) = make(context, job, &job.source, source).await?;
+    let pruned = context.interruptible(prune::apply(&catalog, job, (context.now)())).await;
+    Ok(Made { location: catalog.location(), manifest, pruned })
+}
+
+/// Makes a backup among those of a job.
+pub(super) async fn make(
+    context: &Context,
+    job: &Job,
+    name: &str,
+    source: OpenSource<'_>,
+) -> Result<(Catalog, Manifest), Failure> {
     let prepare = async {
-        // First, since they keep other runs away.
-        let databases = Databases::open(&source, context.now).await?;
         let catalog = catalog::open(&context.config, job, (context.now)()).await?;
         let started = begin(context, &catalog).await?;
         for id in catalog.clean_up(job.clean_up_after, started.into()).await? {
             step(format_args!("removed `{id}`, which a run that was killed had left behind"));
         }
-        Ok((databases, catalog, started))
+        Ok((catalog, started))
     };
-    let (databases, catalog, started) = context.interruptible(prepare).await?;
+    let (catalog, started) = context.interruptible(prepare).await?;
 
     let out_of_range = || Failure::new("the clock of this machine is out of its range", "set the clock");
     let id = BackupId::at(started).ok_or_else(out_of_range)?;
     let backup = catalog.begin(id.clone()).await?;
-    let mut manifest = Manifest::new(backup.id(), &job.source, started);
+    let mut manifest = Manifest::new(backup.id(), name, started);
     manifest.versions.insert("backup".into(), env!("CARGO_PKG_VERSION").into());
-    let manifest = match databases.back_up(context, backup, manifest).await {
-        Ok(manifest) => manifest,
+    match source.back_up(context, backup, manifest).await {
+        Ok(manifest) => Ok((catalog, manifest)),
         Err(failure) => {
             // It is no backup, and its ID is ours; what cannot be removed now the next run removes.
             if let Err(e) = catalog.remove(&id).await {
                 warn(e);
             }
-            return Err(failure);
+            Err(failure)
         }
-    };
-    let pruned = context.interruptible(prune::apply(&catalog, job, (context.now)())).await;
-    Ok(Made { location: catalog.location(), manifest, pruned })
+    }
 }
 
 /// The time of the new backup, which is its ID: with a clock that was set back it would not be the newest one.
@@ -131,12 +142,10 @@ fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
         terminal::print_json(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed })?;
         return Ok(());
     }
-    let tables = manifest.objects.iter().flat_map(|object| &object.tables).filter(|table| table.rows.is_some()).count();
     terminal::print(&format!(
-        "{}: verified, {} in {}, {} in {}\n",
+        "{}: verified, {}, {} in {}\n",
         manifest.id,
-        counted(rows(manifest), "row"),
-        counted(tables as u64, "table"),
+        content(manifest),
         size(manifest.bytes()),
         duration(manifest.finished - manifest.started)
     ))?;
@@ -148,7 +157,31 @@ fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
 
 /// The rows of all tables.
 pub(crate) fn rows(manifest: &Manifest) -> u64 {
-    manifest.objects.iter().flat_map(|object| &object.tables).filter_map(|table| table.rows).sum()
+    counts(manifest, |format| format != ObjectFormat::Bucket).sum()
+}
+
+/// The objects of all buckets.
+pub(crate) fn objects(manifest: &Manifest) -> u64 {
+    counts(manifest, |format| format == ObjectFormat::Bucket).sum()
+}
+
+/// The rows of all tables and the objects of all buckets, for people.
+pub(crate) fn content(manifest: &Manifest) -> String {
+    let tables = counts(manifest, |format| format != ObjectFormat::Bucket).count() as u64;
+    let buckets = counts(manifest, |format| format == ObjectFormat::Bucket).count() as u64;
+    let rows = format!("{} in {}", counted(rows(manifest), "row"), counted(tables, "table"));
+    let objects = format!("{} in {}", counted(objects(manifest), "object"), counted(buckets, "bucket"));
+    match (tables, buckets) {
+        (_, 0) => rows,
+        (0, _) => objects,
+        _ => format!("{rows}, {objects}"),
+    }
+}
+
+/// The counts of what is in the objects of these formats.
+fn counts(manifest: &Manifest, is_meant: impl Fn(ObjectFormat) -> bool) -> impl Iterator<Item = u64> {
+    let objects = manifest.objects.iter().filter(move |object| is_meant(object.format));
+    objects.flat_map(|object| &object.tables).filter_map(|table| table.rows)
 }
 
 /// In the largest units that fit.

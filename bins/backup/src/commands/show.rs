@@ -1,7 +1,7 @@
 //! `backup show`: what is in a backup.
 
 use serde::Serialize;
-use storage_backends::Manifest;
+use storage_backends::{Manifest, ObjectFormat};
 use terminal::text::{count, size, table};
 
 use super::Context;
@@ -67,8 +67,12 @@ fn text(location: &str, manifest: &Manifest) -> String {
             .tables
             .iter()
             .map(|table| vec![table.table.clone(), table.rows.map_or(String::new(), count), size(table.bytes)]);
+        let heading = match object.format {
+            ObjectFormat::Bucket => ["Bucket", "Objects", "Data"],
+            _ => ["Table", "Rows", "Data"],
+        };
         if !object.tables.is_empty() {
-            text += &table(&["Table", "Rows", "Data"], &[1, 2], rows);
+            text += &table(&heading, &[1, 2], rows);
         }
     }
     text

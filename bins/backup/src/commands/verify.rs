@@ -1,16 +1,20 @@
 //! `backup verify`: is a backup still what it was when it was made?
 
+use pgmig_core::new_database::{self, LoadedTable, NewDatabase, Report};
 use serde::Serialize;
-use storage_backends::{BackupId, Catalog, Manifest, StoredObject, TableContent};
+use storage_backends::bucket_archive::Verifying;
+use storage_backends::{BackupId, Catalog, Manifest, ObjectFormat, StoredObject, TableContent};
 use terminal::text::{counted, size};
 use terminal::{progress, step};
 
 use super::Context;
-use super::run::rows;
+use super::restore::database;
+use super::run::{content, rows};
 use crate::catalog;
+use crate::config::Job;
 use crate::failure::Failure;
-use crate::source::dump::{DumpVerifier, VerifiedDump};
-use crate::source::throw_away::restore_and_compare;
+use crate::source::buckets;
+use crate::source::dump::DumpVerifier;
 
 /// The result in JSON.
 #[derive(Serialize)]
@@ -35,19 +39,17 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
         let hint = "give the key as `identity` of `encryption`";
         return Err(Failure::new(format!("the backup `{id}` is encrypted, so it cannot be restored"), hint));
     }
-    if restore {
-        expect_restorable(&manifest)?;
-    }
     let not_whole = |failure: Failure| failure.context(format!("the backup `{id}` of the job `{name}` is not whole"));
     let bar = progress::bytes(manifest.bytes());
-    let mut dumps = Vec::new();
     for object in &manifest.objects {
         let verified = async {
             if manifest.is_sealed() {
                 catalog.check(&id, object).await?;
                 bar.inc(object.bytes);
+            } else if object.format == ObjectFormat::Bucket {
+                verify_bucket(&catalog, &id, object, |bytes| bar.inc(bytes)).await?;
             } else {
-                dumps.push((object, verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await?));
+                verify(&catalog, &id, object, |bytes| bar.inc(bytes)).await?;
             }
             Ok(())
         };
@@ -55,38 +57,28 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
     }
     bar.finish_and_clear();
     if restore {
-        let source = context.config.databases(&job)?;
-        for (object, dump) in &dumps {
-            let VerifiedDump::Archive(archive) = dump else { continue };
-            step(format_args!("restoring {} into a throw-away database", object.name));
-            let restored = restore_and_compare(context, &source, &catalog, &id, object, archive).await;
-            restored.map_err(|failure| {
-                failure.context(format!("the backup `{id}` is whole, but `{}` could not be restored", object.name))
-            })?;
-        }
+        restore_and_drop(context, &job, &catalog, &id, &manifest).await?;
     }
-    let rows = (!manifest.is_sealed()).then(|| rows(&manifest));
+    let content = (!manifest.is_sealed()).then(|| content(&manifest));
     let (objects, bytes) = (manifest.objects.len() as u64, manifest.bytes());
     if context.is_json() {
-        let id = id.to_string();
         terminal::print_json(&Verified {
             version: 1,
             job: name,
-            id,
+            id: id.to_string(),
             complete: true,
             objects,
             bytes,
-            rows,
+            rows: content.map(|_| rows(&manifest)),
             restored: restore,
         })?;
         return Ok(());
     }
     let (objects, bytes) = (counted(objects, "object"), size(bytes));
-    terminal::print(&match rows {
-        Some(rows) => {
-            let rows = counted(rows, "row");
+    terminal::print(&match content {
+        Some(content) => {
             let restored = if restore { "; restored into a throw-away database with the same rows" } else { "" };
-            format!("{id}: complete: {objects}, {rows}, {bytes}, all as recorded when it was made{restored}\n")
+            format!("{id}: complete: {objects}, {content}, {bytes}, all as recorded when it was made{restored}\n")
         }
         None => format!(
             "{id}: complete: {objects}, {bytes}, stored as when it was made; what is in it takes a key to verify\n"
@@ -95,11 +87,50 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
     Ok(())
 }
 
-/// A plain dump is verified without a database.
-fn expect_restorable(manifest: &Manifest) -> Result<(), Failure> {
-    let Some(object) = manifest.objects.iter().find(|object| object.format.is_some()) else { return Ok(()) };
-    let message = format!("`{}` is a plain dump, which is not restored into a throw-away database", object.name);
-    Err(Failure::new(message, "run the same command without `--restore`: it reads every statement and every row"))
+/// Restores each dump of a backup into a database of the source's server that never gets a name, compares its rows with the manifest,
+/// and drops it.
+async fn restore_and_drop(
+    context: &Context,
+    job: &Job,
+    catalog: &Catalog,
+    id: &BackupId,
+    manifest: &Manifest,
+) -> Result<(), Failure> {
+    let dumps: Vec<_> = manifest.objects.iter().filter(|object| object.format != ObjectFormat::Bucket).collect();
+    let source = context.config.parts(job)?.databases.filter(|_| !dumps.is_empty()).ok_or_else(|| {
+        let message = format!("the backup `{id}` of the job `{}` has no database to be restored", job.name);
+        Failure::new(message, "leave out `--restore`: what is in a bucket was read to its end")
+    })?;
+    let server = source.server()?;
+    new_database::drop_leftovers(&server).await?;
+    for object in dumps {
+        step(format_args!("restoring {} into a throw-away database", object.name));
+        let mut new = NewDatabase::new(format!("verification of {id}"));
+        // Who owns what is not compared, and the roles need not be there.
+        (new.no_owner, new.no_privileges) = (true, true);
+        let not_restored = |failure: Failure| {
+            failure.context(format!("the backup `{id}` is whole, but `{}` could not be restored", object.name))
+        };
+        let prepared = database::prepare(context, catalog, id, object, &server, &new).await.map_err(not_restored)?;
+        let difference = different_rows(object, prepared.report());
+        prepared.remove().await?;
+        if let Some(difference) = difference {
+            let hint = "a trigger or a rule may have changed them; look into the definition of the table";
+            return Err(not_restored(Failure::new(difference, hint)));
+        }
+    }
+    Ok(())
+}
+
+/// The first table whose rows in the database are not those that were recorded, in words.
+fn different_rows(object: &StoredObject, report: &Report) -> Option<String> {
+    let mut recorded = object.tables.iter().filter_map(|table| Some((&table.table, table.rows?)));
+    let found = |name: &str| {
+        let is_meant = |table: &&LoadedTable| format!("{}.{}", table.table.schema, table.table.table) == *name;
+        report.tables.iter().find(is_meant).map_or(0, |table| table.rows)
+    };
+    let (table, rows) = recorded.find(|(table, rows)| found(table.as_str()) != *rows)?;
+    Some(format!("the restored table {table} has {} rows, and the backup {rows}", found(table.as_str())))
 }
 
 /// Reads an object to its end, decodes it, and compares all of it with the manifest.
@@ -108,7 +139,7 @@ async fn verify(
     id: &BackupId,
     object: &StoredObject,
     mut progress: impl FnMut(u64),
-) -> Result<VerifiedDump, Failure> {
+) -> Result<(), Failure> {
     let mut verifier = DumpVerifier::new(object.format);
     let read = catalog.read(id, object, async |piece| {
         progress(piece.len() as u64);
@@ -120,16 +151,30 @@ async fn verify(
     let dump = verifier.finish().map_err(|e| {
         Failure::from(e).context(format!("the object `{}` has the recorded digest, but is no whole dump", object.name))
     })?;
-    match difference(&object.tables, &dump.tables()) {
-        None => Ok(dump),
-        Some(difference) => {
-            let message = format!("the object `{}` is not what its manifest says: {difference}", object.name);
-            Err(Failure::new(
-                message,
-                "use another backup; somebody may have replaced this one together with its digest",
-            ))
-        }
-    }
+    expect_content(object, &dump.tables())
+}
+
+/// Reads the archive of a bucket to its end, and compares what is in it with the manifest.
+async fn verify_bucket(
+    catalog: &Catalog,
+    id: &BackupId,
+    object: &StoredObject,
+    mut progress: impl FnMut(u64),
+) -> Result<(), Failure> {
+    let mut verifying = Verifying::default();
+    let read = catalog.read(id, object, async |piece| {
+        progress(piece.len() as u64);
+        verifying.write(piece)
+    });
+    read.await?;
+    expect_content(object, &[buckets::content(&verifying.finish()?)])
+}
+
+/// That there is in an object what its manifest says.
+fn expect_content(object: &StoredObject, found: &[TableContent]) -> Result<(), Failure> {
+    let Some(difference) = difference(&object.tables, found) else { return Ok(()) };
+    let message = format!("the object `{}` is not what its manifest says: {difference}", object.name);
+    Err(Failure::new(message, "use another backup; somebody may have replaced this one together with its digest"))
 }
 
 /// The first difference, in words.

@@ -22,12 +22,49 @@ pub(crate) enum Destination {
 }
 
 /// A bucket, and what the store is to do with what is put into it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bucket {
     config: S3Config,
     create: bool,
     /// For how long the store has to keep each object.
     lock: Option<(RetentionMode, Duration)>,
+    /// Whether backups of it have all versions of each object.
+    versions: bool,
+}
+
+impl Bucket {
+    /// Its name.
+    pub(crate) fn name(&self) -> &str {
+        &self.config.bucket
+    }
+
+    /// The same, with or without all versions of each object in backups.
+    pub(super) fn with_versions(self, versions: bool) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// Whether backups of it have all versions of each object.
+    pub(crate) fn versions(&self) -> bool {
+        self.versions
+    }
+
+    /// Opens it.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or may not be used.
+    pub(crate) async fn open(&self) -> Result<S3, Error> {
+        S3::connect(self.config.clone()).await
+    }
+
+    /// The same, and makes it if it is missing.
+    ///
+    /// # Errors
+    ///
+    /// It may not be made or used.
+    pub(crate) async fn open_or_create(&self) -> Result<S3, Error> {
+        S3::connect_or_create(self.config.clone()).await
+    }
 }
 
 impl Destination {
@@ -62,7 +99,7 @@ impl Destination {
         match self {
             Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
             Self::S3(bucket) => {
-                let Bucket { mut config, create, lock } = *bucket;
+                let Bucket { mut config, create, lock, .. } = *bucket;
                 config.retention = lock.map(|(mode, length)| Retention { mode, until: now + length });
                 Ok(Arc::new(if create { S3::connect_or_create(config).await? } else { S3::connect(config).await? }))
             }
@@ -71,16 +108,8 @@ impl Destination {
 }
 
 pub(super) fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
-    let endpoint = section.required_text("endpoint");
     let bucket = section.required_text("bucket");
     let prefix = section.text("prefix");
-    let region = section.text("region");
-    let path_style = section.flag("path-style");
-    let access_key = section.required_secret("access-key");
-    let secret_key = section.required_secret("secret-key");
-    let session_token = section.secret("session-token");
-    let ca_pem = section.content("ca-file");
-    let insecure = section.flag("accept-invalid-certificates");
     let create = section.flag("create-bucket").unwrap_or(false);
     let lock = section.section("object-lock").map(|mut lock| {
         let mode = lock.parsed("mode", "`governance` or `compliance`", |mode| match mode {
@@ -98,12 +127,39 @@ pub(super) fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
         Some(lock) => Some(section.take(lock)?),
         None => None,
     };
-    let credentials = S3Credentials { access_key: access_key?, secret_key: secret_key?, session_token };
-    let mut config = S3Config::new(endpoint?, bucket?, credentials);
+    let mut config = store(section)?;
+    config.bucket = bucket?;
     config.prefix = prefix.unwrap_or_default();
+    Some(Bucket { config, create, lock, versions: false })
+}
+
+/// These buckets of one store.
+pub(super) fn buckets(section: &mut Section<'_>, names: &[&str]) -> Option<Vec<Bucket>> {
+    let versions = section.flag("versions").unwrap_or(false);
+    let config = store(section)?;
+    let bucket = |&name: &&str| {
+        let mut config = config.clone();
+        name.clone_into(&mut config.bucket);
+        Bucket { config, create: false, lock: None, versions }
+    };
+    Some(names.iter().map(bucket).collect())
+}
+
+/// Where a store is, and how to talk to it; no bucket yet.
+fn store(section: &mut Section<'_>) -> Option<S3Config> {
+    let endpoint = section.required_text("endpoint");
+    let region = section.text("region");
+    let path_style = section.flag("path-style");
+    let access_key = section.required_secret("access-key");
+    let secret_key = section.required_secret("secret-key");
+    let session_token = section.secret("session-token");
+    let ca_pem = section.content("ca-file");
+    let insecure = section.flag("accept-invalid-certificates");
+    let credentials = S3Credentials { access_key: access_key?, secret_key: secret_key?, session_token };
+    let mut config = S3Config::new(endpoint?, "", credentials);
     config.region = region.unwrap_or(config.region);
     config.path_style = path_style.unwrap_or(config.path_style);
     config.ca_pem = ca_pem;
     config.accept_invalid_certificates = insecure.unwrap_or(false);
-    Some(Bucket { config, create, lock })
+    Some(config)
 }

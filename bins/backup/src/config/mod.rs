@@ -5,6 +5,7 @@ mod job;
 mod keys;
 mod section;
 mod source;
+mod watson_speech;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,13 +14,13 @@ use std::path::{Path, PathBuf};
 use pgmig_core::config_file::{self, ConfigFileError, Fault, list, quoted_key};
 use pgmig_core::yaml::{self, Node, Value};
 
-pub(crate) use destination::Destination;
+pub(crate) use destination::{Bucket, Destination};
 pub(crate) use job::Job;
 use section::{Outside, Section};
-pub(crate) use source::{PostgresqlSource, Source};
+use source::Source;
+pub(crate) use source::{Parts, PostgresqlSource};
 
 const WHAT: &str = "configuration";
-const BUCKET_OF_A_JOB: &str = "its source is a bucket, which `backup mirror` copies; a job dumps databases";
 const SECTIONS: [&str; 3] = ["sources", "destinations", "jobs"];
 
 /// The file, taken apart as far as it has to be to know what is in it.
@@ -130,20 +131,35 @@ impl ConfigFile {
         Destination::read(self.section("destination", named)).map_err(|faults| self.error(faults))
     }
 
-    /// What a job dumps.
+    /// What a job's backups are made of.
     ///
     /// # Errors
     ///
-    /// All faults of its source, or that this is no database.
-    pub(crate) fn databases(&self, job: &Job) -> Result<PostgresqlSource, ConfigFileError> {
-        match self.source(job)? {
-            Source::Postgresql(source) => Ok(*source),
-            Source::Bucket(_) => {
-                let named = self.jobs.iter().find(|named| named.name == job.name.as_str());
-                let message = format!("the job `{}`: {BUCKET_OF_A_JOB}", job.name);
-                Err(self.error(vec![Fault { line: named.map(|named| named.line), message }]))
-            }
-        }
+    /// All faults of its source.
+    pub(crate) fn parts(&self, job: &Job) -> Result<Parts, ConfigFileError> {
+        self.source(job).map(Parts::from)
+    }
+
+    /// What backups of the source `name` are made of; `None` when there is no such source.
+    ///
+    /// # Errors
+    ///
+    /// All its faults.
+    pub(crate) fn parts_of(&self, name: &str) -> Option<Result<Parts, ConfigFileError>> {
+        let named = self.sources.iter().find(|source| source.name == name)?;
+        Some(Source::read(self.section("source", named)).map(Parts::from).map_err(|faults| self.error(faults)))
+    }
+
+    /// The program that dumps a job's source. The rest of the source need not be usable: whoever restores elsewhere may not have its
+    /// password.
+    ///
+    /// # Errors
+    ///
+    /// Its value cannot be read.
+    pub(crate) fn pg_dump(&self, job: &Job) -> Result<PathBuf, ConfigFileError> {
+        let named = self.sources.iter().find(|source| source.name == job.source);
+        let named = named.expect("the job was read, which looks for its source");
+        source::pg_dump(self.section("source", named)).map_err(|faults| self.error(faults))
     }
 
     /// The bucket of a source, or a destination, by its name; `None` when there is none.
@@ -156,7 +172,7 @@ impl ConfigFile {
         let named = self.sources.iter().find(by_name)?;
         match Source::read(self.section("source", named)) {
             Ok(Source::Bucket(bucket)) => Some(Ok(Destination::S3(bucket))),
-            Ok(Source::Postgresql(_)) => None,
+            Ok(_) => None,
             Err(faults) => Some(Err(self.error(faults))),
         }
     }
@@ -180,15 +196,7 @@ impl ConfigFile {
             faults.extend(Destination::read(self.section("destination", destination)).err().unwrap_or_default());
         }
         for named in &self.jobs {
-            let read = self.read_job(named);
-            if let Some(source) =
-                read.as_ref().ok().and_then(|job| self.sources.iter().find(|it| it.name == job.source))
-                && let Ok(Source::Bucket(_)) = Source::read(self.section("source", source))
-            {
-                let message = format!("the job `{}`: {BUCKET_OF_A_JOB}", named.name);
-                faults.push(Fault { line: Some(named.line), message });
-            }
-            faults.extend(read.err().unwrap_or_default());
+            faults.extend(self.read_job(named).err().unwrap_or_default());
         }
         if faults.is_empty() { Ok(()) } else { Err(self.error(faults)) }
     }

@@ -289,6 +289,11 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// The value made of what was asked for, whatever else there is.
+    pub(crate) fn finish_unread<T>(self, value: T) -> Result<T, Vec<Fault>> {
+        if self.faults.is_empty() { Ok(value) } else { Err(self.faults) }
+    }
+
     /// Takes over what is wrong with a section within this one.
     pub(crate) fn take<T>(&mut self, result: Result<T, Vec<Fault>>) -> Option<T> {
         result.map_err(|faults| self.faults.extend(faults)).ok()

@@ -2,21 +2,53 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
 use pgmig_core::config_file::Fault;
 use pgmig_core::connection::{SslMode, TargetConfig};
 use pgmig_core::profile::Profile;
-use storage_backends::DumpFormat;
+use storage_backends::ObjectFormat;
 
 use super::destination::{Bucket, bucket};
 use super::section::Section;
+use super::watson_speech::watson_speech;
+use crate::failure::Failure;
 
 /// What is backed up.
 #[derive(Debug)]
 pub(crate) enum Source {
     /// Databases of a PostgreSQL server.
     Postgresql(Box<PostgresqlSource>),
-    /// A bucket, which `backup mirror` copies.
+    /// A bucket.
     Bucket(Box<Bucket>),
+    /// The databases and buckets of Watson Speech.
+    WatsonSpeech(Box<Parts>),
+}
+
+/// What a backup is made of.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    /// Databases of one server.
+    pub(crate) databases: Option<PostgresqlSource>,
+    /// Buckets.
+    pub(crate) buckets: Vec<Bucket>,
+    /// Which columns have service instances as owners, where the databases list none.
+    pub(crate) owners: Option<Profile>,
+    /// Whether a part that is not there is told and left out, since not everything of a product has to be installed.
+    pub(crate) may_be_absent: bool,
+}
+
+impl From<Source> for Parts {
+    fn from(source: Source) -> Self {
+        match source {
+            Source::Postgresql(source) => {
+                Self { databases: Some(*source), buckets: Vec::new(), owners: None, may_be_absent: false }
+            }
+            Source::Bucket(bucket) => {
+                Self { databases: None, buckets: vec![*bucket], owners: None, may_be_absent: false }
+            }
+            Source::WatsonSpeech(parts) => *parts,
+        }
+    }
 }
 
 /// Databases of a PostgreSQL server, dumped by `pg_dump`.
@@ -26,28 +58,42 @@ pub(crate) struct PostgresqlSource {
     pub(crate) databases: Vec<TargetConfig>,
     /// The program; looked for in `PATH` if it has no slash.
     pub(crate) pg_dump: PathBuf,
-    /// Its counterpart, for backups that are verified by restoring them.
-    pub(crate) pg_restore: PathBuf,
-    /// Which format `pg_dump` writes; `None` is a custom archive.
-    pub(crate) format: Option<DumpFormat>,
+    /// Which format `pg_dump` writes: an archive or a script.
+    pub(crate) format: ObjectFormat,
     /// What `pg_dump --compress` is given.
     pub(crate) compress: Option<String>,
     /// Where the product that the databases belong to lists its tenants, if it is one that is known.
     pub(crate) profile: Option<Profile>,
 }
 
+impl PostgresqlSource {
+    /// The server, by a database that each one has.
+    pub(crate) fn server(&self) -> Result<TargetConfig, Failure> {
+        let first = self.databases.first().context("a source has a database")?;
+        Ok(TargetConfig { database: "postgres".to_owned(), ..first.clone() })
+    }
+}
+
 impl Source {
     pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
-        let (mut section, kind) = section.kind(&["postgresql", "bucket"])?;
+        let (mut section, kind) = section.kind(&["postgresql", "bucket", "watson-speech"])?;
         let source = match kind {
-            "bucket" => bucket(&mut section).map(Box::new).map(Self::Bucket),
-            _ => postgresql(&mut section).map(Box::new).map(Self::Postgresql),
+            "bucket" => {
+                let versions = section.flag("versions").unwrap_or(false);
+                bucket(&mut section).map(|bucket| Self::Bucket(Box::new(bucket.with_versions(versions))))
+            }
+            "watson-speech" => watson_speech(&mut section).map(Box::new).map(Self::WatsonSpeech),
+            _ => server(&mut section, databases).map(Box::new).map(Self::Postgresql),
         };
         section.finish(source)
     }
 }
 
-fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
+/// A server, and those of its databases that `databases` reads.
+pub(super) fn server(
+    section: &mut Section<'_>,
+    databases: impl FnOnce(&mut Section<'_>) -> Option<Vec<String>>,
+) -> Option<PostgresqlSource> {
     let host = section.required_text_at("host");
     let port = section.parsed("port", "a number from 1 to 65535", |text| text.parse().ok().filter(|port| *port > 0));
     let databases = databases(section);
@@ -55,16 +101,14 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
     let password = section.secret("password");
     let ca_file = section.path("ca-file");
     let sslmode = sslmode(section, ca_file.is_some());
-    let pg_dump = section.text("pg-dump").map_or_else(|| "pg_dump".into(), PathBuf::from);
-    let pg_restore = section.text("pg-restore").map(PathBuf::from);
-    // Beside `pg_dump`, as it is installed.
-    let pg_restore = pg_restore.unwrap_or_else(|| pg_dump.with_file_name("pg_restore"));
+    let pg_dump = pg_dump_of(section);
     let format = section.parsed("format", "`custom` or `plain`", |text| match text {
-        "custom" => Some(None),
-        "plain" => Some(Some(DumpFormat::Plain)),
+        "custom" => Some(ObjectFormat::Archive),
+        "plain" => Some(ObjectFormat::Plain),
         _ => None,
     });
-    let compress = compress(section, format.flatten());
+    let format = format.unwrap_or_default();
+    let compress = compress(section, format);
     let profile = section
         .parsed("profile", "`watson-assistant`", |name| (name == "watson-assistant").then(Profile::watson_assistant));
 
@@ -82,17 +126,26 @@ fn postgresql(section: &mut Section<'_>) -> Option<PostgresqlSource> {
     Some(PostgresqlSource {
         databases: databases?.into_iter().map(config).collect(),
         pg_dump,
-        pg_restore,
-        format: format.flatten(),
+        format,
         compress,
         profile,
     })
 }
 
-fn compress(section: &mut Section<'_>, format: Option<DumpFormat>) -> Option<String> {
+/// The program of a source, whatever else is wrong with that.
+pub(super) fn pg_dump(mut section: Section<'_>) -> Result<PathBuf, Vec<Fault>> {
+    let program = pg_dump_of(&mut section);
+    section.finish_unread(program)
+}
+
+fn pg_dump_of(section: &mut Section<'_>) -> PathBuf {
+    section.text("pg-dump").map_or_else(|| "pg_dump".into(), PathBuf::from)
+}
+
+fn compress(section: &mut Section<'_>, format: ObjectFormat) -> Option<String> {
     let (line, text) = section.text_at("compress")?;
     let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'=' | b',');
-    if format == Some(DumpFormat::Plain) {
+    if format == ObjectFormat::Plain {
         section.fault(line, "`compress` is for archives, and `format` is `plain`");
     } else if !text.bytes().all(fits) {
         section.fault(line, "`compress` must be what `pg_dump --compress` takes, such as `6` or `zstd:3`");

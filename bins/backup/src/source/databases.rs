@@ -1,14 +1,13 @@
 //! The databases of a source, each into an object of a backup.
 
-use std::fmt::Write as _;
-
 use chrono::{DateTime, Utc};
-use storage_backends::{DumpFormat, Manifest, NewBackup, Verification};
-use terminal::{progress, step, warn};
+use pgmig_core::connection::{self, ErrorKind};
+use storage_backends::{Manifest, NewBackup, ObjectFormat};
+use terminal::{progress, step};
 
 use super::dump::VerifiedDump;
 use super::postgresql::Session;
-use super::{pg_dump, row_counts};
+use super::{abort, object_name, pg_dump, row_counts};
 use crate::commands::Context;
 use crate::config::PostgresqlSource;
 use crate::failure::Failure;
@@ -23,16 +22,27 @@ pub(crate) struct Databases<'a> {
 
 impl<'a> Databases<'a> {
     /// Connects to all of them before the first is dumped, so that they are dumped as they were at moments that are close
-    /// to each other.
+    /// to each other. With `absent`, those that are not there are named in it.
     ///
     /// # Errors
     ///
     /// One cannot be reached or read, is being backed up, or is too new for `pg_dump`.
-    pub(crate) async fn open(source: &'a PostgresqlSource, now: fn() -> DateTime<Utc>) -> Result<Self, Failure> {
+    pub(super) async fn open(
+        source: &'a PostgresqlSource,
+        now: fn() -> DateTime<Utc>,
+        mut absent: Option<&mut Vec<String>>,
+    ) -> Result<Self, Failure> {
         let (major, pg_dump_version) = pg_dump::version(source).await?;
         let mut sessions = Vec::new();
         for database in &source.databases {
-            let session = Session::open(database, source.profile.as_ref()).await?;
+            let connection = match (connection::connect(database).await, &mut absent) {
+                (Err(e), Some(absent)) if matches!(e.kind(), ErrorKind::NoSuchDatabase { .. }) => {
+                    absent.push(format!("the database `{}`", database.database));
+                    continue;
+                }
+                (connected, _) => connected?,
+            };
+            let session = Session::open(connection, database, source.profile.as_ref()).await?;
             if major < session.major_version() {
                 let message = format!(
                     "pg_dump {pg_dump_version} cannot dump the database `{}`: its server is {}",
@@ -46,37 +56,43 @@ impl<'a> Databases<'a> {
         Ok(Self { source, pg_dump_version, sessions })
     }
 
-    /// Dumps and verifies all of them, and publishes the backup.
+    /// Dumps and verifies all of them, and tells the moment of each.
     ///
     /// # Errors
     ///
-    /// One of them cannot be dumped, stored or proven to be whole; or somebody asked us to end. Then there is no backup.
-    pub(crate) async fn back_up(
+    /// One of them cannot be dumped, stored or proven to be whole; or somebody asked us to end.
+    pub(super) async fn back_up(
         self,
         context: &Context,
-        mut backup: NewBackup,
-        mut manifest: Manifest,
-    ) -> Result<Manifest, Failure> {
-        manifest.versions.insert("pg_dump".into(), self.pg_dump_version);
+        backup: &mut NewBackup,
+        manifest: &mut Manifest,
+    ) -> Result<Vec<String>, Failure> {
         let mut moments = Vec::new();
         for (session, moment) in self.sessions {
+            manifest.versions.insert("pg_dump".into(), self.pg_dump_version.clone());
             moments.push(format!("`{}` at {}", session.database.database, moment.format("%F %T%.3f UTC")));
             manifest.versions.insert("server".into(), session.server_version.clone());
-            manifest.schema_version = manifest.schema_version.or(session.schema_version.clone());
+            manifest.schema_version = manifest.schema_version.take().or(session.schema_version.clone());
             manifest.tenants.extend_from_slice(&session.tenants);
-            back_up(context, self.source, session, &mut backup).await?;
+            back_up(context, self.source, session, backup).await?;
         }
-        manifest.consistency = Some(format!("each database is as it was at one moment: {}", moments.join(", ")));
-        manifest.finished = (context.now)();
-        let what = match self.source.format {
-            Some(DumpFormat::Plain) => {
-                "every statement was read up to the closing line, the rows of each table are as many as it had at that \
-                 moment, digests taken; pg_dump ended with status 0"
+        Ok(moments)
+    }
+
+    /// What is proven of each of them, for people.
+    pub(super) fn proof(&self) -> &'static str {
+        match self.source.format {
+            ObjectFormat::Plain => {
+                "every statement was read up to the closing line, the rows of each table are as many as it had at that moment, \
+                 digests taken; pg_dump ended with status 0"
             }
             _ => "every block was decoded, rows counted, digests taken; pg_dump ended with status 0",
-        };
-        manifest.verification = Some(Verification::new(manifest.finished, what));
-        Ok(backup.publish(manifest).await?)
+        }
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
     }
 }
 
@@ -89,7 +105,8 @@ async fn back_up(
 ) -> Result<(), Failure> {
     let database = session.database.clone();
     step(format_args!("dumping the database `{}` of {}", database.database, database.host));
-    let mut object = backup.object(&object_name(&database.database, source.format)).await?;
+    let extension = if source.format == ObjectFormat::Plain { "backup.sql" } else { "dump" };
+    let mut object = backup.object(&object_name(&database.database, extension)).await?;
     let bar = progress::unknown_bytes();
     let dump = async {
         let progress = |bytes| bar.set_position(bytes);
@@ -107,33 +124,13 @@ async fn back_up(
     match dumped {
         Ok(dump) => {
             let object = backup.add(object).await?;
-            object.format = source.format;
+            (object.format, object.origin) = (source.format, Some(database.database));
             object.tables = dump.tables();
             Ok(())
         }
         Err(failure) => {
-            // What is left of it is no backup, and goes by a later run.
-            if let Err(e) = object.abort().await {
-                warn(e);
-            }
+            abort(object).await;
             Err(failure)
         }
-    }
-}
-
-/// The name of a database can be anything; that of an object cannot.
-fn object_name(database: &str, format: Option<DumpFormat>) -> String {
-    let mut name = String::new();
-    for c in database.bytes() {
-        match c {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'_' | b'-' => name.push(char::from(c)),
-            other => {
-                let _ = write!(name, "%{other:02X}");
-            }
-        }
-    }
-    name + match format {
-        Some(DumpFormat::Plain) => ".backup.sql",
-        _ => ".dump",
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use dumpfmt::plain::{PlainTable, PlainVerifier, VerifiedScript};
 use dumpfmt::{Toc, TocEntry, VerifiedArchive, VerifiedEntry, Verifier, VerifyOptions};
 use pgmig_core::encoding;
-use storage_backends::{DumpFormat, TableContent};
+use storage_backends::{ObjectFormat, TableContent};
 
 /// Takes the bytes of a dump, in order, and tells at the end whether it is whole.
 pub(crate) enum DumpVerifier {
@@ -20,11 +20,10 @@ pub(crate) enum VerifiedDump {
 }
 
 impl DumpVerifier {
-    /// Of an archive if no other format is given.
-    pub(crate) fn new(format: Option<DumpFormat>) -> Self {
+    pub(crate) fn new(format: ObjectFormat) -> Self {
         let options = VerifyOptions::default().digests(true);
         match format {
-            Some(DumpFormat::Plain) => Self::Script(PlainVerifier::new(&options)),
+            ObjectFormat::Plain => Self::Script(PlainVerifier::new(&options)),
             _ => Self::Archive(Verifier::new(options)),
         }
     }

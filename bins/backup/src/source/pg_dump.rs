@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use bytes::{Bytes, BytesMut};
 use pgmig_core::connection::{SslMode, TargetConfig};
 use secrecy::ExposeSecret as _;
-use storage_backends::{DumpFormat, NewObject};
+use storage_backends::{NewObject, ObjectFormat};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
 use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
@@ -90,7 +90,7 @@ pub(crate) async fn dump(
     // Somebody whom it has started may hold its standard error open.
     let complaints =
         tokio::time::timeout(AFTER_END, complaints).await.map_or_else(|_| Vec::new(), Result::unwrap_or_default);
-    let noun = if source.format.is_some() { "dump" } else { "archive" };
+    let noun = if source.format == ObjectFormat::Plain { "dump" } else { "archive" };
     outcome(&what, noun, verified, status, &complaints)
 }
 
@@ -136,7 +136,7 @@ fn outcome(
 
 fn command(source: &PostgresqlSource, database: &TargetConfig, snapshot: &str) -> Command {
     let format = match source.format {
-        Some(DumpFormat::Plain) => "--format=plain",
+        ObjectFormat::Plain => "--format=plain",
         _ => "--format=custom",
     };
     let mut command = client(&source.pg_dump, database);

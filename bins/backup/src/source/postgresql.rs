@@ -1,6 +1,6 @@
 //! A session with a database while it is dumped: it keeps other runs away, and holds the moment that is dumped.
 
-use pgmig_core::connection::{self, Connection, TargetConfig};
+use pgmig_core::connection::{Connection, TargetConfig};
 use pgmig_core::profile::Profile;
 use pgmig_core::target::Target;
 
@@ -24,13 +24,16 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// Connects, locks, and takes a snapshot.
+    /// Locks, and takes a snapshot.
     ///
     /// # Errors
     ///
-    /// The database cannot be reached or read, or another run holds the lock.
-    pub(crate) async fn open(database: &TargetConfig, profile: Option<&Profile>) -> Result<Self, Failure> {
-        let connection = connection::connect(database).await?;
+    /// The database cannot be read, or another run holds the lock.
+    pub(crate) async fn open(
+        connection: Connection,
+        database: &TargetConfig,
+        profile: Option<&Profile>,
+    ) -> Result<Self, Failure> {
         let failed = |e: tokio_postgres::Error, what: &str| {
             Failure::from(e).context(format!("cannot {what} in the database `{}`", database.database))
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use dumpfmt::{CompressionSpecification, ReadOptions, Version};
 use pgmig_core::names::ColumnName;
+use restore_command::{OutputFormat, RestoreArgs};
 
 use crate::sql_options::{SelectionArgs, SqlArgs};
 
@@ -28,64 +29,36 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
     #[command(flatten)]
-    pub(super) restore: RestoreArgs,
+    pub(super) restore: MainArgs,
     /// Print the version
     #[arg(short = 'v', short_alias = 'V', long, action = ArgAction::Version)]
     pub(super) version: Option<bool>,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct RestoreArgs {
+pub(super) struct MainArgs {
     /// Backup: a file in the custom or tar format, a folder in the directory format; `-` reads standard input
     #[arg(short, long, value_name = "FILE")]
     pub(super) source: Option<PathBuf>,
     /// Configuration of the target's PostgreSQL server (postgres.yaml)
     #[arg(short, long, value_name = "FILE")]
     pub(super) target: Option<PathBuf>,
-    /// Configuration of the Resource Controller (resourceController.yaml)
-    #[arg(short, long = "resourceController", value_name = "FILE")]
-    pub(super) resource_controller: Option<PathBuf>,
-    /// Mapping of service instances, source ID to target ID
-    #[arg(short, long, value_name = "FILE")]
-    pub(super) mapping: Option<PathBuf>,
-    /// Erase tenants' data that the target holds; somebody at a terminal is asked first
-    #[arg(short, long)]
-    pub(super) force: bool,
+    #[command(flatten)]
+    pub(super) how: RestoreArgs,
     /// Test the connection to the Resource Controller, then exit
     #[arg(long = "testRCConnection")]
     pub(super) test_rc_connection: bool,
     /// Test the connection to the PostgreSQL server, then exit
     #[arg(long = "testPGConnection")]
     pub(super) test_pg_connection: bool,
-    /// The target is an orchestrate instance
-    #[arg(long)]
-    pub(super) wxo: bool,
-    /// Pair the instances of both sides by their names
-    #[arg(long, conflicts_with = "mapping")]
-    pub(super) map_by_name: bool,
-    /// Print the plan and change nothing
-    #[arg(long)]
-    pub(super) dry_run: bool,
-    /// Do not ask before erasing
-    #[arg(short, long)]
-    pub(super) yes: bool,
-    /// Replace IDs anywhere in the text of this column too; repeatable
-    #[arg(long, value_name = "SCHEMA.TABLE.COLUMN")]
-    pub(super) remap_also: Vec<ColumnName>,
-    /// Leave source IDs in places that the profile does not name as they are
-    #[arg(long)]
-    pub(super) ignore_strays: bool,
-    /// Where to write the report of the restore
-    #[arg(long, value_name = "FILE", default_value = "pgmig-report.json")]
-    pub(super) report: PathBuf,
     #[command(flatten)]
     pub(super) common: CommonArgs,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct CommonArgs {
-    /// Profile of the product; without it, that of Watson Assistant
-    #[arg(long, value_name = "FILE")]
+    /// Profile of the product: a file, or `watson-assistant`, which is taken without it, or `watson-speech`
+    #[arg(long, value_name = "PROFILE")]
     pub(super) profile: Option<PathBuf>,
     /// How to print the result; with `json` a failure is a document too: `version`, `error`, `hint`
     #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
@@ -256,8 +229,8 @@ pub(super) struct RemapArgs {
     /// New archive, which must not exist yet; `-` writes to standard output
     #[arg(short, long, value_name = "FILE")]
     pub(super) output: PathBuf,
-    /// Profile of the product; without it, that of Watson Assistant
-    #[arg(long, value_name = "FILE")]
+    /// Profile of the product: a file, or `watson-assistant`, which is taken without it, or `watson-speech`
+    #[arg(long, value_name = "PROFILE")]
     pub(super) profile: Option<PathBuf>,
     /// Format of the new archive
     #[arg(long, value_enum, default_value_t = ArchiveFormat::Custom)]
@@ -310,13 +283,4 @@ pub(super) struct ArchiveArgs {
     pub(super) archive: PathBuf,
     #[command(flatten)]
     pub(super) common: CommonArgs,
-}
-
-/// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum OutputFormat {
-    /// For people
-    Text,
-    /// For scripts
-    Json,
 }

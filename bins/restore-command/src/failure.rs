@@ -9,13 +9,11 @@ use pgmig_core::connection::ConnectError;
 use pgmig_core::error::Faults;
 use pgmig_core::{mapping, resource_controller};
 use serde::Serialize;
-use terminal::OutputError;
-
-use crate::text;
+use terminal::{OutputError, text};
 
 /// Why the program ends with a status that is not 0.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub struct Failure {
     error: anyhow::Error,
     hint: Option<String>,
     status: u8,
@@ -24,7 +22,7 @@ pub(crate) struct Failure {
 
 /// What standard output is told of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub enum Told {
     /// Nothing.
     Nothing,
     /// A JSON document.
@@ -32,6 +30,9 @@ pub(crate) enum Told {
     /// A JSON document that says that the archive is not complete.
     JsonOfVerify,
 }
+
+/// Finds the hint of an error that only one of the programs knows.
+pub type Hints = fn(&(dyn std::error::Error + 'static)) -> Option<String>;
 
 /// A failure in JSON.
 #[derive(Serialize)]
@@ -44,42 +45,58 @@ struct Failed<'a> {
 }
 
 impl Failure {
-    pub(crate) fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    /// What went wrong, and what to do next.
+    pub fn new(message: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..Self::from(anyhow::Error::msg(message.into())) }
     }
 
+    /// The same with a word before it on what was being done.
+    #[must_use]
+    pub fn context(self, context: impl Into<String>) -> Self {
+        Self { error: self.error.context(context.into()), ..self }
+    }
+
     /// The same with another hint.
-    pub(crate) fn with_hint(self, hint: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn with_hint(self, hint: impl Into<String>) -> Self {
         Self { hint: Some(hint.into()), ..self }
     }
 
-    /// The same after the result was printed: standard output has its one document.
-    pub(crate) fn after_result(self) -> Self {
-        Self { after_result: true, ..self }
+    /// The same with another exit status.
+    #[must_use]
+    pub fn with_status(self, status: impl Into<u8>) -> Self {
+        Self { status: status.into(), ..self }
     }
 
-    /// The same, when the archive was made and only its report was not.
-    pub(crate) fn of_report_alone(self) -> Self {
-        let error = self.error.context("the new archive is complete, but its report is not");
-        Self { error, hint: Some("the archive can be used; make it again if you need the report".into()), ..self }
+    /// The exit status.
+    #[must_use]
+    pub fn status(&self) -> u8 {
+        self.status
+    }
+
+    /// The same after the result was printed: standard output has its one document.
+    #[must_use]
+    pub fn after_result(self) -> Self {
+        Self { after_result: true, ..self }
     }
 
     /// The user pressed Ctrl-C, or the system asked us to end.
     /// `state` says what that leaves.
-    pub(crate) fn interrupted(state: &str) -> Self {
+    #[must_use]
+    pub fn interrupted(state: &str) -> Self {
         let hint = format!("{state}; run the same command again when you are ready");
         Self { status: 130, ..Self::new("interrupted", hint) }
     }
 
     /// Prints the error and its hint to standard error, and to standard output what scripts read there.
-    pub(crate) fn print(&self, told: Told) -> ExitCode {
+    pub fn print(&self, told: Told, more: Hints) -> ExitCode {
         if self.error.chain().any(is_broken_pipe) {
             // Whoever read our output has seen enough, as with `| head`.
             return ExitCode::SUCCESS;
         }
         let error = self.to_string();
         terminal::tell(format_args!("{}: {}", terminal::error_word(), terminal::harmless(&error)));
-        let hint = self.hint.clone().or_else(|| hint_of(&self.error));
+        let hint = self.hint.clone().or_else(|| hint_of(&self.error, more));
         if let Some(hint) = &hint {
             terminal::tell(format_args!("{}: {}", terminal::hint_word(), terminal::harmless(hint)));
         }
@@ -123,19 +140,21 @@ fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
     error.downcast_ref::<OutputError>().is_some_and(OutputError::is_broken_pipe)
 }
 
-fn hint_of(error: &anyhow::Error) -> Option<String> {
-    let hints = [
-        error.downcast_ref::<pgmig_core::Error>().map(pgmig_core::Error::hint),
-        error.downcast_ref::<ArchiveError>().map(ArchiveError::hint),
-        error.downcast_ref::<dumpfmt::Error>().map(|e| e.hint().map(str::to_owned)),
-        error.downcast_ref::<SqlError>().map(|e| e.hint().map(str::to_owned)),
-        error.downcast_ref::<ConfigFileError>().map(ConfigFileError::hint),
-        error.downcast_ref::<ConnectError>().map(ConnectError::hint),
-        error.downcast_ref::<Faults>().map(Faults::hint),
-        error.downcast_ref::<mapping::WriteError>().map(mapping::WriteError::hint),
-        error.downcast_ref::<resource_controller::Error>().map(resource_controller::Error::hint),
-    ];
-    hints.into_iter().flatten().flatten().next()
+fn hint_of(error: &anyhow::Error, more: Hints) -> Option<String> {
+    error.chain().find_map(|cause| {
+        let hints = [
+            cause.downcast_ref::<pgmig_core::Error>().map(pgmig_core::Error::hint),
+            cause.downcast_ref::<ArchiveError>().map(ArchiveError::hint),
+            cause.downcast_ref::<dumpfmt::Error>().map(|e| e.hint().map(str::to_owned)),
+            cause.downcast_ref::<SqlError>().map(|e| e.hint().map(str::to_owned)),
+            cause.downcast_ref::<ConfigFileError>().map(ConfigFileError::hint),
+            cause.downcast_ref::<ConnectError>().map(ConnectError::hint),
+            cause.downcast_ref::<Faults>().map(Faults::hint),
+            cause.downcast_ref::<mapping::WriteError>().map(mapping::WriteError::hint),
+            cause.downcast_ref::<resource_controller::Error>().map(resource_controller::Error::hint),
+        ];
+        hints.into_iter().flatten().flatten().next().or_else(|| more(cause))
+    })
 }
 
 impl<E: Into<anyhow::Error>> From<E> for Failure {
@@ -160,6 +179,6 @@ mod tests {
         let failure = Failure::from(pgmig_core::Error::from(error));
         let message = message(&failure.error);
         assert!(message.contains("exceeds the limit of 3 B (at byte "), "{message}");
-        assert!(hint_of(&failure.error).unwrap().contains("damaged"));
+        assert!(hint_of(&failure.error, |_| None).unwrap().contains("damaged"));
     }
 }

@@ -3,20 +3,19 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::io;
-use std::path::Path;
 
 use pgmig_core::instance_id::InstanceId;
 use pgmig_core::mapping::{Mapping, MappingEntry, MappingFile, ProvisionedInstance};
 use pgmig_core::resource_controller::ServiceInstance;
 use pgmig_core::target::Target;
 use pgmig_core::tenant::Tenant;
-use terminal::{harmless, step, tell, warn};
+use terminal::{harmless, step, tell, text, warn};
 
 use crate::ask::Terminal;
-use crate::cli::{MappingSource, RestoreOptions};
+use crate::environment::resource_controller;
 use crate::failure::Failure;
-use crate::restore::try_to_write_in;
-use crate::{test_connection, text};
+use crate::options::{MappingSource, RestoreOptions};
+use crate::report_file::try_to_write_in;
 
 const ENTERED: &str = "enteredMapping.yaml";
 
@@ -38,9 +37,10 @@ impl Instances {
 
 pub(crate) async fn make(options: &RestoreOptions, tenants: &[Tenant], target: &Target) -> Result<Mapping, Failure> {
     // Before anybody waits for the network: what is wrong here is wrong anyhow.
-    let source = match &options.mapping {
+    let source = match options.args.mapping_source() {
         MappingSource::File(path) => Ready::File(MappingFile::load(path)?),
         MappingSource::Names => Ready::Names,
+        MappingSource::SameIds => Ready::File(same_ids(tenants)?),
         MappingSource::Prompts => {
             let terminal = find_terminal(options)?;
             try_to_keep_answers()?;
@@ -67,9 +67,16 @@ enum Ready {
     Terminal(Terminal),
 }
 
+/// Each instance becomes the one with its ID.
+fn same_ids(tenants: &[Tenant]) -> Result<MappingFile, Failure> {
+    let live = tenants.iter().filter(|tenant| tenant.is_live());
+    Ok(MappingFile::new(live.map(|it| MappingEntry { source: it.id.clone(), target: it.id.clone() }).collect())?)
+}
+
 fn find_terminal(options: &RestoreOptions) -> Result<Terminal, Failure> {
-    let hint = "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name";
-    match Terminal::find(options.source == Path::new("-")) {
+    let hint = "give the pairs in a file with --mapping, or pair the instances by their names with --map-by-name, or by their IDs with \
+                --same-ids";
+    match Terminal::find(options.stdin_is_archive) {
         Ok(Some(terminal)) => Ok(terminal),
         Ok(None) => Err(Failure::new("no mapping was given, and there is no terminal to ask for one", hint)),
         Err(e) => {
@@ -85,14 +92,14 @@ fn try_to_keep_answers() -> Result<(), Failure> {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
         _ => Ok(()),
     };
-    there.and_then(|()| try_to_write_in(Path::new("."))).map_err(|e| {
+    there.and_then(|()| try_to_write_in(".".as_ref())).map_err(|e| {
         let text = format!("the answers to the questions for the mapping could not be kept in `{ENTERED}`: {e}");
         Failure::new(text, "run in a folder that you can write to, or give the pairs in a file with --mapping")
     })
 }
 
 fn keep_answers(file: &MappingFile) -> Result<(), Failure> {
-    let written = file.write_to(Path::new(ENTERED)).map_err(|e| {
+    let written = file.write_to(ENTERED.as_ref()).map_err(|e| {
         tell(harmless(&file.to_yaml()));
         Failure::new(e.to_string(), "save the lines above to a file, and pass it with --mapping the next time")
     })?;
@@ -104,12 +111,12 @@ fn keep_answers(file: &MappingFile) -> Result<(), Failure> {
 }
 
 async fn instances(options: &RestoreOptions, target: &Target) -> Result<Instances, Failure> {
-    let Some(config) = &options.resource_controller else {
+    let Some(config) = &options.args.resource_controller else {
         let provisioned = ProvisionedInstance::of_tenants(&target.tenants);
         let provisioned_by = "the target's own list of tenants";
         return Ok(Instances { provisioned, provisioned_by, details: Vec::new() });
     };
-    let client = test_connection::resource_controller(config, options.wxo)?;
+    let client = resource_controller(config, options.args.wxo)?;
     step(format_args!("ask the Resource Controller at {} for the provisioned instances", client.url()));
     let (details, gone): (Vec<_>, Vec<_>) =
         client.instances().await?.into_iter().partition(ServiceInstance::is_provisioned);
