@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use aws_sdk_s3::types::{Tag, Tagging};
+use aws_sdk_s3::types::{BucketVersioningStatus, Tag, Tagging, VersioningConfiguration};
 use bytes::Bytes;
 use pgmig_tests::s3::{S3Proxy, S3Server};
 use storage_backends::mirror::{Side, VerifyReport};
@@ -50,6 +50,12 @@ impl Bucket {
         let config = S3Server::shared().config(test);
         S3::connect_or_create(config.clone()).await.expect("the bucket can be made");
         Self { config }
+    }
+
+    pub(crate) async fn keep_versions(&self) {
+        let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+        let request = S3Server::shared().client().put_bucket_versioning().bucket(&self.config.bucket);
+        request.versioning_configuration(enabled).send().await.expect("the store has versions");
     }
 
     pub(crate) async fn side(&self) -> Side {

@@ -30,4 +30,5 @@ mod resource_controller;
 mod restore_engine;
 mod storage_bucket_archive;
 mod storage_mirror;
+mod storage_mirror_versions;
 mod storage_s3;

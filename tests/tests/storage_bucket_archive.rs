@@ -5,7 +5,6 @@ use std::process::Command;
 use std::sync::Arc;
 use std::{env, fs};
 
-use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
 use bytes::Bytes;
 use hyper::Method;
 use pgmig_tests::s3::{Asked, Fault, S3Proxy, S3Server};
@@ -375,9 +374,7 @@ async fn history(bucket: &Bucket) -> Vec<(String, Option<Stored>)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_versions_come_back_in_their_order() {
     let (source, target) = (Bucket::new("archive-versions").await, Bucket::new("archive-versions-copy").await);
-    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    let request = S3Server::shared().client().put_bucket_versioning().bucket(&source.config.bucket);
-    request.versioning_configuration(enabled).send().await.unwrap();
+    source.keep_versions().await;
     // Times in the history are those of the store.
     let pause = async || tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     for round in 0..4_usize {
@@ -445,9 +442,7 @@ async fn all_versions_come_back_in_their_order() {
 async fn more_versions_than_fit_into_a_page_are_in_order() {
     let (source, target) =
         (Bucket::new("archive-many-versions").await, Bucket::new("archive-many-versions-copy").await);
-    let enabled = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    let request = S3Server::shared().client().put_bucket_versioning().bucket(&source.config.bucket);
-    request.versioning_configuration(enabled).send().await.unwrap();
+    source.keep_versions().await;
     let keys = ["a b/1", "a b/2+%", "c"];
     let rounds = 340_usize;
     for key in keys {

@@ -150,6 +150,9 @@ pub(crate) struct MirrorArgs {
     /// How it is found out whether an object has changed
     #[arg(long, default_value = "listing")]
     pub(crate) compare: Compare,
+    /// Copy all versions of each object and the marks of those that were removed, from a bucket to another one
+    #[arg(long, conflicts_with = "compare")]
+    pub(crate) versions: bool,
     /// How many objects are copied at the same time
     #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = concurrency())]
     pub(crate) concurrency: u16,
@@ -183,6 +186,9 @@ pub(crate) enum MirrorCommand {
         from: String,
         /// The same
         to: String,
+        /// Compare all versions of each object, of two buckets
+        #[arg(long)]
+        versions: bool,
         /// How many objects are read at the same time
         #[arg(long, value_name = "NUMBER", default_value_t = 8, value_parser = concurrency())]
         concurrency: u16,

@@ -98,7 +98,10 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
 
 async fn mirror(context: &Context, typed: MirrorArgs) -> Result<(), Failure> {
     let (from, to, deleted) = match (typed.command, typed.from, typed.to, typed.deleted) {
-        (Some(MirrorCommand::Verify { from, to, concurrency }), ..) => {
+        (Some(MirrorCommand::Verify { from, to, versions: true, concurrency }), ..) => {
+            return commands::mirror::verify_versions(context, &from, &to, concurrency.into()).await;
+        }
+        (Some(MirrorCommand::Verify { from, to, concurrency, .. }), ..) => {
             return commands::mirror::verify(context, &from, &to, concurrency.into()).await;
         }
         (None, Some(from), Some(to), Some(deleted)) => (from, to, deleted),
@@ -113,6 +116,7 @@ async fn mirror(context: &Context, typed: MirrorArgs) -> Result<(), Failure> {
         Compare::Attributes => mirror::Compare::Attributes,
         Compare::Content => mirror::Compare::Content,
     };
+    options.versions = typed.versions;
     options.concurrency = typed.concurrency.into();
     commands::mirror::run(context, &from, &to, &options).await
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+use storage_backends::bucket_archive::ArchiveReport;
 use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Progress, Side, VerifyReport};
 use terminal::text::{count, counted, size, table};
 use terminal::{progress, step};
@@ -70,6 +72,45 @@ async fn shown<T>(progress: &Progress, mirroring: impl Future<Output = T>) -> T 
     };
     bar.finish_and_clear();
     result
+}
+
+/// What was found of all versions of both places, in JSON.
+#[derive(Serialize)]
+struct Versions {
+    version: u32,
+    same: bool,
+    from: ArchiveReport,
+    to: ArchiveReport,
+}
+
+/// Reads all versions of both buckets to their ends and tells whether they are the same.
+pub(crate) async fn verify_versions(
+    context: &Context,
+    from: &str,
+    to: &str,
+    concurrency: usize,
+) -> Result<(), Failure> {
+    let source = side(context, from, false).await?;
+    let target = side(context, to, false).await?;
+    step(format_args!("comparing all versions of {from} with those of {to}"));
+    let [ours, theirs] = mirror::verify_versions(&source, &target, concurrency).await?;
+    let same = ours.sha256 == theirs.sha256 && ours.vanished == 0 && theirs.vanished == 0;
+    let line = |name: &str, report: &ArchiveReport| {
+        let (versions, markers) = (counted(report.objects, "version"), counted(report.delete_markers, "delete marker"));
+        format!("{name}: {versions}, {markers}, {}, SHA-256 {}\n", size(report.bytes), report.sha256)
+    };
+    let text = line(from, &ours) + &line(to, &theirs);
+    if context.is_json() {
+        terminal::print_json(&Versions { version: 1, same, from: ours, to: theirs })?;
+    } else {
+        terminal::print(&text)?;
+    }
+    if same {
+        return Ok(());
+    }
+    let message = format!("{to} has not the same versions as {from}");
+    let hint = "run `backup mirror --versions` again; `backup mirror verify` without `--versions` tells which objects differ now";
+    Err(Failure::new(message, hint).after_result())
 }
 
 /// A place by the name of a source or a destination, or the path of a folder.

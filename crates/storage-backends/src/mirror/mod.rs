@@ -1,8 +1,8 @@
 //! Copies of buckets: in a folder, in another bucket, and back.
 //!
 //! [`mirror`] makes one side what the other one is, and [`verify`] proves that it is. An object is its bytes, its content type (and
-//! encoding, language, disposition, cache control), its user metadata and its tags. Versions, access rules, retentions and
-//! storage classes are not copied.
+//! encoding, language, disposition, cache control), its user metadata and its tags. Access rules, retentions and
+//! storage classes are not copied, and [versions](MirrorOptions::versions) when asked for.
 //!
 //! ```no_run
 //! use storage_backends::mirror::{Deleted, MirrorOptions, Side, mirror, verify};
@@ -56,6 +56,13 @@
 //! before the report is given. Files and folders are for their owner
 //! alone (modes 0600 and 0700).
 //!
+//! # Versions
+//!
+//! With [`MirrorOptions::versions`] the copy of a bucket has all versions of each object, and the marks of those that were removed, in their
+//! order; IDs and times are its own. The record of a version tells which one of the source it is, so what came since the last
+//! run is copied, and nothing twice. An object with a history of somebody else fails, and stays as it is. [`verify_versions`] proves
+//! that both histories are the same.
+//!
 //! # When it is killed
 //!
 //! No object is under its name with a part of its bytes, and the next run copies what is missing: not what is whole. An upload in parts that was
@@ -67,6 +74,7 @@
 //! same target at the same time are not noticed.
 
 mod folder;
+mod history;
 mod index;
 mod merge;
 pub(crate) mod name;
@@ -81,6 +89,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::bucket_archive::{self, ArchiveOptions, ArchiveReport};
 use crate::error::{Error, ErrorKind};
 use crate::s3::S3;
 use folder::Folder;
@@ -134,6 +143,9 @@ pub struct MirrorOptions {
     /// How many objects are copied at the same time; 8 if not said. Those that go to a bucket are at most 80 MiB in memory
     /// together, or one upload in parts: so fewer are copied at the same time when they are large.
     pub concurrency: usize,
+    /// All versions of each object and the marks of those that were removed, the oldest first; not so if not said. For two buckets,
+    /// of which the target is made to keep versions. `compare` is of no meaning then, and what is removed can be had back.
+    pub versions: bool,
     /// How far it has come; keep a clone of it to see that.
     pub progress: Progress,
 }
@@ -142,7 +154,7 @@ impl MirrorOptions {
     /// The usual settings.
     #[must_use]
     pub fn new(deleted: Deleted) -> Self {
-        Self { deleted, compare: Compare::default(), concurrency: 8, progress: Progress::default() }
+        Self { deleted, compare: Compare::default(), concurrency: 8, versions: false, progress: Progress::default() }
     }
 }
 
@@ -159,7 +171,16 @@ pub async fn mirror(from: &Side, to: &Side, options: &MirrorOptions) -> Result<M
     expect_apart(from, to)?;
     let source = open(from, Role::Source).await?;
     let target = open(to, Role::Target).await?;
-    Ok(run::run(source, target, options).await)
+    if !options.versions {
+        return Ok(run::run(source, target, options).await);
+    }
+    match (source, target) {
+        (Place::Bucket(source), Place::Bucket(target)) => Ok(history::run(source, target, options).await),
+        (source, _) => {
+            let why = "a folder has no versions; a backup of the bucket can have them";
+            Err(source.fail(ErrorKind::NotSupported, "mirror the versions of", "", why))
+        }
+    }
 }
 
 /// Reads both sides wholly, and tells in what they are not the same.
@@ -171,6 +192,25 @@ pub async fn verify(from: &Side, to: &Side, concurrency: usize) -> Result<Verify
     let source = open(from, Role::Source).await?;
     let target = open(to, Role::Source).await?;
     verify::verify(&source, &target, concurrency.max(1)).await
+}
+
+/// Reads all versions of both buckets wholly. They are the same when the digests of both reports are, and nothing has vanished in
+/// between.
+///
+/// # Errors
+///
+/// A side is no bucket, or cannot be read.
+pub async fn verify_versions(from: &Side, to: &Side, concurrency: usize) -> Result<[ArchiveReport; 2], Error> {
+    let mut options = ArchiveOptions::default();
+    (options.versions, options.concurrency) = (true, concurrency.max(1));
+    let read = async |side: &Side| match side {
+        Side::Bucket(bucket) => bucket_archive::write(bucket, &options, async |_piece| Ok(())).await,
+        Side::Folder(path) => {
+            let why = "a folder has no versions";
+            Err(Error::new(ErrorKind::NotSupported, "compare the versions of", path.display().to_string(), why))
+        }
+    };
+    Ok([read(from).await?, read(to).await?])
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

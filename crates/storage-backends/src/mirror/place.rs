@@ -250,7 +250,7 @@ fn short(place: &Place, key: &str, bytes: u64, expected: u64) -> Error {
     place.fail(ErrorKind::Incomplete, "store", key, format!("{bytes} bytes arrived of {expected}"))
 }
 
-async fn gather(bytes: u64, mut content: BoxStream<'static, Result<Bytes, Error>>) -> Result<Bytes, Error> {
+pub(super) async fn gather(bytes: u64, mut content: BoxStream<'static, Result<Bytes, Error>>) -> Result<Bytes, Error> {
     // No more than was asked for arrives, and it is not much.
     let mut all = BytesMut::with_capacity(usize::try_from(bytes).unwrap_or(0));
     while let Some(piece) = content.try_next().await? {

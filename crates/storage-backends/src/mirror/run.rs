@@ -17,13 +17,13 @@ use super::{Compare, Deleted, MirrorOptions, Progress};
 use crate::error::{Error, ErrorKind};
 
 /// What may be in memory on its way to a bucket.
-const MEMORY: u64 = 80 << 20;
+pub(super) const MEMORY: u64 = 80 << 20;
 /// What a permit stands for.
-const UNIT: u64 = 16 << 10;
+pub(super) const UNIT: u64 = 16 << 10;
 /// How many objects may fail one after the other before it is given up.
-const MAX_IN_A_ROW: usize = 100;
+pub(super) const MAX_IN_A_ROW: usize = 100;
 /// How many keys to remove are remembered.
-const MAX_SURPLUS: usize = 100_000;
+pub(super) const MAX_SURPLUS: usize = 100_000;
 
 /// What became of an object.
 enum Outcome {
@@ -175,17 +175,17 @@ impl Run {
             Outcome::Failed(key, bytes, error) => {
                 report.fail(bytes, Failure::new(key, &error));
                 self.in_a_row += 1;
-                // It would be the same with all others.
-                let is_hopeless = matches!(
-                    error.kind(),
-                    ErrorKind::NoSpace | ErrorKind::ReadOnly | ErrorKind::Credentials | ErrorKind::Untrusted
-                );
-                return if is_hopeless || self.in_a_row >= MAX_IN_A_ROW { Err(error) } else { Ok(()) };
+                return if is_hopeless(&error) || self.in_a_row >= MAX_IN_A_ROW { Err(error) } else { Ok(()) };
             }
         }
         self.in_a_row = 0;
         Ok(())
     }
+}
+
+/// Whether it would be the same with all other objects.
+pub(super) fn is_hopeless(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::ReadOnly | ErrorKind::Credentials | ErrorKind::Untrusted)
 }
 
 /// What is needed to copy an object.

@@ -154,8 +154,14 @@ impl Objects {
     }
 
     pub(crate) async fn head(&self, key: &str) -> Result<Option<Head>, Error> {
+        self.head_version(key, None).await
+    }
+
+    /// The head of a version of it; of the current one if none is said.
+    pub(crate) async fn head_version(&self, key: &str, version: Option<&str>) -> Result<Option<Head>, Error> {
         let name = self.name(key);
-        match self.store.client.head_object().bucket(&self.store.bucket).key(&name).send().await {
+        let request = self.store.client.head_object().bucket(&self.store.bucket).key(&name);
+        match request.set_version_id(version.map(str::to_owned)).send().await {
             Ok(head) => Ok(Some(Head {
                 bytes: head.content_length().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(0),
                 e_tag: head.e_tag().unwrap_or_default().trim_matches('"').to_owned(),
