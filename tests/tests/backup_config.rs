@@ -27,7 +27,7 @@ sources:
     compress: zstd:3
     profile: watson-assistant
 destinations:
-  vault: {type: local, path: /backups}
+  vault: {type: local, path: .}
   s3:
     type: s3
     endpoint: https://minio:9000
@@ -55,7 +55,7 @@ jobs:
 fn every_value_can_come_from_the_environment_or_a_file() {
     let checked = check(WHOLE, |folder, command| {
         for file in ["pg", "secret", "ca.crt", "url"] {
-            fs::write(folder.join(file), "value\n").expect("writable");
+            fs::write(folder.join(file), "https://value\n").expect("writable");
         }
         command.env("STORE_USER", "user").env("ACCESS", "key");
     });
@@ -105,7 +105,11 @@ jobs:
     let checked = check(yaml, |_, _| {});
     assert_eq!(checked.status.code(), Some(1));
     assert!(!checked.stderr.contains("hunter2"), "{checked}");
-    let _ = checked.failed(&["line 11: `sources` has a name that is not made of letters"]);
+    let _ = checked.failed(&[
+        "it has 16 faults",
+        "line 11: `sources` has a name that is not made of letters",
+        "line 20: `retention` of the job `empty`",
+    ]);
     let checked = check(&yaml.replace("  'odd name': {type: postgresql}\n", ""), |_, _| {});
     let _ = checked.failed(&[
         "it has 15 faults",
@@ -124,6 +128,32 @@ jobs:
         "line 18: `retention` of the job `nightly`: `time-zone` must be the name of a time zone",
         "line 18: `retention` of the job `nightly`: unknown key `keep-lots`",
         "line 19: `retention` of the job `empty`: the retention policy keeps nothing",
+    ]);
+}
+
+#[test]
+fn what_would_fail_at_night_is_told_by_day() {
+    let yaml = "\
+sources:
+  store: {type: postgresql, host: h, database: d, username: u, compress: bogus}
+destinations:
+  gone: {type: local, path: nowhere}
+  s3: {type: s3, endpoint: 'minio:9000', bucket: b, access-key: a, secret-key: s, object-lock: {mode: sometimes, days: 3}}
+  here: {type: local, path: .}
+jobs:
+  one: {source: store, destination: here, at-root: true}
+  two: {source: store, destination: here, at-root: true, success-url: not a url}
+  one.before-restore: {source: store, destination: here}
+";
+    let _ = check(yaml, |_, _| {}).failed(&[
+        "it has 7 faults",
+        "line 2: the source `store`: `compress` must be what `pg_dump --compress` takes",
+        "line 4: the destination `gone`: `nowhere` is no folder that is there",
+        "line 5: the destination `s3`: `endpoint` must be a URL such as `https://minio:9000`",
+        "line 5: `object-lock` of the destination `s3`: `mode` must be `governance` or `compliance`",
+        "line 8: the job `one`: it has its backups at the root of `here`, and so has `two`",
+        "line 9: the job `two`: `success-url` must be a URL",
+        "line 10: the job `one.before-restore`: names that end with `.before-restore`",
     ]);
 }
 

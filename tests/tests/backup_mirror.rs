@@ -42,8 +42,8 @@ impl Place {
         };
         let yaml = format!(
             "sources:\n  models: {{type: bucket, {}}}\n  db: {{type: postgresql, host: h, database: d, username: u}}\n\
-             destinations:\n  copy: {{type: s3, {}}}\n  vault: {{type: local, path: vault}}\n\
-             jobs:\n  nightly: {{source: db, destination: vault}}\n",
+             destinations:\n  copy: {{type: s3, {}}}\n  vault: {{type: local, path: vault}}\n  backups: {{type: local, path: backups}}\n\
+             jobs:\n  nightly: {{source: db, destination: backups}}\n",
             bucket(""),
             bucket("-copy")
         );
@@ -112,6 +112,12 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     let _ = place.run(&["mirror", "models", "./nowhere", "--deleted", "keep"]).failed(&["nowhere"]);
     let _ = place.run(&["mirror", "verify", "models", "copy"]).failed(&["cannot open `copy`"]);
     let _ = place.run(&["mirror", "models", "models", "--deleted", "keep"]).failed(&["the source is the same"]);
+    // What jobs keep there would be removed as what the source does not have.
+    fs::create_dir_all(place.folder.path().join("backups/below")).expect("writable");
+    for to in ["backups", "./backups", "./backups/below", "."] {
+        let run = place.run(&["mirror", "models", to, "--deleted", "remove"]);
+        let _ = run.failed(&["is where the job `nightly` has its backups"]);
+    }
     // An empty source removes nothing.
     let _ = place.run(&["mirror", "models", "vault", "--deleted", "keep"]).done();
     place.models.delete(&"a".parse().expect("a key")).await.expect("it may be removed");

@@ -157,6 +157,8 @@ fn what_the_policy_does_not_keep_goes_with_the_next_run() {
     let again = backups.run(&["prune", "nightly", "--output", "json"]).done().json();
     assert_eq!(again["removed"], json!([]));
     let metrics = fs::read_to_string(backups.file("backup.prom")).expect("it was written");
+    let mode = fs::metadata(backups.file("backup.prom")).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o644, "whoever collects it is somebody else");
     assert!(
         metrics.contains("backup_last_success_verified_rows{job=\"nightly\"} 5002\n") && metrics.ends_with("# EOF\n")
     );
@@ -238,6 +240,12 @@ fn the_dumps_of_the_products_own_job_are_adopted_where_they_lie() {
     assert_eq!(backups.list()["adoptable"], json!(["store.dump_20260106-230004"]));
     let _ = backups.run(&["fetch", "nightly", "latest", "--to", "copy.dump"]).done();
     assert_eq!(fs::read(backups.file("copy.dump")).expect("it was fetched"), dump);
+
+    // One of a time to come would be the newest one for years.
+    fs::write(vault.join("store.dump_20991231-230000"), &dump).expect("writable");
+    let adopted = backups.run(&["adopt", "nightly"]).failed(&["2 dumps cannot be adopted, and stay as they are"]);
+    let _ = adopted.says(&["its name has a time that is to come"]);
+    fs::remove_file(vault.join("store.dump_20991231-230000")).expect("it is there");
 
     // They count, and what is not kept goes with its dump. What was not adopted stays.
     let new = backups.make();

@@ -24,7 +24,7 @@ struct Options {
     #[arg(long, default_value_t = 10_000)]
     small: u32,
     /// The length of the large object in MiB; 0 leaves it out
-    #[arg(long, default_value_t = 900)]
+    #[arg(long, default_value_t = 2048)]
     large_mib: u32,
     /// Runs of each program, of which the median is shown
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

@@ -7,11 +7,8 @@ use chrono::{DateTime, Utc};
 use retention::Policy;
 use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
 
-use crate::config::{ConfigFile, Job};
+use crate::config::{BEFORE_RESTORE, ConfigFile, Job};
 use crate::failure::Failure;
-
-/// What the name of a job ends with that has backups of targets.
-const BEFORE_RESTORE: &str = ".before-restore";
 
 /// The job `name`.
 ///

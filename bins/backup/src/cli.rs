@@ -13,7 +13,7 @@ use restore_command::{OutputFormat, RestoreArgs};
     about = "Makes backups that are proven to be complete, keeps the right ones, and gives them back",
     after_help = "Exit status: 0 when all was done, 1 when it was not (then no new backup is listed), 2 for a command line \
                   that makes no sense, 3 when the backup was made and verified but something after it failed (removing old \
-                  ones, the metrics, the URL), 4 when another run is at work on the same source, 130 when interrupted.",
+                  ones, the metrics, the URL), 4 when another run is at work on the same database or bucket, 130 when interrupted.",
     disable_help_subcommand = true
 )]
 pub(crate) struct Cli {

@@ -41,6 +41,9 @@ fn main() -> ExitCode {
 
 fn run(cli: Cli) -> Result<(), Failure> {
     let config = ConfigFile::load(&cli.config, std::env::vars_os().collect())?;
+    if !matches!(cli.command, Command::Config(_)) {
+        config.expect_sound()?;
+    }
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(2).enable_all().build().context("cannot start")?;
     let result = runtime.block_on(async {

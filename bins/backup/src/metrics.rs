@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use storage_backends::Manifest;
 
@@ -47,7 +49,10 @@ pub(crate) fn write(
         None => text += &of_last_success(path),
     }
     text += "# EOF\n";
-    files::replace(path, &text)
+    files::replace(path, &text)?;
+    // Whoever collects it is somebody else.
+    let readable = fs::set_permissions(path, fs::Permissions::from_mode(0o644));
+    Ok(readable.with_context(|| format!("cannot let others read `{}`", path.display()))?)
 }
 
 fn seconds(time: DateTime<Utc>) -> String {

@@ -11,6 +11,9 @@ use pgmig_core::{mapping, resource_controller};
 use serde::Serialize;
 use terminal::{OutputError, text};
 
+/// The exit status of who was interrupted.
+const INTERRUPTED: u8 = 130;
+
 /// Why the program ends with a status that is not 0.
 #[derive(Debug)]
 pub struct Failure {
@@ -53,12 +56,19 @@ impl Failure {
     /// The same with a word before it on what was being done.
     #[must_use]
     pub fn context(self, context: impl Into<String>) -> Self {
+        if self.status == INTERRUPTED {
+            // What was being done is not what went wrong.
+            return self;
+        }
         Self { error: self.error.context(context.into()), ..self }
     }
 
     /// The same with another hint.
     #[must_use]
     pub fn with_hint(self, hint: impl Into<String>) -> Self {
+        if self.status == INTERRUPTED {
+            return self;
+        }
         Self { hint: Some(hint.into()), ..self }
     }
 
@@ -85,7 +95,7 @@ impl Failure {
     #[must_use]
     pub fn interrupted(state: &str) -> Self {
         let hint = format!("{state}; run the same command again when you are ready");
-        Self { status: 130, ..Self::new("interrupted", hint) }
+        Self { status: INTERRUPTED, ..Self::new("interrupted", hint) }
     }
 
     /// Prints the error and its hint to standard error, and to standard output what scripts read there.

@@ -52,8 +52,9 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     if failed == 0 {
         return Ok(());
     }
-    let message = format!("{} cannot be adopted, and stays as it is", counted(failed, "dump"));
-    let hint = "a dump that is not whole can be saved in part by `pgmig repair`; remove it when nobody needs it";
+    let stays = if failed == 1 { "stays as it is" } else { "stay as they are" };
+    let message = format!("{} cannot be adopted, and {stays}", counted(failed, "dump"));
+    let hint = "mend what is told of each; a dump that is not whole can be saved in part by `pgmig repair`";
     Err(Failure::new(message, hint).after_result())
 }
 
@@ -77,6 +78,10 @@ async fn adopt(
     dump: &BackupName,
 ) -> Result<Manifest, Failure> {
     let begun = dump.instant(job.time_zone);
+    if begun > (context.now)() {
+        let hint = "set the clock, or give the file a name with the right time";
+        return Err(Failure::new("its name has a time that is to come", hint));
+    }
     // What was adopted before this one has an ID too.
     let listing = catalog.list().await?;
     let id = BackupId::at(begun).and_then(|id| listing.free_id(id));

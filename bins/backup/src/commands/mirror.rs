@@ -4,18 +4,31 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use storage_backends::Backend as _;
 use storage_backends::bucket_archive::ArchiveReport;
 use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Progress, Side, VerifyReport};
 use terminal::text::{count, counted, size, table};
 use terminal::{progress, step};
 
 use super::Context;
+use crate::config::Destination;
 use crate::failure::Failure;
+
+/// How old an upload has to be that nobody has ended.
+const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Copies what is in one place to another.
 pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &MirrorOptions) -> Result<(), Failure> {
+    expect_no_backups_in(context, to)?;
     let source = side(context, from, false).await?;
     let target = side(context, to, true).await?;
+    if let Side::Bucket(bucket) = &target {
+        // Parts of uploads that a run has left which was killed.
+        let removed = bucket.remove_abandoned(ABANDONED_AFTER).await?;
+        if removed > 0 {
+            step(format_args!("removed {} that a run which was killed had left behind", counted(removed, "upload")));
+        }
+    }
     step(format_args!("mirroring {from} to {to}"));
     let mirrored = shown(&options.progress, mirror::mirror(&source, &target, options)).await;
     let report = mirrored.map_err(|e| {
@@ -111,6 +124,17 @@ pub(crate) async fn verify_versions(
     let message = format!("{to} has not the same versions as {from}");
     let hint = "run `backup mirror --versions` again; `backup mirror verify` without `--versions` tells which objects differ now";
     Err(Failure::new(message, hint).after_result())
+}
+
+/// That no job keeps its backups there: to a mirror they would be objects that the source does not have.
+fn expect_no_backups_in(context: &Context, to: &str) -> Result<(), Failure> {
+    let place = match context.config.place(to) {
+        Some(place) => place?,
+        None => Destination::Local(PathBuf::from(to)),
+    };
+    let Some(job) = context.config.job_with_backups_in(&place) else { return Ok(()) };
+    let message = format!("{to} is where the job `{job}` has its backups, so nothing can be mirrored to it");
+    Err(Failure::new(message, "mirror to another folder or bucket, or below another prefix"))
 }
 
 /// A place by the name of a source or a destination, or the path of a folder.

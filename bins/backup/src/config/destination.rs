@@ -1,5 +1,6 @@
 //! Where backups go.
 
+use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,6 +34,13 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
+    /// Where it is.
+    pub(crate) fn location(&self) -> String {
+        let S3Config { endpoint, bucket, prefix, .. } = &self.config;
+        let parts = [endpoint.trim_end_matches('/'), bucket, prefix.trim_matches('/')];
+        parts.join("/").trim_end_matches('/').to_owned()
+    }
+
     /// Its name.
     pub(crate) fn name(&self) -> &str {
         &self.config.bucket
@@ -75,6 +83,21 @@ impl Destination {
             _ => bucket(&mut section).map(Box::new).map(Self::S3),
         };
         section.finish(destination)
+    }
+
+    /// Whether what is in one of the two can be in the other one too.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Local(one), Self::Local(other)) => {
+                let [one, other] = [one, other].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
+                one.starts_with(&other) || other.starts_with(&one)
+            }
+            (Self::S3(one), Self::S3(other)) => {
+                let [one, other] = [one, other].map(|bucket| bucket.location() + "/");
+                one.starts_with(&other) || other.starts_with(&one)
+            }
+            _ => false,
+        }
     }
 
     /// It as a side of a mirror. A bucket that is to be filled is made if it is missing.
@@ -123,11 +146,13 @@ pub(super) fn bucket(section: &mut Section<'_>) -> Option<Bucket> {
         let length = days.map(|days| Duration::from_secs(u64::from(days) * 24 * 60 * 60));
         lock.finish(mode.zip(length))
     });
+    // `None` is that it has faults.
     let lock = match lock {
-        Some(lock) => Some(section.take(lock)?),
-        None => None,
+        Some(lock) => section.take(lock).map(Some),
+        None => Some(None),
     };
     let mut config = store(section)?;
+    let lock = lock?;
     config.bucket = bucket?;
     config.prefix = prefix.unwrap_or_default();
     Some(Bucket { config, create, lock, versions: false })
@@ -147,7 +172,13 @@ pub(super) fn buckets(section: &mut Section<'_>, names: &[&str]) -> Option<Vec<B
 
 /// Where a store is, and how to talk to it; no bucket yet.
 fn store(section: &mut Section<'_>) -> Option<S3Config> {
-    let endpoint = section.required_text("endpoint");
+    let endpoint = section.required_text_at("endpoint").map(|(line, endpoint)| {
+        // Not quoted: somebody may have written a password into it.
+        if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+            section.fault(line, "`endpoint` must be a URL such as `https://minio:9000`");
+        }
+        endpoint
+    });
     let region = section.text("region");
     let path_style = section.flag("path-style");
     let access_key = section.required_secret("access-key");

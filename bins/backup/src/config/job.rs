@@ -58,8 +58,8 @@ impl Job {
         let hours = section.parsed("clean-up-after-hours", "a number of hours", |text| text.parse::<u32>().ok());
         let clean_up_after = Duration::from_secs(u64::from(hours.unwrap_or(24)) * 60 * 60);
         let metrics_file = section.path("metrics-file");
-        let success_url = section.secret("success-url");
-        let failure_url = section.secret("failure-url");
+        let success_url = url(&mut section, "success-url");
+        let failure_url = url(&mut section, "failure-url");
         let name: Option<Key> = name.parse().ok();
         let job =
             name.zip(source).zip(destination).zip(retention).map(|(((name, source), destination), retention)| Self {
@@ -77,6 +77,15 @@ impl Job {
             });
         section.finish(job)
     }
+}
+
+/// A URL, which can hold a token: no fault quotes it.
+fn url(section: &mut Section<'_>, key: &'static str) -> Option<SecretString> {
+    let (line, url) = section.text_at(key)?;
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        section.fault(line, format!("`{key}` must be a URL that begins with `https://` or `http://`"));
+    }
+    Some(url.into())
 }
 
 fn one_of(section: &mut Section<'_>, key: &'static str, names: &[String]) -> Option<String> {

@@ -21,6 +21,8 @@ use source::Source;
 pub(crate) use source::{Parts, PostgresqlSource};
 
 const WHAT: &str = "configuration";
+/// What the names of jobs end with that have the backups of targets.
+pub(crate) const BEFORE_RESTORE: &str = ".before-restore";
 const SECTIONS: [&str; 3] = ["sources", "destinations", "jobs"];
 
 /// The file, taken apart as far as it has to be to know what is in it.
@@ -34,6 +36,8 @@ pub(crate) struct ConfigFile {
     destinations: Vec<Named>,
     jobs: Vec<Named>,
     outside: Outside,
+    /// What is wrong with it beside what is in its sources, destinations and jobs.
+    faults: Vec<Fault>,
 }
 
 #[derive(Debug)]
@@ -48,7 +52,8 @@ impl ConfigFile {
     ///
     /// # Errors
     ///
-    /// It cannot be read, is not YAML, or its sections are not maps of names.
+    /// It cannot be read, or is no map in YAML. Other faults are told by [`check`](Self::check) and
+    /// [`expect_sound`](Self::expect_sound).
     pub(crate) fn load(path: &Path, environment: BTreeMap<OsString, OsString>) -> Result<Self, ConfigFileError> {
         let text = config_file::read_text(WHAT, path)?;
         let outside = Outside { folder: path.parent().map(Path::to_owned), environment };
@@ -88,10 +93,16 @@ impl ConfigFile {
             }
         }
         let [sources, destinations, jobs] = found.map(Option::unwrap_or_default);
-        if !faults.is_empty() {
-            return Err(faults);
-        }
-        Ok(Self { path: path.to_owned(), sources, destinations, jobs, outside })
+        Ok(Self { path: path.to_owned(), sources, destinations, jobs, outside, faults })
+    }
+
+    /// That its sections are maps of names.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with them.
+    pub(crate) fn expect_sound(&self) -> Result<(), ConfigFileError> {
+        if self.faults.is_empty() { Ok(()) } else { Err(self.error(self.faults.clone())) }
     }
 
     /// The names of all jobs, in the order of the file.
@@ -188,12 +199,20 @@ impl ConfigFile {
     ///
     /// All faults of the file.
     pub(crate) fn check(&self) -> Result<(), ConfigFileError> {
-        let mut faults = Vec::new();
+        let mut faults = self.faults.clone();
         for source in &self.sources {
             faults.extend(Source::read(self.section("source", source)).err().unwrap_or_default());
         }
-        for destination in &self.destinations {
-            faults.extend(Destination::read(self.section("destination", destination)).err().unwrap_or_default());
+        for named in &self.destinations {
+            match Destination::read(self.section("destination", named)) {
+                // It is there only now, or not yet: not a fault of the file for who only lists others.
+                Ok(Destination::Local(path)) if !path.is_dir() => {
+                    let message =
+                        format!("the destination `{}`: `{}` is no folder that is there", named.name, path.display());
+                    faults.push(Fault { line: Some(named.line), message });
+                }
+                read => faults.extend(read.err().unwrap_or_default()),
+            }
         }
         for named in &self.jobs {
             faults.extend(self.read_job(named).err().unwrap_or_default());
@@ -208,7 +227,38 @@ impl ConfigFile {
 
     fn read_job(&self, job: &Named) -> Result<Job, Vec<Fault>> {
         let names = |section: &[Named]| section.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
-        Job::read(&job.name, self.section("job", job), &names(&self.sources), &names(&self.destinations))
+        let read = Job::read(&job.name, self.section("job", job), &names(&self.sources), &names(&self.destinations))?;
+        let fault = |message: String| {
+            let message = format!("the job `{}`: {message}", job.name);
+            Err(vec![Fault { line: Some(job.line), message }])
+        };
+        if job.name.ends_with(BEFORE_RESTORE) {
+            return fault(format!(
+                "names that end with `{BEFORE_RESTORE}` are those of backups that restores make of targets"
+            ));
+        }
+        // Each of them would take the backups of the other one for its own.
+        let is_with_it = |other: &&Named| {
+            other.name != job.name
+                && scalar(other, "at-root") == Some("true")
+                && scalar(other, "destination") == Some(read.destination.as_str())
+        };
+        match self.jobs.iter().find(is_with_it).filter(|_| read.at_root) {
+            Some(other) => {
+                fault(format!("it has its backups at the root of `{}`, and so has `{}`", read.destination, other.name))
+            }
+            None => Ok(read),
+        }
+    }
+
+    /// The name of a job whose backups can be in `place`.
+    pub(crate) fn job_with_backups_in(&self, place: &Destination) -> Option<&str> {
+        let is_there = |job: &&Named| {
+            let destination = self.destinations.iter().find(|it| scalar(job, "destination") == Some(it.name.as_str()));
+            let read = destination.and_then(|named| Destination::read(self.section("destination", named)).ok());
+            read.is_some_and(|destination| destination.overlaps(place))
+        };
+        self.jobs.iter().find(is_there).map(|job| job.name.as_str())
     }
 
     fn section<'a>(&'a self, kind: &str, named: &'a Named) -> Section<'a> {
@@ -218,6 +268,15 @@ impl ConfigFile {
     fn error(&self, faults: Vec<Fault>) -> ConfigFileError {
         ConfigFileError::faults_in(WHAT, Some(&self.path), faults)
     }
+}
+
+/// The text of a key, where it stands in the file itself.
+fn scalar<'a>(named: &'a Named, key: &str) -> Option<&'a str> {
+    let Value::Mapping(pairs) = &named.value else { return None };
+    pairs.iter().find_map(|(name, value)| match (&name.value, &value.value) {
+        (Value::Scalar(name), Value::Scalar(text)) if name == key => Some(text.as_str()),
+        _ => None,
+    })
 }
 
 /// The names of a section, and what each of them stands for.

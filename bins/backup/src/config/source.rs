@@ -144,10 +144,13 @@ fn pg_dump_of(section: &mut Section<'_>) -> PathBuf {
 
 fn compress(section: &mut Section<'_>, format: ObjectFormat) -> Option<String> {
     let (line, text) = section.text_at("compress")?;
-    let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b':' | b'=' | b',');
+    let (method, detail) = text.split_once(':').unwrap_or((&text, ""));
+    let is_known =
+        matches!(method, "none" | "gzip" | "lz4" | "zstd") || method.parse::<u8>().is_ok_and(|level| level < 10);
+    let fits = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'=' | b',');
     if format == ObjectFormat::Plain {
         section.fault(line, "`compress` is for archives, and `format` is `plain`");
-    } else if !text.bytes().all(fits) {
+    } else if !is_known || !detail.bytes().all(fits) {
         section.fault(line, "`compress` must be what `pg_dump --compress` takes, such as `6` or `zstd:3`");
     } else {
         return Some(text);

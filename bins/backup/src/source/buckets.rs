@@ -6,13 +6,14 @@ use storage_backends::{ErrorKind, NewBackup, ObjectFormat, TableContent};
 use terminal::text::counted;
 use terminal::{progress, step, warn};
 
+use super::lock::Lock;
 use super::{abort, object_name};
 use crate::commands::Context;
 use crate::config::Bucket;
 use crate::failure::Failure;
 
 /// The buckets of a source, open.
-pub(super) struct Buckets<'a>(Vec<(&'a Bucket, S3)>);
+pub(super) struct Buckets<'a>(Vec<(&'a Bucket, S3, Lock)>);
 
 impl<'a> Buckets<'a> {
     /// Connects to all of them. With `absent`, those that are not there are named in it.
@@ -24,7 +25,7 @@ impl<'a> Buckets<'a> {
         let mut open = Vec::new();
         for bucket in buckets {
             match (bucket.open().await, &mut absent) {
-                (Ok(store), _) => open.push((bucket, store)),
+                (Ok(store), _) => open.push((bucket, store, Lock::of(&format!("the bucket {}", bucket.location()))?)),
                 (Err(e), Some(absent)) if e.kind() == ErrorKind::NotFound => {
                     absent.push(format!("the bucket `{}`", bucket.name()));
                 }
@@ -48,7 +49,7 @@ impl<'a> Buckets<'a> {
     /// One of them cannot be read or stored; or somebody asked us to end.
     pub(super) async fn back_up(self, context: &Context, backup: &mut NewBackup) -> Result<Vec<String>, Failure> {
         let mut times = Vec::new();
-        for (bucket, store) in self.0 {
+        for (bucket, store, _lock) in self.0 {
             let begun = (context.now)();
             back_up(context, bucket, &store, backup).await?;
             let format = "%F %T UTC";

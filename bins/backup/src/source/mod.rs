@@ -3,6 +3,7 @@
 pub(crate) mod buckets;
 pub(crate) mod databases;
 pub(crate) mod dump;
+mod lock;
 pub(crate) mod pg_dump;
 mod postgresql;
 mod row_counts;

@@ -276,8 +276,10 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
             let name = if prefix.is_empty() { name.to_owned() } else { format!("{prefix}/{name}") };
             match dir.metadata(entry.file_name()) {
                 Ok(metadata) => Ok(Some((entry, name, metadata))),
-                // Removed meanwhile, or a link that leads nowhere.
+                // Removed meanwhile.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                // A link that leads nowhere, or out of the folder, is no object.
+                Err(_) if entry.file_type().is_ok_and(|kind| kind.is_symlink()) => Ok(None),
                 Err(e) => Err(e),
             }
         });
@@ -290,6 +292,8 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
                     match entry.open_dir() {
                         Ok(below) => walk(&below, &path.join(entry.file_name()), &name, found),
                         Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+                        // That of the file system itself, which is for the system administrator alone.
+                        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && name == "lost+found" => true,
                         Err(e) => found(Err(LocalError::new("list", path.join(entry.file_name()), e))),
                     }
                 } else if metadata.is_file()

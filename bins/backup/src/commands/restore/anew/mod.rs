@@ -107,6 +107,12 @@ fn owners(typed: &RestoreCommand, parts: &Parts) -> Result<Option<Owners>, Failu
         Some(chosen) => Some(restore_command::profile(chosen)?),
         None => parts.owners.clone(),
     };
+    if let Some(profile) = profile.as_ref().filter(|profile| profile.tenants.is_some()) {
+        let message = format!("the profile `{}` is of a product that lists its tenants", profile.name);
+        let hint =
+            "restore into the product's own database, with `--target`; `--into` takes profiles such as `watson-speech`";
+        return Err(Failure::new(message, hint));
+    }
     match (&typed.args.mapping, profile) {
         (Some(file), Some(profile)) => Ok(Some(Owners { profile, mapping: MappingFile::load(file)? })),
         (Some(_), None) => {
@@ -158,7 +164,8 @@ impl<'a> Restore<'a> {
         for planned in &self.plan.databases {
             prepared.push(self.database(planned).await?);
         }
-        if let Some(owners) = &self.owners {
+        // One object of several need not have all owners.
+        if let Some(owners) = self.owners.as_ref().filter(|_| self.typed.object.is_none()) {
             expect_right_mapping(owners, prepared, self.typed.args.ignore_strays)?;
         }
         if !self.typed.no_backup_of_target {
@@ -261,6 +268,11 @@ fn print(context: &Context, restored: &Restored<'_>) -> Result<(), Failure> {
         of_owners.truncate(report.remap.as_ref().map_or(0, |remap| remap.pair_use.sources_not_found.len()));
         for warning in report.warnings.iter().filter(|warning| !of_owners.contains(warning)) {
             warn(format_args!("`{}`: {warning}", report.database));
+        }
+        for unknown in report.remap.iter().flat_map(|remap| &remap.unknown_ids) {
+            let (column, values) = (&unknown.column, counted(unknown.count, "value"));
+            let what = format!("{column} has {values} that the mapping does not name, such as {}", unknown.example);
+            warn(format_args!("`{}`: {what}; they stay", report.database));
         }
         if let Some(aside) = &report.set_aside {
             step(format_args!(
