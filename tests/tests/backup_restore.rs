@@ -55,6 +55,8 @@ fn a_backup_is_restored_with_every_id_remapped_and_the_way_back_leads_back() {
     let ran = run(&backups, "nightly", "latest", &MAPPED).done();
     target.assert_restored(&EXPECTED);
     let ids = before_restore(&backups);
+    let _ = backups.run(&["list"]).done().says(&["nightly.before-restore", &ids[0]]);
+    let _ = backups.run(&["prune", "nightly.before-restore"]).failed(&["no policy removes the backups"]);
     let way_back =
         format!("backup restore nightly.before-restore {} --target postgres.yaml --same-ids --force", ids[0]);
     let _ = ran.says(&["back up the target first", &way_back]);

@@ -62,6 +62,10 @@ pub(crate) fn expect_own(job: &Job) -> Result<(), Failure> {
 /// Everything.
 pub(crate) fn policy(job: &Job) -> Result<&Policy, Failure> {
     job.retention.as_ref().ok_or_else(|| {
+        if job.name.as_str().ends_with(BEFORE_RESTORE) {
+            let message = format!("no policy removes the backups of `{}`", job.name);
+            return Failure::new(message, "remove the folder of one by hand when nobody needs it any more");
+        }
         let hint = "say what is to be kept with `retention`, such as `{keep-last: 7}`";
         Failure::new(format!("the job `{}` has no retention policy, so it keeps every backup", job.name), hint)
     })

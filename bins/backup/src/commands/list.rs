@@ -10,7 +10,7 @@ use super::adopt::dumps;
 use super::prune::decisions;
 use super::run::{objects, rows};
 use crate::catalog;
-use crate::config::Job;
+use crate::config::{BEFORE_RESTORE, Job};
 use crate::failure::Failure;
 
 /// The backups of all jobs that were asked for, in JSON.
@@ -58,6 +58,7 @@ struct Unreadable {
 }
 
 pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Failure> {
+    let is_of_all = name.is_none();
     let names: Vec<_> = match name {
         Some(name) => vec![name],
         None => context.config.jobs().collect(),
@@ -66,7 +67,17 @@ pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Fai
     let mut failures = Vec::new();
     for name in names {
         match of_job(context, name).await {
-            Ok(job) => jobs.push(job),
+            Ok(listed) => {
+                jobs.push(listed);
+                // What restores have backed up of targets, if there is any.
+                let of_targets = format!("{name}{BEFORE_RESTORE}");
+                if is_of_all
+                    && let Ok(listed) = of_job(context, &of_targets).await
+                    && !listed.backups.is_empty()
+                {
+                    jobs.push(listed);
+                }
+            }
             Err(failure) => failures.push(failure.context(format!("cannot list the backups of the job `{name}`"))),
         }
     }
