@@ -1,4 +1,7 @@
 //! A lock for sources that have none of their own.
+//!
+//! A store of objects has no lock that goes with whoever holds it, and one that stays behind after a crash would be worse than
+//! none. So it reaches as far as this machine; two runs on two machines make two backups, each of them whole.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};

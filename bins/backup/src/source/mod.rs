@@ -20,7 +20,7 @@ use crate::failure::Failure;
 use buckets::Buckets;
 use databases::Databases;
 
-/// The parts of a source, open. Other runs are kept away from its databases.
+/// The parts of a source, open. Other runs are kept away from them.
 pub(crate) struct OpenSource<'a> {
     databases: Option<Databases<'a>>,
     buckets: Buckets<'a>,

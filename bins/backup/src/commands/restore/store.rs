@@ -43,20 +43,16 @@ pub(super) async fn run(context: &Context, typed: RestoreCommand, target: PathBu
         Restore::prepare(RestoreOptions { target, profile, output, stdin_is_archive: false, args }, open).await
     };
     let Some(restore) = context.interruptible(prepare).await? else { return Ok(()) };
-    let before = if no_backup_of_target {
-        None
-    } else {
+    if !no_backup_of_target {
         let made = back_up(context, job, restore.target(), profile).await.map_err(|failure| {
             failure.context("the target could not be backed up, so nothing was changed in it").with_hint(
                 "mend that and run the same command again; --no-backup-of-target restores without a way back",
             )
         });
-        Some(made?)
-    };
-    let restored = restore.run(context.stopped()).await;
-    if let (Ok(()), Some((job, manifest))) = (&restored, &before) {
+        let (job, manifest) = made?;
+        // Now, since it has to be known however the restore ends.
         step(format_args!(
-            "what the target held before is the backup `{}` of `{}`; to have it back: backup restore {} {} --target {} \
+            "what the target holds now is the backup `{}` of `{}`; to have it back later: backup restore {} {} --target {} \
              --same-ids --force",
             manifest.id,
             job.name,
@@ -65,7 +61,7 @@ pub(super) async fn run(context: &Context, typed: RestoreCommand, target: PathBu
             target_file.display()
         ));
     }
-    restored
+    restore.run(context.stopped()).await
 }
 
 /// Makes a backup of the target, beside those of the job.
