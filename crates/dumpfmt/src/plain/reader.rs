@@ -266,10 +266,13 @@ impl<R: Read> ScriptReader<R> {
     }
 
     /// Says what it is that cannot be read, when it does not even begin like a script.
-    fn explain(&self, error: Error) -> Error {
+    fn explain(&mut self, error: Error) -> Error {
+        if self.has_header || matches!(error.kind(), ErrorKind::Io(_) | ErrorKind::Usage(_)) {
+            return error;
+        }
         let first = self.text.first();
         let has_other_line_ends = first.starts_with(b"--\r\n-- PostgreSQL database dump");
-        if self.has_header || has_other_line_ends || matches!(error.kind(), ErrorKind::Io(_) | ErrorKind::Usage(_)) {
+        if has_other_line_ends {
             return error;
         }
         if !first.is_empty() && HEADER.starts_with(first) {

@@ -362,6 +362,18 @@ proptest! {
     }
 
     #[test]
+    fn it_makes_no_difference_in_which_pieces_something_else_comes(
+        // In the middle of the first line that is expected, or of something else.
+        length in 0..40_usize,
+        text in prop_oneof!["\\PC{0,80}", "[\n\r\0\\-;a]{0,80}"],
+        step in 1_usize..20,
+    ) {
+        let script = [&around("")[..length], text.as_bytes()].concat();
+        let slowly = parts_of(ScriptReader::new(Slowly(&script, step))).1;
+        prop_assert_eq!(error_of(&script).to_string(), slowly.unwrap_err().to_string());
+    }
+
+    #[test]
     fn what_begins_otherwise_is_refused(text in "\\PC{0,200}") {
         let error = error_of(text.as_bytes());
         prop_assert!(matches!(error.kind(), ErrorKind::NotAScript(_) | ErrorKind::Truncated(_)), "{}", error);

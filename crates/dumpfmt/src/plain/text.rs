@@ -33,8 +33,12 @@ impl<R: Read> Text<R> {
         Self { input, buffer, begin: 0, end: 0, offset: 0, line: 1, has_zero: false, first }
     }
 
-    /// The first bytes of all, as far as they were read.
-    pub(super) fn first(&self) -> &[u8] {
+    /// The first bytes of all: those that were read, and of the ones behind them as many as can be had. Nothing is read
+    /// as script after that.
+    pub(super) fn first(&mut self) -> &[u8] {
+        let missing = FIRST_BYTES - self.first.len();
+        // What is wrong with them is no matter: that the script cannot be read is known.
+        _ = (&mut self.input).take(missing as u64).read_to_end(&mut self.first);
         &self.first
     }
 
