@@ -42,6 +42,7 @@ pub use fingerprint::Fingerprint;
 pub use postgres::{Server, ServerOptions, Tls};
 pub use proxy::{CutProxy, Piece};
 pub use restored::Restored;
+pub use tls::write_certificates;
 pub use tools::{Compression, DumpOptions, MAJORS, PgTools, cache};
 
 // The examples of the README are compiled, like those of the documentation.

@@ -7,7 +7,11 @@ use rcgen::{
 };
 
 /// Writes `ca.crt`, `server.crt` and `server.key` in PEM, the server's for these host names and addresses.
-pub(crate) fn write_certificates(folder: &Path, names: &[&str]) {
+///
+/// # Panics
+///
+/// When they cannot be made or written.
+pub fn write_certificates(folder: &Path, names: &[&str]) {
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     ca.distinguished_name.push(DnType::CommonName, "pgmig test authority");

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use pgmig_tests::backup::program;
 use pgmig_tests::pgmig::Run;
+use pgmig_tests::write_certificates;
 
 fn check(yaml: &str, prepare: impl FnOnce(&std::path::Path, &mut Command)) -> Run {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -54,9 +55,10 @@ jobs:
 #[test]
 fn every_value_can_come_from_the_environment_or_a_file() {
     let checked = check(WHOLE, |folder, command| {
-        for file in ["pg", "secret", "ca.crt", "url"] {
+        for file in ["pg", "secret", "url"] {
             fs::write(folder.join(file), "https://value\n").expect("writable");
         }
+        write_certificates(folder, &["minio"]);
         command.env("STORE_USER", "user").env("ACCESS", "key");
     });
     assert_eq!(checked.done().stdout, "no fault: 2 sources, 2 destinations, 2 jobs\n");
@@ -154,6 +156,48 @@ jobs:
         "line 8: the job `one`: it has its backups at the root of `here`, and so has `two`",
         "line 9: the job `two`: `success-url` must be a URL",
         "line 10: the job `one.before-restore`: names that end with `.before-restore`",
+    ]);
+}
+
+#[test]
+fn what_the_configuration_names_has_to_be_there_and_to_make_sense() {
+    let yaml = "\
+sources:
+  store:
+    type: postgresql
+    host: h
+    database: d
+    username: u
+    pg-dump: bin/pg_dump
+    ca-file: ca.crt
+  models: {type: bucket, endpoint: 'https://minio', bucket: models, prefix: a/../b, access-key: a, secret-key: s}
+  all: {type: bucket, endpoint: 'https://MINIO:443/', bucket: models, access-key: a, secret-key: s}
+  speech: {type: watson-speech, host: h, username: u, minio: {endpoint: 'https://minio?x', access-key: a, secret-key: s}}
+destinations:
+  same: {type: s3, endpoint: 'https://minio', bucket: models, prefix: backups, access-key: a, secret-key: s}
+  user: {type: s3, endpoint: 'https://user:hunter2@minio', bucket: b, access-key: a, secret-key: s}
+  here: {type: local, path: .}
+jobs:
+  one: {source: store, destination-env: WHERE, at-root: true, encryption: {
+    recipients: [age1nobody]}, metrics-file: nowhere/metrics}
+  two: {source: store, destination: here, at-root: true, metrics-file: nowhere/metrics}
+  full: {source: all, destination: same}
+";
+    let checked = check(yaml, |folder, command| {
+        fs::write(folder.join("ca.crt"), "no certificate").expect("writable");
+        command.env("WHERE", "here");
+    });
+    assert!(!checked.stderr.contains("hunter2"), "{checked}");
+    let _ = checked.failed(&[
+        "it has 8 faults",
+        "line 7: the source `store`: there is no program `bin/pg_dump`",
+        "line 8: the source `store`: cannot connect to database `d`",
+        "line 9: the source `models`: cannot use `https://minio`: the prefix",
+        "line 11: the source `speech`: cannot use `the endpoint`: it has something behind `?`",
+        "line 14: the destination `user`: cannot use `the endpoint`: it has a user or a password in it",
+        "line 18: `encryption` of the job `one`: `recipients`",
+        "line 19: the job `two`: it has its backups at the root of `here`, and so has `one`",
+        "line 20: the job `full`: its source `all` has the backups themselves in it: they go to `same`",
     ]);
 }
 

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use pgmig_tests::awkward::unique;
 use pgmig_tests::backup::{Backups, program};
 use pgmig_tests::pgmig::Run;
@@ -292,6 +293,26 @@ fn a_monitor_is_told_how_it_went_and_its_silence_is_no_failure_of_the_backup() {
     let failed = told.pg_dump("exit 3").run(&["run", "nightly"]).failed(&["exit status: 3"]);
     assert_eq!(asked.recv_timeout(Duration::from_secs(10)).expect("it was asked"), "GET /bad-s3cret HTTP/1.1");
     assert!(!failed.stderr.contains("s3cret"), "{failed}");
+
+    // Old backups that stay fill the disk one day: whoever only watches the monitor hears of it now.
+    let store = S3Proxy::start(|_| Fault::None);
+    let stuck = in_bucket("backup_that_stays", &store.endpoint(), "create-bucket: true")
+        .job(&format!("success-url: {}", url("good-s3cret")))
+        .job(&format!("failure-url: {}", url("stuck-s3cret")))
+        .job("metrics-file: backup.prom")
+        .job("retention: {keep-last: 1}");
+    let _ = stuck.make();
+    assert_eq!(asked.recv_timeout(Duration::from_secs(10)).expect("it was asked"), "GET /good-s3cret HTTP/1.1");
+    store.set_rule(|asked| match asked.method {
+        Method::DELETE if asked.path.ends_with("manifest.json") => Fault::Answer(403, "AccessDenied", "no".into()),
+        _ => Fault::None,
+    });
+    let run = stuck.run(&["run", "nightly"]);
+    assert_eq!(run.status.code(), Some(3), "{run}");
+    assert_eq!(asked.recv_timeout(Duration::from_secs(10)).expect("it was asked"), "GET /stuck-s3cret HTTP/1.1");
+    let metrics = fs::read_to_string(stuck.file("backup.prom")).expect("it was written");
+    assert!(metrics.contains("backup_last_run_succeeded{job=\"nightly\"} 1\n"), "{metrics}");
+    assert!(metrics.contains("backup_last_prune_succeeded{job=\"nightly\"} 0\n"), "{metrics}");
 
     let deaf = backups().job(&format!("success-url: {}", url("deaf-s3cret")));
     let run = deaf.run(&["run", "nightly"]);

@@ -205,6 +205,16 @@ fn the_newest_verified_backup_stays_whatever_the_policy_says_and_oddities_are_le
     assert_eq!(pruned["removed"][0]["id"], "20260101T000000Z", "{pruned}");
     assert_eq!(pruned["removed"].as_array().map(Vec::len), Some(1));
     assert!(pruned["kept"].to_string().contains("its time is in the future"), "{pruned}");
+    // What cannot be used is told wherever there is talk of what stays.
+    assert_eq!(pruned["unreadable"][0]["id"], "20260102T000000Z", "{pruned}");
+    for command in ["prune", "explain"] {
+        let _ = backups.run(&[command, "nightly"]).done().says(&["20260102T000000Z", "is left alone", "its manifest"]);
+    }
+    backups.copy_as(&id, "29990102T000000Z");
+    fs::write(vault.join("29990102T000000Z/manifest.json"), "{}").expect("writable");
+    let shown = backups.run(&["show", "nightly", "latest"]).done();
+    let _ = shown.says(&["warning: the backup `29990102T000000Z` is newer, but cannot be used"]);
+    fs::remove_dir_all(vault.join("29990102T000000Z")).expect("it is ours");
     let list = backups.list();
     assert_eq!(list["unreadable"][0]["id"], "20260102T000000Z");
     assert_eq!(backups.ids(), [id.as_str(), "29990101T000000Z"]);

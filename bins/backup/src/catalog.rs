@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use retention::Policy;
+use serde::Serialize;
 use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
 
 use crate::config::{BEFORE_RESTORE, ConfigFile, Job};
@@ -84,6 +85,20 @@ pub(crate) fn expect_writable(job: &Job) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A backup that cannot be used, and why. Everybody leaves it alone.
+#[derive(Serialize)]
+pub(crate) struct Unreadable {
+    pub(crate) id: String,
+    pub(crate) why: String,
+}
+
+/// What of a listing cannot be used.
+pub(crate) fn unreadable(listing: &Listing) -> Vec<Unreadable> {
+    let unreadable =
+        |(id, why): &(BackupId, String)| Unreadable { id: id.to_string(), why: format!("its manifest {why}") };
+    listing.unreadable.iter().map(unreadable).collect()
+}
+
 /// The catalog of a job, and where it is.
 ///
 /// # Errors
@@ -112,6 +127,11 @@ pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, 
     let list = format!("`backup list {}` shows which there are", job.name);
     if id == "latest" {
         let newest = listing.backups.iter().rev().find(|(_, manifest)| manifest.is_verified());
+        for (id, why) in &listing.unreadable {
+            if newest.is_none_or(|(newest, _)| id > newest) {
+                terminal::warn(format_args!("the backup `{id}` is newer, but cannot be used: its manifest {why}"));
+            }
+        }
         let none = || Failure::new(format!("the job `{}` has no verified backup", job.name), list);
         return newest.cloned().ok_or_else(none);
     }

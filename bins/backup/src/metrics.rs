@@ -17,7 +17,8 @@ use crate::files;
 /// What is said of the last success stays when a run fails.
 const OF_SUCCESS: &str = "backup_last_success_";
 
-/// Writes the file of a job, if it has one. `manifest` is that of the backup that was made, if one was.
+/// Writes the file of a job, if it has one. `made` is the manifest of the backup that was made, if one was, and whether old backups
+/// were removed as the policy has it.
 ///
 /// # Errors
 ///
@@ -26,7 +27,7 @@ pub(crate) fn write(
     job: &Job,
     started: DateTime<Utc>,
     ended: DateTime<Utc>,
-    manifest: Option<&Manifest>,
+    made: Option<(&Manifest, bool)>,
 ) -> Result<(), Failure> {
     let Some(path) = &job.metrics_file else { return Ok(()) };
     let name = job.name.as_str();
@@ -35,9 +36,11 @@ pub(crate) fn write(
         let _ = writeln!(text, "# TYPE {metric} gauge\n# HELP {metric} {help}\n{metric}{{job=\"{name}\"}} {value}");
     };
     gauge("backup_last_run_timestamp_seconds", "When the last run ended.", seconds(ended));
-    gauge("backup_last_run_succeeded", "Whether the last run made a backup.", u8::from(manifest.is_some()).to_string());
-    match manifest {
-        Some(manifest) => {
+    gauge("backup_last_run_succeeded", "Whether the last run made a backup.", u8::from(made.is_some()).to_string());
+    match made {
+        Some((manifest, is_pruned)) => {
+            let help = "Whether the last run that made a backup removed what the retention policy does not keep.";
+            gauge("backup_last_prune_succeeded", help, u8::from(is_pruned).to_string());
             let rows = rows(manifest);
             let duration = (ended - started).to_std().unwrap_or_default().as_secs_f64();
             let mut gauge = |metric: &str, help, value| gauge(&format!("{OF_SUCCESS}{metric}"), help, value);

@@ -98,10 +98,15 @@ impl Failure {
         Self { status: INTERRUPTED, ..Self::new("interrupted", hint) }
     }
 
+    /// Whether it is nothing but that whoever read our output has seen enough, as with `| head`.
+    #[must_use]
+    pub fn is_broken_pipe(&self) -> bool {
+        self.error.chain().any(is_broken_pipe)
+    }
+
     /// Prints the error and its hint to standard error, and to standard output what scripts read there.
     pub fn print(&self, told: Told, more: Hints) -> ExitCode {
-        if self.error.chain().any(is_broken_pipe) {
-            // Whoever read our output has seen enough, as with `| head`.
+        if self.is_broken_pipe() {
             return ExitCode::SUCCESS;
         }
         let error = self.to_string();

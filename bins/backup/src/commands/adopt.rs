@@ -12,7 +12,7 @@ use terminal::{progress, step};
 use super::Context;
 use crate::catalog;
 use crate::config::Job;
-use crate::failure::Failure;
+use crate::failure::{Failure, outcome};
 use crate::source::dump::tables;
 
 /// What became of the dumps, in JSON.
@@ -44,18 +44,15 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
         }
     }
     let failed = refused.len() as u64;
-    if context.is_json() {
-        terminal::print_json(&Adopted { version: 1, job: name, adopted, refused })?;
-    } else {
-        terminal::print(&text(&adopted, &refused))?;
-    }
+    let result = Adopted { version: 1, job: name, adopted, refused };
+    let printed = context.print(&result, || text(&result.adopted, &result.refused));
     if failed == 0 {
-        return Ok(());
+        return printed;
     }
     let stays = if failed == 1 { "stays as it is" } else { "stay as they are" };
     let message = format!("{} cannot be adopted, and {stays}", counted(failed, "dump"));
     let hint = "mend what is told of each; a dump that is not whole can be saved in part by `pgmig repair`";
-    Err(Failure::new(message, hint).after_result())
+    outcome(printed, Err(Failure::new(message, hint)))
 }
 
 /// The dumps with the names that the product gives them.

@@ -9,7 +9,7 @@ use terminal::text::{size, table};
 
 use super::Context;
 use super::prune::decisions;
-use crate::catalog;
+use crate::catalog::{self, Unreadable, unreadable};
 use crate::explain::{Item, calendar, months, page};
 use crate::failure::Failure;
 use crate::files;
@@ -22,6 +22,8 @@ struct Explained<'a> {
     policy: String,
     time_zone: &'a str,
     backups: Vec<Line>,
+    /// What cannot be used, and is left alone.
+    unreadable: Vec<Unreadable>,
 }
 
 #[derive(Serialize)]
@@ -49,8 +51,9 @@ pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> R
     });
     let items: Vec<_> = items.collect();
     let said = in_words(policy);
+    let unreadable = unreadable(&listing);
     if let Some(path) = html {
-        files::replace(path, &page(name, &said, &items, job.time_zone))?;
+        files::replace(path, &page(name, &said, &items, &unreadable, job.time_zone))?;
     }
     if context.is_json() {
         let backups = items.into_iter().map(|item| Line {
@@ -61,8 +64,8 @@ pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> R
             bytes: item.bytes,
             verified: item.verified,
         });
-        let (policy, time_zone) = (said, job.time_zone.name());
-        terminal::print_json(&Explained { version: 1, job: name, policy, time_zone, backups: backups.collect() })?;
+        let (policy, time_zone, backups) = (said, job.time_zone.name(), backups.collect());
+        terminal::print_json(&Explained { version: 1, job: name, policy, time_zone, backups, unreadable })?;
         return Ok(());
     }
     let mut text = format!("{name}: {said}; days of {}\n\n", job.time_zone);
@@ -71,7 +74,8 @@ pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> R
         let what = if item.decision.is_removal() { "goes" } else { "stays" };
         vec![item.id.clone(), size(item.bytes), what.to_owned(), item.decision.to_string()]
     });
-    text += &format!("\n{}", table(&["Backup", "Size", "", "Why"], &[1], rows));
+    let left_alone = unreadable.into_iter().map(|it| vec![it.id, String::new(), "is left alone".to_owned(), it.why]);
+    text += &format!("\n{}", table(&["Backup", "Size", "", "Why"], &[1], rows.chain(left_alone)));
     terminal::print(&text)?;
     Ok(())
 }

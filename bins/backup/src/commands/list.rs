@@ -9,15 +9,23 @@ use super::Context;
 use super::adopt::dumps;
 use super::prune::decisions;
 use super::run::{objects, rows};
-use crate::catalog;
+use crate::catalog::{self, Unreadable, unreadable};
 use crate::config::{BEFORE_RESTORE, Job};
-use crate::failure::Failure;
+use crate::failure::{Failure, outcome};
 
 /// The backups of all jobs that were asked for, in JSON.
 #[derive(Serialize)]
 struct Listed {
     version: u32,
     jobs: Vec<OfJob>,
+    /// The jobs whose backups cannot be listed, and why.
+    failed: Vec<Failed>,
+}
+
+#[derive(Serialize)]
+struct Failed {
+    job: String,
+    why: String,
 }
 
 #[derive(Serialize)]
@@ -51,12 +59,6 @@ struct Line {
     retention: Option<String>,
 }
 
-#[derive(Serialize)]
-struct Unreadable {
-    id: String,
-    why: String,
-}
-
 pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Failure> {
     let is_of_all = name.is_none();
     let names: Vec<_> = match name {
@@ -69,27 +71,36 @@ pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Fai
         match of_job(context, name).await {
             Ok(listed) => {
                 jobs.push(listed);
+                if !is_of_all {
+                    continue;
+                }
                 // What restores have backed up of targets, if there is any.
                 let of_targets = format!("{name}{BEFORE_RESTORE}");
-                if is_of_all
-                    && let Ok(listed) = of_job(context, &of_targets).await
-                    && !listed.backups.is_empty()
-                {
-                    jobs.push(listed);
+                match of_job(context, &of_targets).await {
+                    Ok(listed) if listed.is_empty() => {}
+                    Ok(listed) => jobs.push(listed),
+                    Err(failure) => failures.push((of_targets, failure)),
                 }
             }
-            Err(failure) => failures.push(failure.context(format!("cannot list the backups of the job `{name}`"))),
+            Err(failure) => failures.push((name.to_owned(), failure)),
         }
     }
-    if context.is_json() && failures.is_empty() {
-        terminal::print_json(&Listed { version: 1, jobs })?;
-    } else if !context.is_json() {
-        terminal::print(&jobs.iter().map(text).collect::<Vec<_>>().join("\n"))?;
+    let failed = failures.iter().map(|(job, failure)| Failed { job: job.clone(), why: failure.to_string() }).collect();
+    let listed = Listed { version: 1, jobs, failed };
+    let printed = context.print(&listed, || listed.jobs.iter().map(text).collect::<Vec<_>>().join("\n"));
+    let failures =
+        failures.into_iter().map(|(job, failure)| failure.context(format!("cannot list the backups of the job `{job}`")));
+    let failed = failures.reduce(|first, also| {
+        terminal::warn(also);
+        first
+    });
+    outcome(printed, failed.map_or(Ok(()), Err))
+}
+
+impl OfJob {
+    fn is_empty(&self) -> bool {
+        self.backups.is_empty() && self.unreadable.is_empty() && self.incomplete.is_empty()
     }
-    let mut failures = failures.into_iter();
-    let first = failures.next();
-    failures.for_each(terminal::warn);
-    first.map_or(Ok(()), Err)
 }
 
 async fn of_job(context: &Context, name: &str) -> Result<OfJob, Failure> {
@@ -97,14 +108,12 @@ async fn of_job(context: &Context, name: &str) -> Result<OfJob, Failure> {
     let now = (context.now)();
     let catalog = catalog::open(&context.config, &job, now).await?;
     let listing = catalog.list().await?;
-    let unreadable =
-        |(id, why): &(BackupId, String)| Unreadable { id: id.to_string(), why: format!("its manifest {why}") };
     let adoptable: Vec<_> = dumps(&job, &listing).into_iter().map(|(key, _)| key.to_string()).collect();
     Ok(OfJob {
         job: name.to_owned(),
         location: catalog.location(),
         backups: lines(&job, now, &listing),
-        unreadable: listing.unreadable.iter().map(unreadable).collect(),
+        unreadable: unreadable(&listing),
         incomplete: listing.incomplete.iter().map(|(id, _)| id.to_string()).collect(),
         foreign: listing.foreign.iter().map(ToString::to_string).filter(|key| !adoptable.contains(key)).collect(),
         adoptable,

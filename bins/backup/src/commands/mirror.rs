@@ -12,7 +12,7 @@ use terminal::{progress, step};
 
 use super::Context;
 use crate::config::Destination;
-use crate::failure::Failure;
+use crate::failure::{Failure, outcome};
 
 /// How old an upload has to be that nobody has ended.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -35,17 +35,15 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &Mirro
         let hint = e.hint().unwrap_or("give two places, neither of which is in the other");
         Failure::from(e).with_hint(hint)
     })?;
-    if context.is_json() {
-        terminal::print_json(&report)?;
+    let printed = context.print(&report, || text(&report, options.deleted));
+    let complete = if report.is_complete() {
+        Ok(())
     } else {
-        terminal::print(&text(&report, options.deleted))?;
-    }
-    if report.is_complete() {
-        return Ok(());
-    }
-    let message = format!("{to} does not have everything that {from} has");
-    let hint = "mend what failed and run the same command again: what was copied is not copied again";
-    Err(Failure::new(message, hint).after_result())
+        let message = format!("{to} does not have everything that {from} has");
+        let hint = "mend what failed and run the same command again: what was copied is not copied again";
+        Err(Failure::new(message, hint))
+    };
+    outcome(printed, complete)
 }
 
 /// Reads both places to their ends and tells in what they are not the same.
@@ -54,17 +52,14 @@ pub(crate) async fn verify(context: &Context, from: &str, to: &str, concurrency:
     let target = side(context, to, false).await?;
     step(format_args!("comparing {from} with {to}"));
     let report = mirror::verify(&source, &target, concurrency).await?;
-    if context.is_json() {
-        terminal::print_json(&report)?;
+    let printed = context.print(&report, || verified(&report));
+    let same = if report.is_same() {
+        Ok(())
     } else {
-        terminal::print(&verified(&report))?;
-    }
-    if report.is_same() {
-        return Ok(());
-    }
-    let message = format!("{to} is not an exact copy of {from}: {}", counted(report.different, "difference"));
-    Err(Failure::new(message, "run `backup mirror` again, with `--compare content` if that finds nothing")
-        .after_result())
+        let message = format!("{to} is not an exact copy of {from}: {}", counted(report.different, "difference"));
+        Err(Failure::new(message, "run `backup mirror` again, with `--compare content` if that finds nothing"))
+    };
+    outcome(printed, same)
 }
 
 /// Waits for a mirroring, and shows how far it has come.
@@ -113,17 +108,15 @@ pub(crate) async fn verify_versions(
         format!("{name}: {versions}, {markers}, {}, SHA-256 {}\n", size(report.bytes), report.sha256)
     };
     let text = line(from, &ours) + &line(to, &theirs);
-    if context.is_json() {
-        terminal::print_json(&Versions { version: 1, same, from: ours, to: theirs })?;
+    let printed = context.print(&Versions { version: 1, same, from: ours, to: theirs }, || text);
+    let same = if same {
+        Ok(())
     } else {
-        terminal::print(&text)?;
-    }
-    if same {
-        return Ok(());
-    }
-    let message = format!("{to} has not the same versions as {from}");
-    let hint = "run `backup mirror --versions` again; `backup mirror verify` without `--versions` tells which objects differ now";
-    Err(Failure::new(message, hint).after_result())
+        let message = format!("{to} has not the same versions as {from}");
+        let hint = "run `backup mirror --versions` again; `backup mirror verify` without `--versions` tells which objects differ now";
+        Err(Failure::new(message, hint))
+    };
+    outcome(printed, same)
 }
 
 /// That no job keeps its backups there: to a mirror they would be objects that the source does not have.
@@ -132,7 +125,10 @@ fn expect_no_backups_in(context: &Context, to: &str) -> Result<(), Failure> {
         Some(place) => place?,
         None => Destination::Local(PathBuf::from(to)),
     };
-    let Some(job) = context.config.job_with_backups_in(&place) else { return Ok(()) };
+    let job = context.config.job_with_backups_in(&place.place()).map_err(|e| {
+        Failure::from(e).context(format!("cannot tell whether a job has its backups in {to}, where a mirror would be in the way"))
+    })?;
+    let Some(job) = job else { return Ok(()) };
     let message = format!("{to} is where the job `{job}` has its backups, so nothing can be mirrored to it");
     Err(Failure::new(message, "mirror to another folder or bucket, or below another prefix"))
 }

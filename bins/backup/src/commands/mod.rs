@@ -14,6 +14,7 @@ pub(crate) mod verify;
 
 use chrono::{DateTime, Utc};
 use restore_command::OutputFormat;
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::config::ConfigFile;
@@ -34,6 +35,16 @@ impl Context {
     /// Whether the result is for a script.
     pub(crate) fn is_json(&self) -> bool {
         self.output == OutputFormat::Json
+    }
+
+    /// Prints a result: `json` for a script, `text` for people.
+    pub(crate) fn print(&self, json: &impl Serialize, text: impl FnOnce() -> String) -> Result<(), Failure> {
+        if self.is_json() {
+            terminal::print_json(json)?;
+        } else {
+            terminal::print(&text())?;
+        }
+        Ok(())
     }
 
     /// Ends when somebody asks us to end.

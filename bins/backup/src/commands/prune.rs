@@ -8,9 +8,9 @@ use storage_backends::{BackupId, Catalog, Listing, Manifest};
 use terminal::text::{counted, size, table};
 
 use super::Context as Command;
-use crate::catalog;
+use crate::catalog::{self, Unreadable, unreadable};
 use crate::config::Job;
-use crate::failure::Failure;
+use crate::failure::{Failure, outcome};
 
 /// What becomes of the backups, in JSON.
 #[derive(Serialize)]
@@ -20,6 +20,9 @@ struct Pruned<'a> {
     dry_run: bool,
     removed: Vec<Line>,
     kept: Vec<Line>,
+    /// What cannot be used, and is left alone.
+    unreadable: Vec<Unreadable>,
+    /// What killed runs had left behind, and is gone.
     incomplete: Vec<String>,
 }
 
@@ -46,11 +49,9 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
             incomplete = catalog.clean_up(job.clean_up_after, now.into()).await?;
         }
     }
-    print(context, &job, &decisions, &incomplete, dry_run)?;
-    match failure {
-        Some(failure) => Err(failure.context("not all that was to be removed is").after_result()),
-        None => Ok(()),
-    }
+    let printed = print(context, &job, &decisions, unreadable(&listing), &incomplete, dry_run);
+    let removed = failure.map_or(Ok(()), |failure| Err(failure.context("not all that was to be removed is")));
+    outcome(printed, removed)
 }
 
 /// Removes what the policy of a job does not keep, if it has one.
@@ -96,6 +97,7 @@ fn print(
     context: &Command,
     job: &Job,
     decisions: &[(&BackupId, &Manifest, Decision)],
+    unreadable: Vec<Unreadable>,
     incomplete: &[BackupId],
     dry_run: bool,
 ) -> Result<(), Failure> {
@@ -109,7 +111,8 @@ fn print(
     let incomplete: Vec<_> = incomplete.iter().map(ToString::to_string).collect();
     if context.is_json() {
         let (removed, kept) = (removed.into_iter().map(line).collect(), kept.into_iter().map(line).collect());
-        terminal::print_json(&Pruned { version: 1, job: job.name.as_str(), dry_run, removed, kept, incomplete })?;
+        let job = job.name.as_str();
+        terminal::print_json(&Pruned { version: 1, job, dry_run, removed, kept, unreadable, incomplete })?;
         return Ok(());
     }
     let verb = if dry_run { "would be removed" } else { "removed" };
@@ -118,7 +121,8 @@ fn print(
         let line = line(decision);
         vec![line.id, size(line.bytes), what.to_owned(), line.why]
     });
-    let mut text = table(&["Backup", "Size", "", "Why"], &[1], rows);
+    let left_alone = unreadable.into_iter().map(|it| vec![it.id, String::new(), "is left alone".to_owned(), it.why]);
+    let mut text = table(&["Backup", "Size", "", "Why"], &[1], rows.chain(left_alone));
     let bytes = removed.iter().map(|(_, manifest, _)| manifest.bytes()).sum();
     text += &format!("\n{} {verb}, {}; {}\n", counted(removed.len() as u64, "backup"), size(bytes), stay(kept.len()));
     if !incomplete.is_empty() {

@@ -10,7 +10,7 @@ use terminal::{step, warn};
 
 use super::{Context, prune};
 use crate::config::Job;
-use crate::failure::{Failure, Status};
+use crate::failure::{Failure, Status, outcome};
 use crate::source::OpenSource;
 use crate::{catalog, metrics, ping};
 
@@ -32,9 +32,10 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     if result.as_ref().is_err_and(|failure| failure.status() == u8::from(Status::Locked)) {
         return result.map(drop);
     }
-    let manifest = result.as_ref().ok().map(|made| &made.manifest);
-    let told = metrics::write(&job, started, (context.now)(), manifest);
-    let pinged = ping::tell(&job, result.is_ok()).await;
+    let made = result.as_ref().ok().map(|made| (&made.manifest, made.pruned.is_ok()));
+    let told = metrics::write(&job, started, (context.now)(), made);
+    // Old backups that stay fill the disk, and nobody would hear of it before that.
+    let pinged = ping::tell(&job, made.is_some_and(|(_, is_pruned)| is_pruned)).await;
     let made = match result {
         Ok(made) => made,
         Err(failure) => {
@@ -45,18 +46,19 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    print(context, &job, &made)?;
+    let printed = print(context, &job, &made);
     let after = [made.pruned.map(drop), told, pinged];
-    match after.into_iter().filter_map(Result::err).reduce(|first, also| {
+    let failed = after.into_iter().filter_map(Result::err).reduce(|first, also| {
         warn(also);
         first
-    }) {
-        None => Ok(()),
-        Some(failure) => {
-            let failure = failure.context("the backup was made and verified, but not all that comes after it was done");
-            Err(failure.after_result().with_status(Status::AfterBackup))
-        }
-    }
+    });
+    let printed = printed.map_err(|failure| if failure.is_broken_pipe() { failure } else { after_backup(failure) });
+    outcome(printed, failed.map_or(Ok(()), |failure| Err(after_backup(failure))))
+}
+
+fn after_backup(failure: Failure) -> Failure {
+    let failure = failure.context("the backup was made and verified, but not all that comes after it was done");
+    failure.after_result().with_status(Status::AfterBackup)
 }
 
 struct Made {
@@ -137,22 +139,14 @@ async fn begin(context: &Context, catalog: &Catalog) -> Result<DateTime<Utc>, Fa
 fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
     let manifest = &made.manifest;
     let removed: Vec<_> = made.pruned.iter().flatten().map(ToString::to_string).collect();
-    if context.is_json() {
-        let location = made.location.clone();
-        terminal::print_json(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed })?;
-        return Ok(());
-    }
-    terminal::print(&format!(
-        "{}: verified, {}, {} in {}\n",
-        manifest.id,
-        content(manifest),
-        size(manifest.bytes()),
-        duration(manifest.finished - manifest.started)
-    ))?;
+    let duration = duration(manifest.finished - manifest.started);
+    let mut text =
+        format!("{}: verified, {}, {} in {duration}\n", manifest.id, content(manifest), size(manifest.bytes()));
     if !removed.is_empty() {
-        terminal::print(&format!("removed {}: {}\n", counted(removed.len() as u64, "old backup"), removed.join(", ")))?;
+        text += &format!("removed {}: {}\n", counted(removed.len() as u64, "old backup"), removed.join(", "));
     }
-    Ok(())
+    let location = made.location.clone();
+    context.print(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed }, || text)
 }
 
 /// The rows of all tables.

@@ -1,6 +1,5 @@
 //! Where backups go.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -11,6 +10,7 @@ use storage_backends::mirror::Side;
 use storage_backends::s3::{Retention, RetentionMode, S3, S3Config, S3Credentials};
 use storage_backends::{Backend, Error};
 
+use super::place::Place;
 use super::section::Section;
 
 /// Where backups go.
@@ -39,6 +39,11 @@ impl Bucket {
         let S3Config { endpoint, bucket, prefix, .. } = &self.config;
         let parts = [endpoint.trim_end_matches('/'), bucket, prefix.trim_matches('/')];
         parts.join("/").trim_end_matches('/').to_owned()
+    }
+
+    /// What of it makes no sense, as far as that is known without asking the store.
+    pub(super) fn problem(&self) -> Option<String> {
+        self.config.check().err().map(|e| e.to_string())
     }
 
     /// Its name.
@@ -85,18 +90,23 @@ impl Destination {
         section.finish(destination)
     }
 
-    /// Whether what is in one of the two can be in the other one too.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Local(one), Self::Local(other)) => {
-                let [one, other] = [one, other].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
-                one.starts_with(&other) || other.starts_with(&one)
+    /// Where it is.
+    pub(crate) fn place(&self) -> Place {
+        match self {
+            Self::Local(path) => Place::Folder(path.clone()),
+            Self::S3(bucket) => {
+                let S3Config { endpoint, bucket, prefix, .. } = &bucket.config;
+                Place::bucket(endpoint, bucket, prefix)
             }
-            (Self::S3(one), Self::S3(other)) => {
-                let [one, other] = [one, other].map(|bucket| bucket.location() + "/");
-                one.starts_with(&other) || other.starts_with(&one)
-            }
-            _ => false,
+        }
+    }
+
+    /// What of it cannot be used, as far as that is known without asking a store.
+    pub(super) fn problem(&self) -> Option<String> {
+        match self {
+            Self::Local(path) if !path.is_dir() => Some(format!("`{}` is no folder that is there", path.display())),
+            Self::Local(_) => None,
+            Self::S3(bucket) => bucket.problem(),
         }
     }
 

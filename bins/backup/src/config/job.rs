@@ -79,6 +79,13 @@ impl Job {
     }
 }
 
+/// Where the backups of a job are, whatever else is wrong with that: the name of the destination, and whether they are at its root.
+pub(super) fn place(mut section: Section<'_>, destinations: &[String]) -> Result<(String, bool), Vec<Fault>> {
+    let destination = one_of(&mut section, "destination", destinations);
+    let at_root = section.flag("at-root").unwrap_or(false);
+    section.finish_unread(destination.map(|destination| (destination, at_root)))
+}
+
 /// A URL, which can hold a token: no fault quotes it.
 fn url(section: &mut Section<'_>, key: &'static str) -> Option<SecretString> {
     let (line, url) = section.text_at(key)?;

@@ -1,6 +1,6 @@
 //! What backups are encrypted and signed with.
 
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use storage_backends::{Catalog, Identities, KeyFileError, Recipients, SigningKey, TrustedKeys};
 
 use super::section::Section;
@@ -19,13 +19,13 @@ impl Keys {
     pub(super) fn read(section: &mut Section<'_>) -> Self {
         let mut keys = Self::default();
         if let Some(mut encryption) = section.section("encryption") {
-            let recipients = encryption.texts("recipients").map(|texts| {
+            let recipients = encryption.texts("recipients").and_then(|texts| {
+                let line = texts.first()?.0;
                 let texts: Vec<_> = texts.into_iter().map(|(_, text)| text).collect();
-                texts.join("\n")
+                Some((line, texts.join("\n").into()))
             });
             keys.recipients = key(&mut encryption, "recipients", recipients, Recipients::parse);
-            let identity = encryption.secret("identity");
-            let identity = identity.map(|identity| identity.expose_secret().to_owned());
+            let identity = encryption.secret_at("identity");
             keys.identities = key(&mut encryption, "identity", identity, Identities::parse);
             // Whoever has only said what to read with does not want plain backups.
             if let (None, Some(identities)) = (&keys.recipients, &keys.identities) {
@@ -39,9 +39,9 @@ impl Keys {
             section.take(encryption.finish(Some(())));
         }
         if let Some(mut signing) = section.section("signing") {
-            let secret = signing.secret("key").map(|key| key.expose_secret().to_owned());
+            let secret = signing.secret_at("key");
             keys.signing = key(&mut signing, "key", secret, SigningKey::parse);
-            let trusted = signing.secret("trusted-keys").map(|keys| keys.expose_secret().to_owned());
+            let trusted = signing.secret_at("trusted-keys");
             keys.trusted = key(&mut signing, "trusted-keys", trusted, TrustedKeys::parse);
             // Whoever signs trusts what it has signed.
             keys.trusted = keys.trusted.or_else(|| keys.signing.as_ref().map(SigningKey::trusted));
@@ -76,11 +76,13 @@ impl Keys {
     }
 }
 
+/// `text` is what was found, on which line.
 fn key<T>(
     section: &mut Section<'_>,
     name: &str,
-    text: Option<String>,
+    text: Option<(usize, SecretString)>,
     parse: impl FnOnce(&str) -> Result<T, KeyFileError>,
 ) -> Option<T> {
-    parse(&text?).map_err(|e| section.fault(section.line(), format!("`{name}`: {e}"))).ok()
+    let (line, text) = text?;
+    parse(text.expose_secret()).map_err(|e| section.fault(line, format!("`{name}`: {e}"))).ok()
 }

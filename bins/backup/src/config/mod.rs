@@ -3,6 +3,7 @@
 mod destination;
 mod job;
 mod keys;
+mod place;
 mod section;
 mod source;
 mod watson_speech;
@@ -16,6 +17,7 @@ use pgmig_core::yaml::{self, Node, Value};
 
 pub(crate) use destination::{Bucket, Destination};
 pub(crate) use job::Job;
+pub(crate) use place::Place;
 use section::{Outside, Section};
 use source::Source;
 pub(crate) use source::{Parts, PostgresqlSource};
@@ -200,22 +202,39 @@ impl ConfigFile {
     /// All faults of the file.
     pub(crate) fn check(&self) -> Result<(), ConfigFileError> {
         let mut faults = self.faults.clone();
-        for source in &self.sources {
-            faults.extend(Source::read(self.section("source", source)).err().unwrap_or_default());
+        // What is there only now, or not yet, is no fault of the file for who only lists others.
+        let unusable = |kind: &str, named: &Named, (key, why): (&str, String)| Fault {
+            line: Some(named.line_of(key)),
+            message: format!("the {kind} `{}`: {why}", named.name),
+        };
+        for named in &self.sources {
+            match Source::read(self.section("source", named)) {
+                Ok(source) => {
+                    faults.extend(source.problems().into_iter().map(|problem| unusable("source", named, problem)));
+                }
+                Err(read) => faults.extend(read),
+            }
         }
         for named in &self.destinations {
             match Destination::read(self.section("destination", named)) {
-                // It is there only now, or not yet: not a fault of the file for who only lists others.
-                Ok(Destination::Local(path)) if !path.is_dir() => {
-                    let message =
-                        format!("the destination `{}`: `{}` is no folder that is there", named.name, path.display());
-                    faults.push(Fault { line: Some(named.line), message });
+                Ok(destination) => {
+                    let problem = destination.problem().map(|why| ("", why));
+                    faults.extend(problem.map(|problem| unusable("destination", named, problem)));
                 }
-                read => faults.extend(read.err().unwrap_or_default()),
+                Err(read) => faults.extend(read),
             }
         }
         for named in &self.jobs {
-            faults.extend(self.read_job(named).err().unwrap_or_default());
+            match self.read_job(named) {
+                Ok(job) => {
+                    let folder = job.metrics_file.as_deref().and_then(Path::parent);
+                    let missing = folder.filter(|folder| *folder != Path::new("") && !folder.is_dir());
+                    let problem =
+                        missing.map(|folder| ("metrics-file", format!("there is no folder `{}`", folder.display())));
+                    faults.extend(problem.map(|problem| unusable("job", named, problem)));
+                }
+                Err(read) => faults.extend(read),
+            }
         }
         if faults.is_empty() { Ok(()) } else { Err(self.error(faults)) }
     }
@@ -226,8 +245,8 @@ impl ConfigFile {
     }
 
     fn read_job(&self, job: &Named) -> Result<Job, Vec<Fault>> {
-        let names = |section: &[Named]| section.iter().map(|named| named.name.clone()).collect::<Vec<_>>();
-        let read = Job::read(&job.name, self.section("job", job), &names(&self.sources), &names(&self.destinations))?;
+        let destinations = names(&self.destinations);
+        let read = Job::read(&job.name, self.section("job", job), &names(&self.sources), &destinations)?;
         let fault = |message: String| {
             let message = format!("the job `{}`: {message}", job.name);
             Err(vec![Fault { line: Some(job.line), message }])
@@ -239,26 +258,48 @@ impl ConfigFile {
         }
         // Each of them would take the backups of the other one for its own.
         let is_with_it = |other: &&Named| {
-            other.name != job.name
-                && scalar(other, "at-root") == Some("true")
-                && scalar(other, "destination") == Some(read.destination.as_str())
+            let place = job::place(self.section("job", other), &destinations);
+            other.name != job.name && place.is_ok_and(|place| place == (read.destination.clone(), true))
         };
-        match self.jobs.iter().find(is_with_it).filter(|_| read.at_root) {
-            Some(other) => {
-                fault(format!("it has its backups at the root of `{}`, and so has `{}`", read.destination, other.name))
-            }
-            None => Ok(read),
+        if let Some(other) = self.jobs.iter().find(is_with_it).filter(|_| read.at_root) {
+            let destination = &read.destination;
+            return fault(format!("it has its backups at the root of `{destination}`, and so has `{}`", other.name));
         }
+        // What cannot be read of the two is told where they are.
+        let source = self.sources.iter().find(|source| source.name == read.source);
+        let source = source.and_then(|named| Place::of_source(self.section("source", named)).ok()).unwrap_or_default();
+        let destination = self.place_of(&read.destination).ok();
+        if destination.is_some_and(|destination| source.iter().any(|place| place.overlaps(&destination))) {
+            return fault(format!(
+                "its source `{}` has the backups themselves in it: they go to `{}`",
+                read.source, read.destination
+            ));
+        }
+        Ok(read)
     }
 
     /// The name of a job whose backups can be in `place`.
-    pub(crate) fn job_with_backups_in(&self, place: &Destination) -> Option<&str> {
-        let is_there = |job: &&Named| {
-            let destination = self.destinations.iter().find(|it| scalar(job, "destination") == Some(it.name.as_str()));
-            let read = destination.and_then(|named| Destination::read(self.section("destination", named)).ok());
-            read.is_some_and(|destination| destination.overlaps(place))
-        };
-        self.jobs.iter().find(is_there).map(|job| job.name.as_str())
+    ///
+    /// # Errors
+    ///
+    /// Of one job that cannot be told.
+    pub(crate) fn job_with_backups_in(&self, place: &Place) -> Result<Option<&str>, ConfigFileError> {
+        let destinations = names(&self.destinations);
+        for job in &self.jobs {
+            let destination = job::place(self.section("job", job), &destinations);
+            let there = destination.and_then(|(destination, _)| self.place_of(&destination));
+            if there.map_err(|faults| self.error(faults))?.overlaps(place) {
+                return Ok(Some(&job.name));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where the destination `name` is, of which it is known that it is there.
+    fn place_of(&self, name: &str) -> Result<Place, Vec<Fault>> {
+        let named = self.destinations.iter().find(|destination| destination.name == name);
+        let named = named.expect("it was looked for when its name was read");
+        Place::of_destination(self.section("destination", named))
     }
 
     fn section<'a>(&'a self, kind: &str, named: &'a Named) -> Section<'a> {
@@ -270,13 +311,21 @@ impl ConfigFile {
     }
 }
 
-/// The text of a key, where it stands in the file itself.
-fn scalar<'a>(named: &'a Named, key: &str) -> Option<&'a str> {
-    let Value::Mapping(pairs) = &named.value else { return None };
-    pairs.iter().find_map(|(name, value)| match (&name.value, &value.value) {
-        (Value::Scalar(name), Value::Scalar(text)) if name == key => Some(text.as_str()),
-        _ => None,
-    })
+impl Named {
+    /// The line of a key, wherever its value comes from; that of the section, if it is not said.
+    fn line_of(&self, key: &str) -> usize {
+        let Value::Mapping(pairs) = &self.value else { return self.line };
+        let is_it = |name: &str| matches!(name.strip_prefix(key), Some("" | "-env" | "-file"));
+        let line = pairs.iter().find_map(|(name, _)| match &name.value {
+            Value::Scalar(text) if is_it(text) => Some(name.line),
+            _ => None,
+        });
+        line.unwrap_or(self.line)
+    }
+}
+
+fn names(section: &[Named]) -> Vec<String> {
+    section.iter().map(|named| named.name.clone()).collect()
 }
 
 /// The names of a section, and what each of them stands for.

@@ -163,9 +163,14 @@ impl<'a> Section<'a> {
         value
     }
 
+    /// A secret and its line: white space is kept, since it can belong to a password.
+    pub(crate) fn secret_at(&mut self, key: &'static str) -> Option<(usize, SecretString)> {
+        self.value(key)
+    }
+
     /// A secret: white space is kept, since it can belong to a password.
     pub(crate) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
-        self.value(key).map(|(_, secret)| secret)
+        self.secret_at(key).map(|(_, secret)| secret)
     }
 
     /// A secret that has to be there.
@@ -176,6 +181,13 @@ impl<'a> Section<'a> {
     /// A path; a relative one starts at the folder of the configuration.
     pub(crate) fn path(&mut self, key: &'static str) -> Option<PathBuf> {
         self.text(key).map(|path| relative_to(self.outside.folder.as_deref(), &path))
+    }
+
+    /// A program: a name that is looked for in `PATH`, or a path.
+    pub(crate) fn program(&mut self, key: &'static str) -> Option<PathBuf> {
+        let program = self.text(key)?;
+        let folder = self.outside.folder.as_deref().filter(|_| program.contains('/'));
+        Some(relative_to(folder, &program))
     }
 
     /// A path that has to be there.
@@ -290,8 +302,8 @@ impl<'a> Section<'a> {
     }
 
     /// The value made of what was asked for, whatever else there is.
-    pub(crate) fn finish_unread<T>(self, value: T) -> Result<T, Vec<Fault>> {
-        if self.faults.is_empty() { Ok(value) } else { Err(self.faults) }
+    pub(crate) fn finish_unread<T>(self, value: Option<T>) -> Result<T, Vec<Fault>> {
+        value.filter(|_| self.faults.is_empty()).ok_or(self.faults)
     }
 
     /// Takes over what is wrong with a section within this one.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use pgmig_core::config_file::Fault;
-use pgmig_core::connection::{SslMode, TargetConfig};
+use pgmig_core::connection::{self, SslMode, TargetConfig};
 use pgmig_core::profile::Profile;
 use storage_backends::ObjectFormat;
 
@@ -72,7 +72,19 @@ impl PostgresqlSource {
         let first = self.databases.first().context("a source has a database")?;
         Ok(TargetConfig { database: "postgres".to_owned(), ..first.clone() })
     }
+
+    /// What of it cannot be used: the key, and why.
+    fn problems(&self) -> impl Iterator<Item = Problem> {
+        let ca_file = self.databases.first().and_then(|database| connection::check(database).err());
+        let ca_file = ca_file.map(|e| ("ca-file", e.to_string()));
+        let is_missing = self.pg_dump.components().count() > 1 && !self.pg_dump.is_file();
+        let pg_dump = is_missing.then(|| ("pg-dump", format!("there is no program `{}`", self.pg_dump.display())));
+        ca_file.into_iter().chain(pg_dump)
+    }
 }
+
+/// The key of what cannot be used, and why.
+pub(super) type Problem = (&'static str, String);
 
 impl Source {
     pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
@@ -86,6 +98,20 @@ impl Source {
             _ => server(&mut section, databases).map(Box::new).map(Self::Postgresql),
         };
         section.finish(source)
+    }
+
+    /// What of it cannot be used, as far as that is known without asking anybody.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let of_bucket = |key, bucket: &Bucket| bucket.problem().map(|problem| (key, problem));
+        match self {
+            Self::Postgresql(source) => source.problems().collect(),
+            Self::Bucket(bucket) => of_bucket("endpoint", bucket).into_iter().collect(),
+            Self::WatsonSpeech(parts) => {
+                let databases = parts.databases.iter().flat_map(PostgresqlSource::problems);
+                // All of them are in one store.
+                databases.chain(parts.buckets.first().and_then(|bucket| of_bucket("minio", bucket))).collect()
+            }
+        }
     }
 }
 
@@ -135,11 +161,11 @@ pub(super) fn server(
 /// The program of a source, whatever else is wrong with that.
 pub(super) fn pg_dump(mut section: Section<'_>) -> Result<PathBuf, Vec<Fault>> {
     let program = pg_dump_of(&mut section);
-    section.finish_unread(program)
+    section.finish_unread(Some(program))
 }
 
 fn pg_dump_of(section: &mut Section<'_>) -> PathBuf {
-    section.text("pg-dump").map_or_else(|| "pg_dump".into(), PathBuf::from)
+    section.program("pg-dump").unwrap_or_else(|| "pg_dump".into())
 }
 
 fn compress(section: &mut Section<'_>, format: ObjectFormat) -> Option<String> {

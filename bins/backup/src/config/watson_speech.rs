@@ -50,6 +50,11 @@ pub(super) fn watson_speech(section: &mut Section<'_>) -> Option<Parts> {
     })
 }
 
+/// The names of the buckets that there can be.
+pub(super) fn bucket_names() -> impl Iterator<Item = &'static str> {
+    COMPONENTS.iter().filter_map(|component| component.bucket)
+}
+
 /// Those that the section names, if it names some.
 fn components(section: &mut Section<'_>) -> Option<Vec<&'static str>> {
     let mut chosen = Vec::new();

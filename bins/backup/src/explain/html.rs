@@ -7,6 +7,7 @@ use chrono_tz::Tz;
 use terminal::text::size;
 
 use super::{Day, Item, Mark, Month, mark, months};
+use crate::catalog::Unreadable;
 
 /// Of a square for a day, with the gap to the next one.
 const CELL: usize = 26;
@@ -24,7 +25,7 @@ td.size { text-align: right } @media (prefers-color-scheme: dark) { body { color
 ";
 
 /// The page for a job. `policy` is what it keeps, in words.
-pub(crate) fn page(job: &str, policy: &str, items: &[Item], zone: Tz) -> String {
+pub(crate) fn page(job: &str, policy: &str, items: &[Item], unreadable: &[Unreadable], zone: Tz) -> String {
     let title = escape(&format!("Backups of {job}"));
     let mut page = format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
@@ -50,6 +51,10 @@ pub(crate) fn page(job: &str, policy: &str, items: &[Item], zone: Tz) -> String 
             escape(&size(item.bytes)),
             escape(&item.decision.to_string())
         );
+    }
+    for Unreadable { id, why } in unreadable {
+        let (id, why) = (escape(id), escape(why));
+        let _ = writeln!(page, "<tr><td>{id}</td><td></td><td></td><td></td><td>is left alone</td><td>{why}</td></tr>");
     }
     page + "</table>\n</body></html>\n"
 }

@@ -144,7 +144,7 @@ mod tests {
     fn the_page_names_every_backup_and_runs_nothing_from_a_name() {
         let mut items = items();
         items[0].id = "<script>".into();
-        let page = page("nightly", "daily 6", &items, chrono_tz::UTC);
+        let page = page("nightly", "daily 6", &items, &[], chrono_tz::UTC);
         assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
         assert!(!page.contains("<script"), "{page}");
         assert!(page.contains("&lt;script&gt;") && page.contains("the newest verified backup"), "{page}");

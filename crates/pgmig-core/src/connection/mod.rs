@@ -100,6 +100,15 @@ pub async fn connect(target: &TargetConfig) -> Result<Connection, ConnectError> 
     Ok(Connection { client, task, encrypted, verified, server_version })
 }
 
+/// That a connection can be tried: the file of `target` with the CA is there and has certificates.
+///
+/// # Errors
+///
+/// It cannot; nobody was asked.
+pub fn check(target: &TargetConfig) -> Result<(), ConnectError> {
+    Attempts::of(target).map(drop).map_err(|kind| ConnectError::new(target, kind))
+}
+
 type Connected = (Client, JoinHandle<Result<(), tokio_postgres::Error>>);
 
 async fn attempt(target: &TargetConfig, security: Security, tls: MakeRustlsConnect) -> Result<Connected, ErrorKind> {

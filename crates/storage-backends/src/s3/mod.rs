@@ -138,6 +138,15 @@ pub struct S3Config {
 }
 
 impl S3Config {
+    /// That it makes sense, as far as that is known without the store.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`S3::connect`] that say so.
+    pub fn check(&self) -> Result<(), Error> {
+        Store::new(self.clone()).map(drop)
+    }
+
     /// The usual settings.
     pub fn new(endpoint: impl Into<String>, bucket: impl Into<String>, credentials: S3Credentials) -> Self {
         Self {

@@ -196,7 +196,14 @@ impl Store {
     /// Asks for something that everyone who uses the bucket must be able to.
     pub(super) async fn look(&self) -> Result<(), Error> {
         let listed = self.client.list_objects_v2().bucket(&self.bucket).prefix(&self.root).max_keys(1).send().await;
-        listed.map(drop).map_err(|e| self.error("list", &self.root, &e))
+        listed.map(drop).map_err(|e| match self.error("list", &self.root, &e) {
+            // A proxy answers so too, and what it hides must not pass for a bucket that does not exist.
+            error if error.kind() == ErrorKind::NotFound && e.code() != Some("NoSuchBucket") => {
+                let why = "the answer is 404, without the word that there is no such bucket: is there a store at this endpoint?";
+                self.fail(ErrorKind::Other, "list", &self.root, why.into())
+            }
+            error => error,
+        })
     }
 
     pub(super) async fn create_bucket(&self) -> Result<(), Error> {
