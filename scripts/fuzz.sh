@@ -3,6 +3,8 @@
 #
 # usage: scripts/fuzz.sh SECONDS [TARGET]...      (default: every target, one after the other)
 #
+# FUZZ_SEED, a number, makes up the same inputs each time; without it they are others.
+#
 # What it finds on the way is kept in <target>/fuzz-corpus and taken up by the next run. An input that breaks something is
 # written to <target>/fuzz-artifacts; run the target with it by `scripts/fuzz.sh 0 TARGET FILE`.
 #
@@ -72,7 +74,7 @@ for name in "${targets[@]}"; do
   # as the longest seed, a tar
   longest=20480
   echo "fuzz: $name, $seconds seconds"
-  "$program" "${LIMITS[@]}" -max_total_time="$seconds" -max_len=$longest -print_final_stats=1 -verbosity=0 \
+  "$program" "${LIMITS[@]}" -seed="${FUZZ_SEED:-0}" -max_total_time="$seconds" -max_len=$longest -print_final_stats=1 -verbosity=0 \
     -dict="$fuzz/dictionary" -artifact_prefix="$target/fuzz-artifacts/$name/" "$target/fuzz-corpus/$name" "${seeds[@]}" \
     || die "the target $name found an input that breaks a promise" \
       "see it above, and run the target with that input: scripts/fuzz.sh 0 $name FILE" \

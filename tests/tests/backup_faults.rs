@@ -90,6 +90,7 @@ fn two_runs_on_one_database_do_not_collide_and_a_crash_leaves_no_lock() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn a_run_that_is_killed_at_any_moment_leaves_no_bad_backup() {
     let backups = backups().pg_dump(SLOW).job("clean-up-after-hours: 0").job("retention: {keep-last: 2}");
     let mut good = vec![backups.make()];

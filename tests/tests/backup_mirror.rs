@@ -156,6 +156,7 @@ fn files(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: `make test` runs it"]
 async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_one_goes_on() {
     let place = Place::new("backup_mirror_killed").await;
     let source = place.folder.path().join("source");

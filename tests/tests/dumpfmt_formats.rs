@@ -125,6 +125,7 @@ fn read(path: &Path, format: Format) -> (Contents, Vec<VerifiedEntry>) {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn every_format_and_compression_of_every_pg_dump_holds_the_same_data() {
     for major in MAJORS {
         let tools = PgTools::major(major);

@@ -38,6 +38,7 @@ fn contents_bytes(archive: &Path) -> u64 {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn an_archive_that_was_indexed_in_place_is_restored_in_parallel_with_equal_contents() {
     let folder = folder();
     for major in MAJORS {

@@ -381,6 +381,7 @@ fn a_schema_with_an_extension_and_large_objects_under_every_compression_are_the_
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn directories_and_tar_files_are_written_like_custom_archives() {
     for major in MAJORS {
         let server = Server::shared(major);

@@ -165,6 +165,7 @@ fn reads(tools: &PgTools, compression: CompressionSpecification) -> bool {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn pg_restore_makes_the_same_sql_of_a_copy_as_of_the_dump() {
     for major in MAJORS {
         let source = Source::of(major);
@@ -189,6 +190,7 @@ fn pg_restore_makes_the_same_sql_of_a_copy_as_of_the_dump() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn lz4_at_high_levels_is_smaller_and_read_by_pg_restore() {
     for major in if thorough() { 17..=18 } else { 18..=18 } {
         let source = Source::of(major);
@@ -230,6 +232,7 @@ fn a_level_is_refused_where_pg_dump_refuses_it() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn a_restored_copy_is_the_database_that_was_dumped() {
     let mut turn = 0;
     for major in MAJORS {

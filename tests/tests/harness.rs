@@ -165,6 +165,7 @@ fn sessions_of_other_programs_read_the_postgres_yaml() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn every_way_of_dumping_restores_to_the_same_fingerprint() {
     for major in MAJORS {
         let (server, tools) = (Server::shared(major), PgTools::major(major));

@@ -217,6 +217,7 @@ fn assert_same_dumps(server: &Server, one: &str, other: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: `make test` runs it"]
 async fn a_database_with_an_object_of_every_kind_comes_out_as_it_was() {
     let majors: &[u32] = if thorough() { &[13, 14, 15, 16, 17, 18] } else { &[13, 18] };
     for &major in majors {

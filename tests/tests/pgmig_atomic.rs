@@ -186,6 +186,7 @@ fn a_kill_at_any_moment_leaves_all_or_nothing() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn a_connection_cut_at_any_byte_leaves_the_target_as_it_was() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
     for (step, bytes) in COURSE.places(places_in(1, 24)) {
@@ -436,6 +437,7 @@ fn a_target_that_changes_after_the_plan_is_left_alone() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn a_store_that_is_in_use_is_not_waited_for_for_ever() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
     let mut session = target.server.client(target.server.tools(), "psql", &target.database);
@@ -460,6 +462,7 @@ fn a_store_that_is_in_use_is_not_waited_for_for_ever() {
 }
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn two_restores_into_one_database_exclude_each_other() {
     let target = Target::on(15, Store::Utf8, OldRows::Some);
     let begin = COURSE.steps.iter().find(|(step, _)| step.starts_with("compare")).expect("it is a step").1;

@@ -37,6 +37,7 @@ static DUMPS: LazyLock<Dumps> = LazyLock::new(|| {
 });
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn every_format_becomes_every_other_with_the_same_contents() {
     let job = Job::without_target();
     let sources: [&Path; 3] = [&DUMPS.custom, &DUMPS.tar, DUMPS.folder.path()];

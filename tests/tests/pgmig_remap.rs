@@ -65,6 +65,7 @@ const MATRIX: [Case; 20] = [
 ];
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn every_kind_of_dump_becomes_what_pg_restore_and_the_updates_give() {
     let mut expected = HashMap::new();
     for case in MATRIX {

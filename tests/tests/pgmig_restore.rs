@@ -49,6 +49,7 @@ const MATRIX: [Case; 21] = [
 ];
 
 #[test]
+#[ignore = "takes long: `make test` runs it"]
 fn every_kind_of_dump_gives_what_pg_restore_and_the_updates_give() {
     let mut expected = HashMap::new();
     for (number, &case) in MATRIX.iter().enumerate() {

@@ -439,6 +439,7 @@ async fn all_versions_come_back_in_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: `make test` runs it"]
 async fn more_versions_than_fit_into_a_page_are_in_order() {
     let (source, target) =
         (Bucket::new("archive-many-versions").await, Bucket::new("archive-many-versions-copy").await);

@@ -470,6 +470,7 @@ fn files(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes long: `make test` runs it"]
 async fn whoever_is_killed_leaves_no_half_object_and_the_next_run_copies_the_rest() {
     let bucket = Bucket::new("killed").await;
     let made = tempfile::tempdir().unwrap();

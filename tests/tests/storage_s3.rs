@@ -133,6 +133,7 @@ async fn of_two_uploads_that_keep_what_has_the_name_one_wins() {
 }
 
 #[tokio::test]
+#[ignore = "takes long: `make test` runs it"]
 async fn a_claim_does_not_get_old_while_the_store_puts_parts_together() {
     let (proxy, config) = behind_proxy("renewed").await;
     let s3 = S3::connect(config).await.unwrap();
@@ -221,6 +222,7 @@ async fn a_certificate_is_trusted_only_with_its_ca_or_by_an_explicit_word() {
 }
 
 #[tokio::test]
+#[ignore = "takes long: `make test` runs it"]
 async fn a_store_that_cannot_now_is_asked_again_and_given_up_in_the_end() {
     let (proxy, mut config) = behind_proxy("again").await;
     config.attempts = 3;
