@@ -206,7 +206,7 @@ fn what_is_no_configuration_is_told() {
     for (yaml, why) in [
         ("", "expected the sections `sources`, `destinations`, `jobs`"),
         ("- a\n", "expected the sections"),
-        ("sources: {a: {type: postgresql}}\n", "the section `jobs` is missing"),
+        ("{}\n", "expected the sections"),
         ("sources: []\ndestinations: {}\njobs:\n", "`sources` must be a map of names"),
         ("sorces: {}\n", "line 1: unknown section `sorces`"),
         ("a: b: c\n", "not YAML"),

@@ -139,11 +139,7 @@ impl Bench {
     }
 
     fn configuration(&self, bucket: &str) -> String {
-        // Of each kind there has to be one.
-        let mut yaml = "sources:\n  unused: {type: postgresql, host: h, database: d, username: u}\n\
-                        jobs:\n  unused: {source: unused, destination: bucket}\n\
-                        destinations:\n  bucket: {type: s3, create-bucket: true, "
-            .to_owned();
+        let mut yaml = "destinations:\n  bucket: {type: s3, create-bucket: true, ".to_owned();
         for (key, value) in [
             ("endpoint", self.store.endpoint()),
             ("bucket", bucket),

@@ -267,9 +267,12 @@ pub fn quoted_key(key: &str) -> String {
     if key.len() <= 32 && key.chars().all(plain) { format!(" `{key}`") } else { String::new() }
 }
 
-/// `keys` in backticks, with commas.
+/// `keys` in backticks, with commas; `none` if there is none.
 #[must_use]
 pub fn list(keys: &[&str]) -> String {
+    if keys.is_empty() {
+        return "none".to_owned();
+    }
     let keys: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
     keys.join(", ")
 }

@@ -89,10 +89,9 @@ impl ConfigFile {
                 Some(index) => found[index] = Some(named(name, value, &mut faults)),
             }
         }
-        for (section, found) in SECTIONS.iter().zip(&found) {
-            if found.is_none() {
-                faults.push(at(None, format!("the section `{section}` is missing")));
-            }
+        // Who only mirrors has no job, and perhaps no source.
+        if found.iter().all(Option::is_none) && faults.is_empty() {
+            faults.push(at(None, expected));
         }
         let [sources, destinations, jobs] = found.map(Option::unwrap_or_default);
         Ok(Self { path: path.to_owned(), sources, destinations, jobs, outside, faults })
