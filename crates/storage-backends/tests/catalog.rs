@@ -7,8 +7,10 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, ObjectFormat, StoredObject, Verification};
+use storage_backends::{BackupId, Catalog, Error, ErrorKind, Manifest, ObjectFormat, StoredObject, Verification};
 use tempfile::TempDir;
+
+use crate::memory::Memory;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,6 +50,13 @@ pub(crate) async fn read(
         })
         .await?;
     Ok(content)
+}
+
+/// The IDs of what was cleaned up, where nothing was in the way.
+pub(crate) async fn clean_up(catalog: &Catalog, age: Duration, now: SystemTime) -> Vec<BackupId> {
+    let cleaned = catalog.clean_up(age, now).await.unwrap();
+    assert!(cleaned.problems.is_empty(), "{cleaned:?}");
+    cleaned.removed
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<String> {
@@ -142,7 +151,7 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
     assert_eq!(listing.unreadable.len(), broken.len());
     assert_eq!(listing.foreign.len(), 2);
     let later = SystemTime::now() + 1000 * HOUR;
-    assert_eq!(catalog.clean_up(HOUR, later).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, later).await, []);
     assert_eq!(catalog.list().await.unwrap().unreadable.len(), broken.len());
     // What a later version of this crate adds is no harm.
     let added = json.replace("\"version\":1", "\"version\":1,\"colour\":{\"of\":[1]}");
@@ -172,13 +181,13 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     };
     // What is as old as the last of all, is old.
     old("store.dump");
-    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, now).await, []);
     old("being-made");
-    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), [id("20261122T230004Z")]);
+    assert_eq!(clean_up(&catalog, HOUR, now).await, [id("20261122T230004Z")]);
     // A clock that is behind takes nothing for old.
-    assert_eq!(catalog.clean_up(HOUR, now - 9 * HOUR).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, now - 9 * HOUR).await, []);
     assert_eq!(catalog.list().await.unwrap().incomplete.len(), 1);
-    assert_eq!(catalog.clean_up(HOUR, now + 2 * HOUR).await.unwrap(), [id("20261123T230004Z")]);
+    assert_eq!(clean_up(&catalog, HOUR, now + 2 * HOUR).await, [id("20261123T230004Z")]);
     assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
 
     catalog.remove(&id("20261121T230004Z")).await.unwrap();
@@ -194,6 +203,30 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     assert_eq!(backup.object("manifest.json").await.unwrap_err().kind(), ErrorKind::InvalidKey);
     backup.abort().await.unwrap();
     assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_cleaned_up_is_told_and_keeps_nothing_else_from_being_cleaned_up() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    let ids = ["20261121T230004Z", "20261122T230004Z", "20261123T230004Z"];
+    for text in ids {
+        drop(catalog.begin(id(text)).await.unwrap());
+    }
+    let refuse = |what: &str| Error::new(ErrorKind::PermissionDenied, "clean up", what, "it may not be done");
+    memory.set_rule(move |doing, name, _| match doing {
+        "remove abandoned" => Err(refuse("uploads")),
+        "delete" if name.starts_with(ids[1]) => Err(refuse(name)),
+        _ => Ok(()),
+    });
+    let later = SystemTime::now() + 2 * HOUR;
+    let cleaned = catalog.clean_up(HOUR, later).await.unwrap();
+    assert_eq!(cleaned.removed, [id(ids[0]), id(ids[2])]);
+    let told: Vec<_> = cleaned.problems.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told[0].contains("uploads") && told[1].contains(ids[1]), "{told:?}");
+    // Without a list nothing is known of what is there.
+    memory.set_rule(move |doing, name, _| if doing == "list" { Err(refuse(name)) } else { Ok(()) });
+    assert_eq!(catalog.clean_up(HOUR, later).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]

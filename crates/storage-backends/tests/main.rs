@@ -7,5 +7,6 @@ mod crash;
 #[cfg(feature = "encryption")]
 mod encryption;
 mod folder;
+mod memory;
 #[cfg(feature = "signing")]
 mod signing;

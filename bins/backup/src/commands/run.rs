@@ -86,9 +86,12 @@ pub(super) async fn make(
     let prepare = async {
         let catalog = catalog::open(&context.config, job, (context.now)()).await?;
         let started = begin(context, &catalog).await?;
-        for id in catalog.clean_up(job.clean_up_after, started.into()).await? {
+        let cleaned = catalog.clean_up(job.clean_up_after, started.into()).await?;
+        for id in cleaned.removed {
             step(format_args!("removed `{id}`, which a run that was killed had left behind"));
         }
+        // It takes room, but a backup can be made all the same.
+        cleaned.problems.into_iter().for_each(warn);
         Ok((catalog, started))
     };
     let (catalog, started) = context.interruptible(prepare).await?;

@@ -88,6 +88,16 @@ impl Listing {
     }
 }
 
+/// What became of what killed runs had left behind; see [`Catalog::clean_up`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CleanedUp {
+    /// The IDs of what was removed.
+    pub removed: Vec<BackupId>,
+    /// Why some of it is still there.
+    pub problems: Vec<Error>,
+}
+
 /// What was found in the folder of a catalog, before any manifest was read.
 #[derive(Default)]
 struct Survey {
@@ -342,23 +352,27 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. Returns the IDs.
+    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. What cannot be removed stays,
+    /// and is [told](CleanedUp::problems): rubbish takes room, but is no reason to make no backup.
     ///
     /// # Errors
     ///
-    /// Some of it is still there.
-    pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<Vec<BackupId>, Error> {
-        self.backend.remove_abandoned(age).await?;
-        let mut removed = Vec::new();
-        for (id, written) in self.list().await?.incomplete {
+    /// The place cannot be listed.
+    pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<CleanedUp, Error> {
+        let without_manifest = self.survey().await?.without_manifest;
+        let mut cleaned = CleanedUp::default();
+        cleaned.problems.extend(self.backend.remove_abandoned(age).await.err());
+        for (id, written) in without_manifest {
             // A time to come is that of a clock that was set back: not known to be old.
             if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
                 // Should it have become a backup meanwhile, then what it has adopted is nothing to clean up.
-                self.remove_folder(&id).await?;
-                removed.push(id);
+                match self.remove_folder(&id).await {
+                    Ok(()) => cleaned.removed.push(id),
+                    Err(e) => cleaned.problems.push(e),
+                }
             }
         }
-        Ok(removed)
+        Ok(cleaned)
     }
 
     /// Reads an object of a backup, decrypts it if it is encrypted, shows each piece to `take`, and compares it with the manifest.
