@@ -166,6 +166,29 @@ async fn a_second_manifest_that_names_an_object_is_no_backup_and_takes_nothing_w
 }
 
 #[tokio::test]
+async fn an_adopted_dump_that_is_gone_or_was_changed_is_no_backup_any_more() {
+    let (volume, catalog) = volume();
+    adopt(&catalog, ID, DAILY).await.unwrap();
+    let path = volume.path().join(DAILY);
+    fs::write(&path, "PGDMP, cut").unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!((listing.backups.len(), foreign(&listing)), (0, vec![WEEKLY]), "it is told once, and is adopted still");
+    let why = &listing.unreadable[0].1;
+    assert_eq!(why, "says that the object `store.dump_20240310-230003` has 11 bytes, but it has 10");
+    // Another manifest that names what is there now is the right one.
+    let manifest = fs::read_to_string(volume.path().join(ID).join("manifest.json")).unwrap();
+    let other = manifest.replace(ID, NEXT_ID).replace("\"bytes\": 11", "\"bytes\": 10");
+    fs::create_dir(volume.path().join(NEXT_ID)).unwrap();
+    fs::write(volume.path().join(NEXT_ID).join("manifest.json"), other).unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!((&listing.backups[0].0, &listing.unreadable[0].0), (&id(NEXT_ID), &id(ID)));
+    catalog.remove(&id(NEXT_ID)).await.unwrap();
+    fs::remove_file(&path).ok();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!(listing.unreadable[0].1, "names the object `store.dump_20240310-230003`, which is missing");
+}
+
+#[tokio::test]
 async fn a_crash_leaves_a_dump_that_can_be_adopted_again() {
     let (volume, catalog) = volume();
     // Before the manifest: the caller gave up, or the process ended.

@@ -1,5 +1,6 @@
 //! Backups in a folder: what is one, and what is not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, Error, ErrorKind, Manifest, ObjectFormat, StoredObject, Verification};
+use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Manifest, ObjectFormat, StoredObject, Verification};
 use tempfile::TempDir;
 
 use crate::memory::Memory;
@@ -113,6 +114,88 @@ async fn what_is_not_as_its_manifest_says_is_refused() {
     fs::remove_file(&path).unwrap();
     let error = read(&catalog, "20261121T230004Z", &manifest.objects[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_of_which_an_object_is_missing_or_has_another_length_is_none_and_told() {
+    let (folder, catalog) = catalog();
+    let good = make(&catalog, "20261121T230004Z", "PGDMP").await;
+    make(&catalog, "20261122T230004Z", "PGDMP").await;
+    let path = folder.path().join("nightly/20261122T230004Z/store.dump");
+    for (content, told) in [
+        (Some("PGDM"), "says that the object `store.dump` has 5 bytes, but it has 4"),
+        (None, "names the object `store.dump`, which is missing"),
+    ] {
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let listing = catalog.list().await.unwrap();
+        assert_eq!(listing.backups, [(id("20261121T230004Z"), good.clone())]);
+        assert_eq!(listing.unreadable, [(id("20261122T230004Z"), told.to_owned())]);
+        // Its ID stays taken, and what is left of it is no rubbish: somebody may want to see it.
+        assert_eq!(catalog.begin(id("20261122T230004Z")).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(clean_up(&catalog, HOUR, SystemTime::now() + 2 * HOUR).await, []);
+    }
+    fs::write(&path, "PGDMP").unwrap();
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 2);
+    fs::remove_file(&path).unwrap();
+    catalog.remove(&id("20261122T230004Z")).await.unwrap();
+    assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
+}
+
+#[tokio::test]
+async fn what_is_stored_or_removed_while_it_is_listed_is_not_taken_for_damaged() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    make(&catalog, "20261121T230004Z", "PGDMP").await;
+    let dump: Key = "20261121T230004Z/store.dump".parse().unwrap();
+    let manifest: Key = "20261121T230004Z/manifest.json".parse().unwrap();
+    // The list had passed the place of the object before that was stored.
+    let stored = memory.objects().remove(&dump).unwrap();
+    memory.set_rule(move |doing, _, objects| {
+        if doing == "get" {
+            objects.insert(dump.clone(), stored.clone());
+        }
+        Ok(())
+    });
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 1);
+    // It is removed, the manifest first, when that has been read just now.
+    let dump: Key = "20261121T230004Z/store.dump".parse().unwrap();
+    memory.objects().remove(&dump).unwrap();
+    memory.set_rule(move |doing, name, objects| {
+        if doing == "stat" && name == dump.as_str() {
+            objects.remove(&manifest);
+        }
+        Ok(())
+    });
+    let listing = catalog.list().await.unwrap();
+    assert!(listing.backups.is_empty() && listing.unreadable.is_empty(), "{listing:?}");
+}
+
+#[tokio::test]
+async fn many_manifests_are_read_at_the_same_time_and_listed_in_order() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    let ids: Vec<_> = (0..50).map(|second| format!("20261121T2300{second:02}Z")).collect();
+    for text in &ids {
+        make(&catalog, text, "PGDMP").await;
+    }
+    let asked = Arc::new(std::sync::Mutex::new(BTreeMap::<&str, usize>::new()));
+    let count = Arc::clone(&asked);
+    memory.set_rule(move |doing, _, _| {
+        *count.lock().unwrap().entry(doing).or_default() += 1;
+        Ok(())
+    });
+    let listed = catalog.list().await.unwrap();
+    assert!(listed.backups.iter().map(|(id, _)| id.as_str()).eq(&ids));
+    assert_eq!(*asked.lock().unwrap(), BTreeMap::from([("list", 1), ("get", 50)]), "one request for each");
+    assert_eq!(memory.most_at_once(), 16);
+    // Who needs only the names reads nothing.
+    asked.lock().unwrap().clear();
+    assert!(catalog.ids().await.unwrap().iter().map(BackupId::as_str).eq(&ids));
+    clean_up(&catalog, HOUR, SystemTime::now()).await;
+    assert_eq!(*asked.lock().unwrap(), BTreeMap::from([("list", 2), ("remove abandoned", 1)]));
 }
 
 #[tokio::test]

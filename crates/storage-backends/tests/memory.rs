@@ -23,11 +23,14 @@ pub(crate) type Objects = BTreeMap<Key, (Bytes, SystemTime)>;
 pub(crate) struct Memory {
     objects: Arc<Mutex<Objects>>,
     rule: Arc<Mutex<Box<Rule>>>,
+    /// How many steps wait for their turn, and how many were the most.
+    waiting: Arc<Mutex<(usize, usize)>>,
 }
 
 impl Default for Memory {
     fn default() -> Self {
-        Self { objects: Arc::default(), rule: Arc::new(Mutex::new(Box::new(|_, _, _| Ok(())))) }
+        let rule: Box<Rule> = Box::new(|_, _, _| Ok(()));
+        Self { objects: Arc::default(), rule: Arc::new(Mutex::new(rule)), waiting: Arc::default() }
     }
 }
 
@@ -54,8 +57,20 @@ impl Memory {
         self.objects().keys().map(ToString::to_string).collect()
     }
 
+    /// How many steps have waited for their turn at the same time.
+    pub(crate) fn most_at_once(&self) -> usize {
+        self.waiting.lock().unwrap().1
+    }
+
     async fn step(&self, doing: &'static str, key: &str) -> Result<MutexGuard<'_, Objects>, Error> {
+        let count = |change: fn(usize) -> usize| {
+            let mut waiting = self.waiting.lock().unwrap();
+            waiting.0 = change(waiting.0);
+            waiting.1 = waiting.1.max(waiting.0);
+        };
+        count(|waiting| waiting + 1);
         Others { had_their_turn: false }.await;
+        count(|waiting| waiting - 1);
         let mut objects = self.objects();
         (self.rule.lock().unwrap())(doing, key, &mut objects)?;
         Ok(objects)

@@ -5,11 +5,12 @@ mod id;
 mod new_backup;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::backend::Backend;
 use crate::digest::Digest;
@@ -32,6 +33,8 @@ const SIGNATURE: &str = "manifest.json.sig";
 const CLAIM: &str = "being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
+/// How many manifests are fetched at the same time: stores answer late rather than slowly. All of them can be in memory.
+const MANIFESTS_AT_ONCE: usize = 16;
 /// More than any signature has.
 const SIGNATURE_BYTES: u64 = 64 << 10;
 
@@ -65,7 +68,8 @@ struct Keys {
 pub struct Listing {
     /// The backups, the oldest first.
     pub backups: Vec<(BackupId, Manifest)>,
-    /// What has a manifest that cannot be used, and why. It is left alone.
+    /// What has a manifest that cannot be used, or one that names an object which is missing or has another length, and why. It is left
+    /// alone.
     pub unreadable: Vec<(BackupId, String)>,
     /// What has no manifest, and when something was written to it last.
     pub incomplete: Vec<(BackupId, SystemTime)>,
@@ -105,6 +109,8 @@ struct Survey {
     with_manifest: BTreeSet<BackupId>,
     without_manifest: BTreeMap<BackupId, SystemTime>,
     others: Vec<Key>,
+    /// Of everything.
+    lengths: BTreeMap<Key, u64>,
 }
 
 impl Catalog {
@@ -179,13 +185,14 @@ impl Catalog {
         }
     }
 
-    /// What there is.
+    /// What there is. What is listed as a backup has all of its objects, of the lengths that its manifest says; whether their bytes are
+    /// those too takes reading them ([`check`](Self::check)).
     ///
     /// # Errors
     ///
     /// The place cannot be listed, or a manifest that is there cannot be fetched.
     pub async fn list(&self) -> Result<Listing, Error> {
-        let Survey { with_manifest, without_manifest, others } = self.survey().await?;
+        let Survey { with_manifest, without_manifest, others, lengths } = self.survey().await?;
         let mut listing = Listing {
             backups: Vec::new(),
             unreadable: Vec::new(),
@@ -193,8 +200,10 @@ impl Catalog {
             foreign: others,
         };
         let mut adopted: BTreeMap<Key, BackupId> = BTreeMap::new();
-        for id in with_manifest {
-            let manifest = match self.manifest(&id).await {
+        let mut of_damaged = BTreeSet::new();
+        let mut manifests = pin!(self.manifests(with_manifest));
+        while let Some((id, manifest)) = manifests.next().await {
+            let manifest = match manifest {
                 Ok(Ok(manifest)) => manifest,
                 Ok(Err(why)) => {
                     listing.unreadable.push((id, why));
@@ -205,6 +214,15 @@ impl Catalog {
                 Err(e) => return Err(e),
             };
             let keys = self.adopted_keys(&manifest);
+            if let Some(why) = self.damage(&id, &manifest, &lengths).await? {
+                // Perhaps all of it was removed meanwhile: the manifest goes before the objects.
+                if self.backend.stat(&self.manifest_of(&id)).await?.is_some() {
+                    listing.unreadable.push((id, why));
+                    // It is told already, and nobody else can adopt what it names.
+                    of_damaged.extend(keys);
+                }
+                continue;
+            }
             if let Some((key, owner)) = keys.iter().find_map(|key| adopted.get_key_value(key)) {
                 let why = format!("names `{key}`, of which the backup `{owner}` is made already");
                 listing.unreadable.push((id, why));
@@ -213,15 +231,57 @@ impl Catalog {
             adopted.extend(keys.into_iter().map(|key| (key, id.clone())));
             listing.backups.push((id, manifest));
         }
-        listing.foreign.retain(|key| !adopted.contains_key(key));
+        listing.foreign.retain(|key| !adopted.contains_key(key) && !of_damaged.contains(key));
         listing.foreign.sort();
         Ok(listing)
+    }
+
+    /// The IDs of all that there is, in order, also of what is no backup. That takes no reading of manifests.
+    ///
+    /// # Errors
+    ///
+    /// The place cannot be listed.
+    pub async fn ids(&self) -> Result<BTreeSet<BackupId>, Error> {
+        let Survey { with_manifest, without_manifest, .. } = self.survey().await?;
+        Ok(with_manifest.into_iter().chain(without_manifest.into_keys()).collect())
+    }
+
+    /// In what a backup is not what its manifest says, in words that complete "the manifest ...", as far as `lengths` tells, which were listed.
+    async fn damage(
+        &self,
+        id: &BackupId,
+        manifest: &Manifest,
+        lengths: &BTreeMap<Key, u64>,
+    ) -> Result<Option<String>, Error> {
+        for object in &manifest.objects {
+            let name = object.name.escape_debug();
+            let missing = || Some(format!("names the object `{name}`, which is missing"));
+            // What cannot be a key here is nothing that is there.
+            let Ok(key) = self.key_of(id, object) else { return Ok(missing()) };
+            if lengths.get(&key) == Some(&object.bytes) {
+                continue;
+            }
+            // It can have been stored while it was listed, after the list had passed its place.
+            match self.backend.stat(&key).await? {
+                None => return Ok(missing()),
+                Some(stored) if stored.bytes != object.bytes => {
+                    let why = format!(
+                        "says that the object `{name}` has {} bytes, but it has {}",
+                        object.bytes, stored.bytes
+                    );
+                    return Ok(Some(why));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     async fn survey(&self) -> Result<Survey, Error> {
         let mut survey = Survey::default();
         let mut objects = self.backend.list(self.folder.as_ref()).await;
         while let Some(object) = objects.try_next().await? {
+            survey.lengths.insert(object.key.clone(), object.bytes);
             let path = self.path_of(&object.key).and_then(|path| path.split_once('/'));
             match path.and_then(|(id, name)| Some((id.parse().ok()?, name))) {
                 None => survey.others.push(object.key),
@@ -234,6 +294,18 @@ impl Catalog {
         }
         survey.without_manifest.retain(|id, _| !survey.with_manifest.contains(id));
         Ok(survey)
+    }
+
+    /// The manifests of these backups, in the order of their IDs; see [`manifest`](Self::manifest).
+    fn manifests(
+        &self,
+        ids: BTreeSet<BackupId>,
+    ) -> impl Stream<Item = (BackupId, Result<Result<Manifest, String>, Error>)> + Send {
+        let read = move |id: BackupId| async move {
+            let manifest = self.manifest(&id).await;
+            (id, manifest)
+        };
+        stream::iter(ids).map(read).buffered(MANIFESTS_AT_ONCE)
     }
 
     /// The manifest of a backup; the inner error says why it cannot be used.
