@@ -52,11 +52,6 @@ impl Memory {
         self.objects.lock().unwrap()
     }
 
-    /// The names of all objects, in order.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.objects().keys().map(ToString::to_string).collect()
-    }
-
     /// How many steps have waited for their turn at the same time.
     pub(crate) fn most_at_once(&self) -> usize {
         self.waiting.lock().unwrap().1

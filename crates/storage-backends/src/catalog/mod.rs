@@ -3,6 +3,7 @@
 mod adopt;
 mod id;
 mod new_backup;
+mod sign_of_life;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -24,6 +25,7 @@ use crate::signing::{SigningKey, TrustedKeys};
 pub(crate) use adopt::is_adoptable;
 pub use id::{BackupId, InvalidBackupId};
 pub use new_backup::{NewBackup, NewObject};
+use sign_of_life::SignOfLife;
 
 /// The name of a backup's manifest.
 const MANIFEST: &str = "manifest.json";
@@ -31,6 +33,8 @@ const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.json.sig";
 /// The name of what whoever makes a backup puts into its folder first, so that nobody else has the same ID.
 const CLAIM: &str = "being-made";
+/// The name of what whoever makes a backup writes anew now and then; see the module `sign_of_life`.
+const SIGN_OF_LIFE: &str = "still-being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
 /// How many manifests are fetched at the same time: stores answer late rather than slowly. All of them can be in memory.
@@ -367,11 +371,16 @@ impl Catalog {
     /// There is something under that ID already, or nothing can be stored.
     pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
         let mut backup = self.begin_without_claim(id).await?;
-        // Of two that begin one in the same second, the one that fails later must not remove what the other has stored.
-        let claim = Bytes::from_static(b"A backup is being made here, or was: without manifest.json it is none.\n");
-        self.backend.put_if_absent(&self.claim_of(&backup.id), claim).await?;
-        backup.is_claimed = true;
+        self.claim(&backup.id).await?;
+        backup.sign_of_life = Some(SignOfLife::new(self.clone(), backup.id.clone()));
         Ok(backup)
+    }
+
+    /// Says that a backup is being made: of two that begin one in the same second, the one that fails later must not remove what the other
+    /// has stored.
+    async fn claim(&self, id: &BackupId) -> Result<(), Error> {
+        let claim = Bytes::from_static(b"A backup is being made here, or was: without manifest.json it is none.\n");
+        self.backend.put_if_absent(&self.claim_of(id), claim).await
     }
 
     /// A backup of which nothing will be stored but the manifest.
@@ -387,7 +396,7 @@ impl Catalog {
             ));
         }
         drop(objects);
-        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), is_claimed: false })
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), sign_of_life: None })
     }
 
     /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
@@ -414,6 +423,34 @@ impl Catalog {
         Ok(())
     }
 
+    /// Removes what lies in the folder of what is no backup. False if it is one by now, all of which stays.
+    ///
+    /// It may become one at this very moment. Whoever [publishes](NewBackup::publish) writes the manifest and then looks whether the claim
+    /// is still there; we remove the claim and then look whether the manifest is there. If we do not see the manifest, it is
+    /// written after we have removed the claim, so the other one finds no claim, withdraws, and says that there is no backup.
+    /// If the other one sees its claim, we remove that after the manifest was written, so we see the manifest, and stop. At worst
+    /// both see each other: then nobody removes anything but who withdraws, and the backup has to be made again.
+    ///
+    /// Whoever is killed in between changes none of that. If it is who was to withdraw, a manifest can stay whose objects we have
+    /// removed: [`list`](Self::list) tells that some are missing, and it counts for nothing.
+    ///
+    /// For that the claim must never come back, which is why [`SignOfLife`] is another object.
+    async fn remove_unpublished(&self, id: &BackupId) -> Result<bool, Error> {
+        self.backend.delete(&self.claim_of(id)).await?;
+        if self.backend.stat(&self.manifest_of(id)).await?.is_some() {
+            return Ok(false);
+        }
+        // With a manifest that is written from now on: it will be withdrawn, or has lost who would do that. Not what it has adopted.
+        self.remove_folder(id).await?;
+        Ok(true)
+    }
+
+    /// What whoever makes a backup is told when somebody else has taken it for rubbish.
+    fn cleaned_up(&self, id: &BackupId) -> Error {
+        let why = "somebody has cleaned it up while it was being made, as what a killed run had left behind";
+        Error::new(ErrorKind::Incomplete, "make the backup", self.folder_of(id).as_str(), why)
+    }
+
     /// Removes the manifest of a backup, and then what lies in its folder.
     async fn remove_folder(&self, id: &BackupId) -> Result<(), Error> {
         self.backend.delete(&self.manifest_of(id)).await?;
@@ -437,9 +474,9 @@ impl Catalog {
         for (id, written) in without_manifest {
             // A time to come is that of a clock that was set back: not known to be old.
             if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
-                // Should it have become a backup meanwhile, then what it has adopted is nothing to clean up.
-                match self.remove_folder(&id).await {
-                    Ok(()) => cleaned.removed.push(id),
+                match self.remove_unpublished(&id).await {
+                    Ok(true) => cleaned.removed.push(id),
+                    Ok(false) => {}
                     Err(e) => cleaned.problems.push(e),
                 }
             }
@@ -565,6 +602,10 @@ impl Catalog {
         self.folder_of(id).join(CLAIM).expect("`new` has tried a longer one")
     }
 
+    fn sign_of_life_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(SIGN_OF_LIFE).expect("`new` has tried a longer one")
+    }
+
     fn signature_of(&self, id: &BackupId) -> Key {
         self.folder_of(id).join(SIGNATURE).expect("`new` has tried it")
     }
@@ -572,5 +613,5 @@ impl Catalog {
 
 /// Whether no object of a backup can have that name.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM))
+    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM | SIGN_OF_LIFE))
 }
