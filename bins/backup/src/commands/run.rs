@@ -115,10 +115,7 @@ pub(super) async fn make(
 
 /// The time of the new backup, which is its ID: with a clock that was set back it would not be the newest one.
 async fn begin(context: &Context, catalog: &Catalog) -> Result<DateTime<Utc>, Failure> {
-    let listing = catalog.list().await?;
-    let ids = listing.backups.iter().map(|(id, _)| id);
-    let ids = ids.chain(listing.unreadable.iter().map(|(id, _)| id)).chain(listing.incomplete.iter().map(|(id, _)| id));
-    let newest = ids.map(BackupId::time).max();
+    let newest = catalog.ids().await?.last().map(BackupId::time);
     let now = (context.now)();
     match newest {
         Some(newest) if newest > now => {
