@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper::Method;
 use pgmig_tests::s3::{Asked, Fault, S3Proxy, S3Server, at_once};
 use storage_backends::s3::{Retention, RetentionMode, S3, S3Config};
-use storage_backends::{Backend as _, Error, ErrorKind, Existing, Key, conformance};
+use storage_backends::{Backend as _, Catalog, Error, ErrorKind, Existing, Key, conformance};
 
 const PART: usize = 8 << 20;
 
@@ -444,6 +444,30 @@ async fn an_upload_that_is_dropped_leaves_nothing_or_is_found() {
     assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1);
     assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 0);
     assert_eq!(other_bucket.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn an_access_key_that_may_not_list_uploads_can_still_clean_up_the_rest() {
+    let (proxy, config) = behind_proxy("no-list-of-uploads").await;
+    let s3 = S3::connect(config).await.unwrap();
+    s3.put_if_absent(&key("20261121T230004Z/store.dump"), "PGDMP".into()).await.unwrap();
+    let left = ".staging-claims/left";
+    let server = S3Server::shared();
+    let bucket = server.config("no-list-of-uploads").bucket;
+    server.client().put_object().bucket(&bucket).key(left).body(Vec::new().into()).send().await.unwrap();
+    proxy.set_rule(|asked| {
+        let lists_uploads =
+            asked.method == Method::GET && asked.query.split('&').any(|part| part.starts_with("uploads"));
+        if lists_uploads { Fault::Answer(403, "AccessDenied", "Access Denied.".into()) } else { Fault::None }
+    });
+    let catalog = Catalog::at_root(Arc::new(s3));
+    let later = SystemTime::now() + Duration::from_secs(3600);
+    let cleaned = catalog.clean_up(Duration::ZERO, later).await.unwrap();
+    assert_eq!(cleaned.removed, ["20261121T230004Z".parse().unwrap()]);
+    let [problem] = &cleaned.problems[..] else { panic!("{cleaned:?}") };
+    expect(problem, ErrorKind::PermissionDenied, &["cannot list the uploads of", &bucket]);
+    let objects = server.client().list_objects_v2().bucket(&bucket).send().await.unwrap();
+    assert_eq!(objects.contents(), [], "what the store would not list otherwise is gone too");
 }
 
 #[tokio::test]

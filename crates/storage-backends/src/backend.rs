@@ -32,7 +32,8 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// [`AlreadyExists`](crate::ErrorKind::AlreadyExists); or it cannot be stored.
     async fn put_if_absent(&self, key: &Key, content: Bytes) -> Result<(), Error>;
 
-    /// Reads an object, or the bytes of it in `range`. What is behind the end of the object is left out.
+    /// Reads an object, or the bytes of it in `range`. What is behind the end of the object is left out; a range that ends before it
+    /// starts has nothing in it.
     ///
     /// # Errors
     ///

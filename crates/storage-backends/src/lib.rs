@@ -118,7 +118,7 @@ mod signing;
 mod task;
 
 pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
-pub use catalog::{BackupId, Catalog, InvalidBackupId, Listing, NewBackup, NewObject};
+pub use catalog::{BackupId, Catalog, CleanedUp, InvalidBackupId, Listing, NewBackup, NewObject};
 #[cfg(feature = "encryption")]
 pub use encryption::{Identities, Recipients};
 pub use error::{Error, ErrorKind};

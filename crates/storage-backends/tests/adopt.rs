@@ -11,7 +11,7 @@ use storage_backends::local::Local;
 use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Manifest, NewBackup};
 use tempfile::TempDir;
 
-use crate::catalog::{HOUR, files, id, read, time};
+use crate::catalog::{HOUR, clean_up, files, id, read, time};
 
 const DAILY: &str = "store.dump_20240310-230003";
 const WEEKLY: &str = "weekly/store.dump_20240310-230003";
@@ -166,6 +166,29 @@ async fn a_second_manifest_that_names_an_object_is_no_backup_and_takes_nothing_w
 }
 
 #[tokio::test]
+async fn an_adopted_dump_that_is_gone_or_was_changed_is_no_backup_any_more() {
+    let (volume, catalog) = volume();
+    adopt(&catalog, ID, DAILY).await.unwrap();
+    let path = volume.path().join(DAILY);
+    fs::write(&path, "PGDMP, cut").unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!((listing.backups.len(), foreign(&listing)), (0, vec![WEEKLY]), "it is told once, and is adopted still");
+    let why = &listing.unreadable[0].1;
+    assert_eq!(why, "says that the object `store.dump_20240310-230003` has 11 bytes, but it has 10");
+    // Another manifest that names what is there now is the right one.
+    let manifest = fs::read_to_string(volume.path().join(ID).join("manifest.json")).unwrap();
+    let other = manifest.replace(ID, NEXT_ID).replace("\"bytes\": 11", "\"bytes\": 10");
+    fs::create_dir(volume.path().join(NEXT_ID)).unwrap();
+    fs::write(volume.path().join(NEXT_ID).join("manifest.json"), other).unwrap();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!((&listing.backups[0].0, &listing.unreadable[0].0), (&id(NEXT_ID), &id(ID)));
+    catalog.remove(&id(NEXT_ID)).await.unwrap();
+    fs::remove_file(&path).ok();
+    let listing = catalog.list().await.unwrap();
+    assert_eq!(listing.unreadable[0].1, "names the object `store.dump_20240310-230003`, which is missing");
+}
+
+#[tokio::test]
 async fn a_crash_leaves_a_dump_that_can_be_adopted_again() {
     let (volume, catalog) = volume();
     // Before the manifest: the caller gave up, or the process ended.
@@ -178,7 +201,7 @@ async fn a_crash_leaves_a_dump_that_can_be_adopted_again() {
     fs::remove_file(volume.path().join(ID).join("manifest.json")).unwrap();
     let listing = catalog.list().await.unwrap();
     assert_eq!((listing.backups.len(), foreign(&listing)), (0, vec![DAILY, WEEKLY]));
-    assert_eq!(catalog.clean_up(Duration::ZERO, SystemTime::now() + HOUR).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, Duration::ZERO, SystemTime::now() + HOUR).await, []);
     let manifest = adopt(&catalog, ID, DAILY).await.unwrap();
     assert_eq!(read(&catalog, ID, &manifest.objects[0]).await.unwrap(), b"PGDMP daily");
 }
@@ -189,7 +212,7 @@ async fn cleaning_up_never_takes_what_was_adopted() {
     adopt(&catalog, ID, DAILY).await.unwrap();
     // The folder of a backup whose manifest is not there yet, or not any more.
     fs::rename(volume.path().join(ID).join("manifest.json"), volume.path().join(ID).join("manifest.json.sig")).unwrap();
-    assert_eq!(catalog.clean_up(HOUR, SystemTime::now() + 2 * HOUR).await.unwrap(), [id(ID)]);
+    assert_eq!(clean_up(&catalog, HOUR, SystemTime::now() + 2 * HOUR).await, [id(ID)]);
     assert_eq!(foreign(&catalog.list().await.unwrap()), [DAILY, WEEKLY]);
     // Given up, after another process has published one of the same name.
     let late = begin(&catalog, ID, DAILY).await.unwrap();

@@ -1,8 +1,10 @@
 //! The folder as a backend.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, SystemTime};
 
+use futures_util::TryStreamExt as _;
 use storage_backends::local::Local;
 use storage_backends::{Backend, ErrorKind, Existing, Key, conformance};
 
@@ -53,6 +55,48 @@ async fn what_a_killed_process_left_is_removed_when_it_is_old_and_nobody_writes_
     assert_eq!(left, [".staging-1-1", ".staging-1-2", "new", "store.dump_20240310-230003", "weekly"]);
 }
 
+#[test]
+fn cleaning_up_passes_over_what_belongs_to_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let old = SystemTime::now() - Duration::from_secs(7200);
+    for name in ["lost+found", "theirs", "read-only"] {
+        fs::create_dir(path(name)).unwrap();
+    }
+    for name in [".staging-1-0", ".staging-2-0", "read-only/.staging-3-0"] {
+        fs::write(path(name), "x").unwrap();
+        fs::File::options().write(true).open(path(name)).unwrap().set_modified(old).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/passwd", path(".staging-4-0")).unwrap();
+    let set_modes = |modes: [u32; 4]| {
+        for (name, mode) in ["lost+found", "theirs", "read-only", ".staging-2-0"].into_iter().zip(modes) {
+            fs::set_permissions(path(name), fs::Permissions::from_mode(mode)).unwrap();
+        }
+    };
+    set_modes([0, 0, 0o500, 0]);
+    let local = Local::open(folder.path()).unwrap();
+    let removed = as_somebody(local.remove_abandoned(Duration::from_secs(3600)));
+    let listed = as_somebody(async { local.list(None).await.try_collect::<Vec<_>>().await });
+    set_modes([0, 0o700, 0o700, 0o600]);
+    let listed_without_theirs = as_somebody(async { local.list(None).await.try_collect::<Vec<_>>().await });
+    set_modes([0o700, 0o700, 0o700, 0o600]);
+    assert_eq!(removed.unwrap(), 1);
+    assert!(!path(".staging-1-0").exists());
+    assert!(path(".staging-2-0").exists() && path("read-only/.staging-3-0").exists());
+    // A list with a gap would be taken for a whole one; only in the file system's own folder there is nothing to be found.
+    assert_eq!(listed.unwrap_err().kind(), ErrorKind::PermissionDenied);
+    assert_eq!(listed_without_theirs.unwrap(), []);
+}
+
+/// Does something without what lets root read everything.
+fn as_somebody<T: Send>(work: impl Future<Output = T> + Send) -> T {
+    let work = || {
+        crate::folder::obey_permissions();
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(work)
+    };
+    std::thread::scope(|scope| scope.spawn(work).join().expect("the thread ends"))
+}
+
 #[tokio::test]
 async fn what_is_no_regular_file_is_no_object() {
     let folder = tempfile::tempdir().unwrap();
@@ -73,8 +117,6 @@ async fn what_is_no_regular_file_is_no_object() {
 
 #[tokio::test]
 async fn a_file_that_becomes_shorter_while_it_is_read_is_an_error() {
-    use futures_util::TryStreamExt as _;
-
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("file"), vec![7; 8 << 20]).unwrap();
     let local = Local::open(folder.path()).unwrap();

@@ -1,5 +1,6 @@
 //! Backups in a folder: what is one, and what is not.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +8,10 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, ErrorKind, Manifest, ObjectFormat, StoredObject, Verification};
+use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Manifest, ObjectFormat, StoredObject, Verification};
 use tempfile::TempDir;
+
+use crate::memory::Memory;
 
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
@@ -48,6 +51,13 @@ pub(crate) async fn read(
         })
         .await?;
     Ok(content)
+}
+
+/// The IDs of what was cleaned up, where nothing was in the way.
+pub(crate) async fn clean_up(catalog: &Catalog, age: Duration, now: SystemTime) -> Vec<BackupId> {
+    let cleaned = catalog.clean_up(age, now).await.unwrap();
+    assert!(cleaned.problems.is_empty(), "{cleaned:?}");
+    cleaned.removed
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<String> {
@@ -107,6 +117,88 @@ async fn what_is_not_as_its_manifest_says_is_refused() {
 }
 
 #[tokio::test]
+async fn a_backup_of_which_an_object_is_missing_or_has_another_length_is_none_and_told() {
+    let (folder, catalog) = catalog();
+    let good = make(&catalog, "20261121T230004Z", "PGDMP").await;
+    make(&catalog, "20261122T230004Z", "PGDMP").await;
+    let path = folder.path().join("nightly/20261122T230004Z/store.dump");
+    for (content, told) in [
+        (Some("PGDM"), "says that the object `store.dump` has 5 bytes, but it has 4"),
+        (None, "names the object `store.dump`, which is missing"),
+    ] {
+        match content {
+            Some(content) => fs::write(&path, content).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        let listing = catalog.list().await.unwrap();
+        assert_eq!(listing.backups, [(id("20261121T230004Z"), good.clone())]);
+        assert_eq!(listing.unreadable, [(id("20261122T230004Z"), told.to_owned())]);
+        // Its ID stays taken, and what is left of it is no rubbish: somebody may want to see it.
+        assert_eq!(catalog.begin(id("20261122T230004Z")).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+        assert_eq!(clean_up(&catalog, HOUR, SystemTime::now() + 2 * HOUR).await, []);
+    }
+    fs::write(&path, "PGDMP").unwrap();
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 2);
+    fs::remove_file(&path).unwrap();
+    catalog.remove(&id("20261122T230004Z")).await.unwrap();
+    assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
+}
+
+#[tokio::test]
+async fn what_is_stored_or_removed_while_it_is_listed_is_not_taken_for_damaged() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    make(&catalog, "20261121T230004Z", "PGDMP").await;
+    let dump: Key = "20261121T230004Z/store.dump".parse().unwrap();
+    let manifest: Key = "20261121T230004Z/manifest.json".parse().unwrap();
+    // The list had passed the place of the object before that was stored.
+    let stored = memory.objects().remove(&dump).unwrap();
+    memory.set_rule(move |doing, _, objects| {
+        if doing == "get" {
+            objects.insert(dump.clone(), stored.clone());
+        }
+        Ok(())
+    });
+    assert_eq!(catalog.list().await.unwrap().backups.len(), 1);
+    // It is removed, the manifest first, when that has been read just now.
+    let dump: Key = "20261121T230004Z/store.dump".parse().unwrap();
+    memory.objects().remove(&dump).unwrap();
+    memory.set_rule(move |doing, name, objects| {
+        if doing == "stat" && name == dump.as_str() {
+            objects.remove(&manifest);
+        }
+        Ok(())
+    });
+    let listing = catalog.list().await.unwrap();
+    assert!(listing.backups.is_empty() && listing.unreadable.is_empty(), "{listing:?}");
+}
+
+#[tokio::test]
+async fn many_manifests_are_read_at_the_same_time_and_listed_in_order() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    let ids: Vec<_> = (0..50).map(|second| format!("20261121T2300{second:02}Z")).collect();
+    for text in &ids {
+        make(&catalog, text, "PGDMP").await;
+    }
+    let asked = Arc::new(std::sync::Mutex::new(BTreeMap::<&str, usize>::new()));
+    let count = Arc::clone(&asked);
+    memory.set_rule(move |doing, _, _| {
+        *count.lock().unwrap().entry(doing).or_default() += 1;
+        Ok(())
+    });
+    let listed = catalog.list().await.unwrap();
+    assert!(listed.backups.iter().map(|(id, _)| id.as_str()).eq(&ids));
+    assert_eq!(*asked.lock().unwrap(), BTreeMap::from([("list", 1), ("get", 50)]), "one request for each");
+    assert_eq!(memory.most_at_once(), 16);
+    // Who needs only the names reads nothing.
+    asked.lock().unwrap().clear();
+    assert!(catalog.ids().await.unwrap().iter().map(BackupId::as_str).eq(&ids));
+    clean_up(&catalog, HOUR, SystemTime::now()).await;
+    assert_eq!(*asked.lock().unwrap(), BTreeMap::from([("list", 2), ("remove abandoned", 1)]));
+}
+
+#[tokio::test]
 async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
     let (folder, catalog) = catalog();
     let good = make(&catalog, "20261121T230004Z", "PGDMP").await;
@@ -142,7 +234,7 @@ async fn a_manifest_that_cannot_be_used_is_told_and_left_alone() {
     assert_eq!(listing.unreadable.len(), broken.len());
     assert_eq!(listing.foreign.len(), 2);
     let later = SystemTime::now() + 1000 * HOUR;
-    assert_eq!(catalog.clean_up(HOUR, later).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, later).await, []);
     assert_eq!(catalog.list().await.unwrap().unreadable.len(), broken.len());
     // What a later version of this crate adds is no harm.
     let added = json.replace("\"version\":1", "\"version\":1,\"colour\":{\"of\":[1]}");
@@ -172,13 +264,13 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     };
     // What is as old as the last of all, is old.
     old("store.dump");
-    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, now).await, []);
     old("being-made");
-    assert_eq!(catalog.clean_up(HOUR, now).await.unwrap(), [id("20261122T230004Z")]);
+    assert_eq!(clean_up(&catalog, HOUR, now).await, [id("20261122T230004Z")]);
     // A clock that is behind takes nothing for old.
-    assert_eq!(catalog.clean_up(HOUR, now - 9 * HOUR).await.unwrap(), []);
+    assert_eq!(clean_up(&catalog, HOUR, now - 9 * HOUR).await, []);
     assert_eq!(catalog.list().await.unwrap().incomplete.len(), 1);
-    assert_eq!(catalog.clean_up(HOUR, now + 2 * HOUR).await.unwrap(), [id("20261123T230004Z")]);
+    assert_eq!(clean_up(&catalog, HOUR, now + 2 * HOUR).await, [id("20261123T230004Z")]);
     assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
 
     catalog.remove(&id("20261121T230004Z")).await.unwrap();
@@ -194,6 +286,30 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     assert_eq!(backup.object("manifest.json").await.unwrap_err().kind(), ErrorKind::InvalidKey);
     backup.abort().await.unwrap();
     assert_eq!(files(folder.path()), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_cannot_be_cleaned_up_is_told_and_keeps_nothing_else_from_being_cleaned_up() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    let ids = ["20261121T230004Z", "20261122T230004Z", "20261123T230004Z"];
+    for text in ids {
+        drop(catalog.begin(id(text)).await.unwrap());
+    }
+    let refuse = |what: &str| Error::new(ErrorKind::PermissionDenied, "clean up", what, "it may not be done");
+    memory.set_rule(move |doing, name, _| match doing {
+        "remove abandoned" => Err(refuse("uploads")),
+        "delete" if name.starts_with(ids[1]) => Err(refuse(name)),
+        _ => Ok(()),
+    });
+    let later = SystemTime::now() + 2 * HOUR;
+    let cleaned = catalog.clean_up(HOUR, later).await.unwrap();
+    assert_eq!(cleaned.removed, [id(ids[0]), id(ids[2])]);
+    let told: Vec<_> = cleaned.problems.iter().map(ToString::to_string).collect();
+    assert!(told.len() == 2 && told[0].contains("uploads") && told[1].contains(ids[1]), "{told:?}");
+    // Without a list nothing is known of what is there.
+    memory.set_rule(move |doing, name, _| if doing == "list" { Err(refuse(name)) } else { Ok(()) });
+    assert_eq!(catalog.clean_up(HOUR, later).await.unwrap_err().kind(), ErrorKind::PermissionDenied);
 }
 
 #[tokio::test]

@@ -186,7 +186,7 @@ async fn at_each_step(mut at: impl AsyncFnMut(Vault) -> Result<(), Error>) {
 }
 
 async fn clean_up(catalog: &Catalog) {
-    catalog.clean_up(HOUR, SystemTime::now() + 2 * HOUR).await.unwrap();
+    crate::catalog::clean_up(catalog, HOUR, SystemTime::now() + 2 * HOUR).await;
 }
 
 #[tokio::test]

@@ -228,7 +228,7 @@ fn a_folder_that_may_not_be_written_to_says_so() {
 }
 
 /// Takes away from this thread what lets root write everywhere; others have nothing to take away.
-fn obey_permissions() {
+pub(crate) fn obey_permissions() {
     use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
     let mut sets = capabilities(None).expect("a thread may ask for its own");
     sets.effective -= CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH;

@@ -7,5 +7,7 @@ mod crash;
 #[cfg(feature = "encryption")]
 mod encryption;
 mod folder;
+mod interleaving;
+mod memory;
 #[cfg(feature = "signing")]
 mod signing;

@@ -36,10 +36,15 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     catalog::expect_writable(&job)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
     let (mut adopted, mut refused) = (Vec::new(), Vec::new());
-    for (key, dump) in dumps(&job, &catalog.list().await?) {
+    let mut listing = catalog.list().await?;
+    for (key, dump) in dumps(&job, &listing) {
         step(format_args!("reading {key}"));
-        match adopt(context, &job, &catalog, &key, &dump).await {
-            Ok(manifest) => adopted.push(manifest),
+        match adopt(context, &job, &catalog, &listing, &key, &dump).await {
+            Ok((id, manifest)) => {
+                // The next dump can be one of the same second.
+                listing.backups.push((id, manifest.clone()));
+                adopted.push(manifest);
+            }
             Err(failure) => refused.push(Refused { path: key.to_string(), why: failure.to_string() }),
         }
     }
@@ -71,23 +76,22 @@ async fn adopt(
     context: &Context,
     job: &Job,
     catalog: &Catalog,
+    listing: &Listing,
     key: &Key,
     dump: &BackupName,
-) -> Result<Manifest, Failure> {
+) -> Result<(BackupId, Manifest), Failure> {
     let begun = dump.instant(job.time_zone);
     if begun > (context.now)() {
         let hint = "set the clock, or give the file a name with the right time";
         return Err(Failure::new("its name has a time that is to come", hint));
     }
-    // What was adopted before this one has an ID too.
-    let listing = catalog.list().await?;
     let id = BackupId::at(begun).and_then(|id| listing.free_id(id));
     let id =
         id.ok_or_else(|| Failure::new("its time cannot be that of a backup", "give it a name with another time"))?;
 
     let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
     let bar = progress::unknown_bytes();
-    let read = catalog.adopt(id, key, async |piece| {
+    let read = catalog.adopt(id.clone(), key, async |piece| {
         bar.inc(piece.len() as u64);
         // What it finds is told at its end.
         let _ = verifier.write_all(&piece);
@@ -105,7 +109,7 @@ async fn adopt(
     }
     let what = "every block was decoded, rows counted, digests taken when it was adopted";
     manifest.verification = Some(Verification::new((context.now)(), what));
-    Ok(backup.publish(manifest).await?)
+    Ok((id, backup.publish(manifest).await?))
 }
 
 fn versions(archive: &VerifiedArchive) -> std::collections::BTreeMap<String, String> {

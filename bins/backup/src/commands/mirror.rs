@@ -8,7 +8,7 @@ use storage_backends::Backend as _;
 use storage_backends::bucket_archive::ArchiveReport;
 use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Progress, Side, VerifyReport};
 use terminal::text::{count, counted, size, table};
-use terminal::{progress, step};
+use terminal::{progress, step, warn};
 
 use super::Context;
 use crate::config::Destination;
@@ -24,9 +24,16 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &Mirro
     let target = side(context, to, true).await?;
     if let Side::Bucket(bucket) = &target {
         // Parts of uploads that a run has left which was killed.
-        let removed = bucket.remove_abandoned(ABANDONED_AFTER).await?;
-        if removed > 0 {
-            step(format_args!("removed {} that a run which was killed had left behind", counted(removed, "upload")));
+        match bucket.remove_abandoned(ABANDONED_AFTER).await {
+            Ok(0) => {}
+            Ok(removed) => {
+                step(format_args!(
+                    "removed {} that a run which was killed had left behind",
+                    counted(removed, "upload")
+                ));
+            }
+            // It takes room, but objects can be copied all the same.
+            Err(problem) => warn(problem),
         }
     }
     step(format_args!("mirroring {from} to {to}"));

@@ -6,6 +6,7 @@ use retention::{Candidate, Decision, Policy, decide};
 use serde::Serialize;
 use storage_backends::{BackupId, Catalog, Listing, Manifest};
 use terminal::text::{counted, size, table};
+use terminal::warn;
 
 use super::Context as Command;
 use crate::catalog::{self, Unreadable, unreadable};
@@ -46,7 +47,9 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
     if !dry_run {
         failure = remove(&catalog, &decisions).await.err();
         if failure.is_none() {
-            incomplete = catalog.clean_up(job.clean_up_after, now.into()).await?;
+            let cleaned = catalog.clean_up(job.clean_up_after, now.into()).await?;
+            incomplete = cleaned.removed;
+            cleaned.problems.into_iter().for_each(warn);
         }
     }
     let printed = print(context, &job, &decisions, unreadable(&listing), &incomplete, dry_run);

@@ -88,9 +88,12 @@ pub(super) async fn make(
     let prepare = async {
         let catalog = catalog::open(&context.config, job, (context.now)()).await?;
         let started = begin(context, &catalog).await?;
-        for id in catalog.clean_up(job.clean_up_after, started.into()).await? {
+        let cleaned = catalog.clean_up(job.clean_up_after, started.into()).await?;
+        for id in cleaned.removed {
             step(format_args!("removed `{id}`, which a run that was killed had left behind"));
         }
+        // It takes room, but a backup can be made all the same.
+        cleaned.problems.into_iter().for_each(warn);
         Ok((catalog, started))
     };
     let (catalog, started) = context.interruptible(prepare).await?;
@@ -114,10 +117,7 @@ pub(super) async fn make(
 
 /// The time of the new backup, which is its ID: with a clock that was set back it would not be the newest one.
 async fn begin(context: &Context, catalog: &Catalog) -> Result<DateTime<Utc>, Failure> {
-    let listing = catalog.list().await?;
-    let ids = listing.backups.iter().map(|(id, _)| id);
-    let ids = ids.chain(listing.unreadable.iter().map(|(id, _)| id)).chain(listing.incomplete.iter().map(|(id, _)| id));
-    let newest = ids.map(BackupId::time).max();
+    let newest = catalog.ids().await?.last().map(BackupId::time);
     let now = (context.now)();
     match newest {
         Some(newest) if newest > now => {

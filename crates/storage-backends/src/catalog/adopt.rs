@@ -1,9 +1,10 @@
 //! Objects that are there already, and become backups where they lie.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 
 use super::{BackupId, Catalog, NewBackup, is_reserved};
 use crate::digest::Digest;
@@ -110,8 +111,11 @@ impl Catalog {
     /// What the other backups have adopted.
     pub(super) async fn adopted_by_others(&self, id: &BackupId) -> Result<BTreeMap<Key, BackupId>, Error> {
         let mut adopted = BTreeMap::new();
-        for other in self.survey().await?.with_manifest.into_iter().filter(|other| other != id) {
-            match self.manifest(&other).await {
+        let mut ids = self.survey().await?.with_manifest;
+        ids.remove(id);
+        let mut manifests = pin!(self.manifests(ids));
+        while let Some((other, manifest)) = manifests.next().await {
+            match manifest {
                 Ok(Ok(manifest)) => {
                     adopted.extend(self.adopted_keys(&manifest).into_iter().map(|key| (key, other.clone())));
                 }

@@ -3,13 +3,15 @@
 mod adopt;
 mod id;
 mod new_backup;
+mod sign_of_life;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
 use crate::backend::Backend;
 use crate::digest::Digest;
@@ -23,6 +25,7 @@ use crate::signing::{SigningKey, TrustedKeys};
 pub(crate) use adopt::is_adoptable;
 pub use id::{BackupId, InvalidBackupId};
 pub use new_backup::{NewBackup, NewObject};
+use sign_of_life::SignOfLife;
 
 /// The name of a backup's manifest.
 const MANIFEST: &str = "manifest.json";
@@ -30,8 +33,12 @@ const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.json.sig";
 /// The name of what whoever makes a backup puts into its folder first, so that nobody else has the same ID.
 const CLAIM: &str = "being-made";
+/// The name of what whoever makes a backup writes anew now and then; see the module `sign_of_life`.
+const SIGN_OF_LIFE: &str = "still-being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
+/// How many manifests are fetched at the same time: stores answer late rather than slowly. All of them can be in memory.
+const MANIFESTS_AT_ONCE: usize = 16;
 /// More than any signature has.
 const SIGNATURE_BYTES: u64 = 64 << 10;
 
@@ -65,7 +72,8 @@ struct Keys {
 pub struct Listing {
     /// The backups, the oldest first.
     pub backups: Vec<(BackupId, Manifest)>,
-    /// What has a manifest that cannot be used, and why. It is left alone.
+    /// What has a manifest that cannot be used, or one that names an object which is missing or has another length, and why. It is left
+    /// alone.
     pub unreadable: Vec<(BackupId, String)>,
     /// What has no manifest, and when something was written to it last.
     pub incomplete: Vec<(BackupId, SystemTime)>,
@@ -88,6 +96,16 @@ impl Listing {
     }
 }
 
+/// What became of what killed runs had left behind; see [`Catalog::clean_up`].
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct CleanedUp {
+    /// The IDs of what was removed.
+    pub removed: Vec<BackupId>,
+    /// Why some of it is still there.
+    pub problems: Vec<Error>,
+}
+
 /// What was found in the folder of a catalog, before any manifest was read.
 #[derive(Default)]
 struct Survey {
@@ -95,6 +113,8 @@ struct Survey {
     with_manifest: BTreeSet<BackupId>,
     without_manifest: BTreeMap<BackupId, SystemTime>,
     others: Vec<Key>,
+    /// Of everything.
+    lengths: BTreeMap<Key, u64>,
 }
 
 impl Catalog {
@@ -169,13 +189,14 @@ impl Catalog {
         }
     }
 
-    /// What there is.
+    /// What there is. What is listed as a backup has all of its objects, of the lengths that its manifest says; whether their bytes are
+    /// those too takes reading them ([`check`](Self::check)).
     ///
     /// # Errors
     ///
     /// The place cannot be listed, or a manifest that is there cannot be fetched.
     pub async fn list(&self) -> Result<Listing, Error> {
-        let Survey { with_manifest, without_manifest, others } = self.survey().await?;
+        let Survey { with_manifest, without_manifest, others, lengths } = self.survey().await?;
         let mut listing = Listing {
             backups: Vec::new(),
             unreadable: Vec::new(),
@@ -183,8 +204,10 @@ impl Catalog {
             foreign: others,
         };
         let mut adopted: BTreeMap<Key, BackupId> = BTreeMap::new();
-        for id in with_manifest {
-            let manifest = match self.manifest(&id).await {
+        let mut of_damaged = BTreeSet::new();
+        let mut manifests = pin!(self.manifests(with_manifest));
+        while let Some((id, manifest)) = manifests.next().await {
+            let manifest = match manifest {
                 Ok(Ok(manifest)) => manifest,
                 Ok(Err(why)) => {
                     listing.unreadable.push((id, why));
@@ -195,6 +218,15 @@ impl Catalog {
                 Err(e) => return Err(e),
             };
             let keys = self.adopted_keys(&manifest);
+            if let Some(why) = self.damage(&id, &manifest, &lengths).await? {
+                // Perhaps all of it was removed meanwhile: the manifest goes before the objects.
+                if self.backend.stat(&self.manifest_of(&id)).await?.is_some() {
+                    listing.unreadable.push((id, why));
+                    // It is told already, and nobody else can adopt what it names.
+                    of_damaged.extend(keys);
+                }
+                continue;
+            }
             if let Some((key, owner)) = keys.iter().find_map(|key| adopted.get_key_value(key)) {
                 let why = format!("names `{key}`, of which the backup `{owner}` is made already");
                 listing.unreadable.push((id, why));
@@ -203,15 +235,57 @@ impl Catalog {
             adopted.extend(keys.into_iter().map(|key| (key, id.clone())));
             listing.backups.push((id, manifest));
         }
-        listing.foreign.retain(|key| !adopted.contains_key(key));
+        listing.foreign.retain(|key| !adopted.contains_key(key) && !of_damaged.contains(key));
         listing.foreign.sort();
         Ok(listing)
+    }
+
+    /// The IDs of all that there is, in order, also of what is no backup. That takes no reading of manifests.
+    ///
+    /// # Errors
+    ///
+    /// The place cannot be listed.
+    pub async fn ids(&self) -> Result<BTreeSet<BackupId>, Error> {
+        let Survey { with_manifest, without_manifest, .. } = self.survey().await?;
+        Ok(with_manifest.into_iter().chain(without_manifest.into_keys()).collect())
+    }
+
+    /// In what a backup is not what its manifest says, in words that complete "the manifest ...", as far as `lengths` tells, which were listed.
+    async fn damage(
+        &self,
+        id: &BackupId,
+        manifest: &Manifest,
+        lengths: &BTreeMap<Key, u64>,
+    ) -> Result<Option<String>, Error> {
+        for object in &manifest.objects {
+            let name = object.name.escape_debug();
+            let missing = || Some(format!("names the object `{name}`, which is missing"));
+            // What cannot be a key here is nothing that is there.
+            let Ok(key) = self.key_of(id, object) else { return Ok(missing()) };
+            if lengths.get(&key) == Some(&object.bytes) {
+                continue;
+            }
+            // It can have been stored while it was listed, after the list had passed its place.
+            match self.backend.stat(&key).await? {
+                None => return Ok(missing()),
+                Some(stored) if stored.bytes != object.bytes => {
+                    let why = format!(
+                        "says that the object `{name}` has {} bytes, but it has {}",
+                        object.bytes, stored.bytes
+                    );
+                    return Ok(Some(why));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     async fn survey(&self) -> Result<Survey, Error> {
         let mut survey = Survey::default();
         let mut objects = self.backend.list(self.folder.as_ref()).await;
         while let Some(object) = objects.try_next().await? {
+            survey.lengths.insert(object.key.clone(), object.bytes);
             let path = self.path_of(&object.key).and_then(|path| path.split_once('/'));
             match path.and_then(|(id, name)| Some((id.parse().ok()?, name))) {
                 None => survey.others.push(object.key),
@@ -224,6 +298,18 @@ impl Catalog {
         }
         survey.without_manifest.retain(|id, _| !survey.with_manifest.contains(id));
         Ok(survey)
+    }
+
+    /// The manifests of these backups, in the order of their IDs; see [`manifest`](Self::manifest).
+    fn manifests(
+        &self,
+        ids: BTreeSet<BackupId>,
+    ) -> impl Stream<Item = (BackupId, Result<Result<Manifest, String>, Error>)> + Send {
+        let read = move |id: BackupId| async move {
+            let manifest = self.manifest(&id).await;
+            (id, manifest)
+        };
+        stream::iter(ids).map(read).buffered(MANIFESTS_AT_ONCE)
     }
 
     /// The manifest of a backup; the inner error says why it cannot be used.
@@ -285,11 +371,16 @@ impl Catalog {
     /// There is something under that ID already, or nothing can be stored.
     pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
         let mut backup = self.begin_without_claim(id).await?;
-        // Of two that begin one in the same second, the one that fails later must not remove what the other has stored.
-        let claim = Bytes::from_static(b"A backup is being made here, or was: without manifest.json it is none.\n");
-        self.backend.put_if_absent(&self.claim_of(&backup.id), claim).await?;
-        backup.is_claimed = true;
+        self.claim(&backup.id).await?;
+        backup.sign_of_life = Some(SignOfLife::new(self.clone(), backup.id.clone()));
         Ok(backup)
+    }
+
+    /// Says that a backup is being made: of two that begin one in the same second, the one that fails later must not remove what the other
+    /// has stored.
+    async fn claim(&self, id: &BackupId) -> Result<(), Error> {
+        let claim = Bytes::from_static(b"A backup is being made here, or was: without manifest.json it is none.\n");
+        self.backend.put_if_absent(&self.claim_of(id), claim).await
     }
 
     /// A backup of which nothing will be stored but the manifest.
@@ -305,7 +396,7 @@ impl Catalog {
             ));
         }
         drop(objects);
-        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), is_claimed: false })
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), sign_of_life: None })
     }
 
     /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
@@ -332,6 +423,34 @@ impl Catalog {
         Ok(())
     }
 
+    /// Removes what lies in the folder of what is no backup. False if it is one by now, all of which stays.
+    ///
+    /// It may become one at this very moment. Whoever [publishes](NewBackup::publish) writes the manifest and then looks whether the claim
+    /// is still there; we remove the claim and then look whether the manifest is there. If we do not see the manifest, it is
+    /// written after we have removed the claim, so the other one finds no claim, withdraws, and says that there is no backup.
+    /// If the other one sees its claim, we remove that after the manifest was written, so we see the manifest, and stop. At worst
+    /// both see each other: then nobody removes anything but who withdraws, and the backup has to be made again.
+    ///
+    /// Whoever is killed in between changes none of that. If it is who was to withdraw, a manifest can stay whose objects we have
+    /// removed: [`list`](Self::list) tells that some are missing, and it counts for nothing.
+    ///
+    /// For that the claim must never come back, which is why [`SignOfLife`] is another object.
+    async fn remove_unpublished(&self, id: &BackupId) -> Result<bool, Error> {
+        self.backend.delete(&self.claim_of(id)).await?;
+        if self.backend.stat(&self.manifest_of(id)).await?.is_some() {
+            return Ok(false);
+        }
+        // With a manifest that is written from now on: it will be withdrawn, or has lost who would do that. Not what it has adopted.
+        self.remove_folder(id).await?;
+        Ok(true)
+    }
+
+    /// What whoever makes a backup is told when somebody else has taken it for rubbish.
+    fn cleaned_up(&self, id: &BackupId) -> Error {
+        let why = "somebody has cleaned it up while it was being made, as what a killed run had left behind";
+        Error::new(ErrorKind::Incomplete, "make the backup", self.folder_of(id).as_str(), why)
+    }
+
     /// Removes the manifest of a backup, and then what lies in its folder.
     async fn remove_folder(&self, id: &BackupId) -> Result<(), Error> {
         self.backend.delete(&self.manifest_of(id)).await?;
@@ -342,23 +461,27 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. Returns the IDs.
+    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. What cannot be removed stays,
+    /// and is [told](CleanedUp::problems): rubbish takes room, but is no reason to make no backup.
     ///
     /// # Errors
     ///
-    /// Some of it is still there.
-    pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<Vec<BackupId>, Error> {
-        self.backend.remove_abandoned(age).await?;
-        let mut removed = Vec::new();
-        for (id, written) in self.list().await?.incomplete {
+    /// The place cannot be listed.
+    pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<CleanedUp, Error> {
+        let without_manifest = self.survey().await?.without_manifest;
+        let mut cleaned = CleanedUp::default();
+        cleaned.problems.extend(self.backend.remove_abandoned(age).await.err());
+        for (id, written) in without_manifest {
             // A time to come is that of a clock that was set back: not known to be old.
             if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
-                // Should it have become a backup meanwhile, then what it has adopted is nothing to clean up.
-                self.remove_folder(&id).await?;
-                removed.push(id);
+                match self.remove_unpublished(&id).await {
+                    Ok(true) => cleaned.removed.push(id),
+                    Ok(false) => {}
+                    Err(e) => cleaned.problems.push(e),
+                }
             }
         }
-        Ok(removed)
+        Ok(cleaned)
     }
 
     /// Reads an object of a backup, decrypts it if it is encrypted, shows each piece to `take`, and compares it with the manifest.
@@ -479,6 +602,10 @@ impl Catalog {
         self.folder_of(id).join(CLAIM).expect("`new` has tried a longer one")
     }
 
+    fn sign_of_life_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(SIGN_OF_LIFE).expect("`new` has tried a longer one")
+    }
+
     fn signature_of(&self, id: &BackupId) -> Key {
         self.folder_of(id).join(SIGNATURE).expect("`new` has tried it")
     }
@@ -486,5 +613,5 @@ impl Catalog {
 
 /// Whether no object of a backup can have that name.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM))
+    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM | SIGN_OF_LIFE))
 }

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::sign_of_life::SignOfLife;
 use super::{BackupId, Catalog, MANIFEST_BYTES, is_reserved};
 use crate::backend::{Existing, Upload};
 use crate::digest::Digest;
@@ -17,8 +18,8 @@ pub struct NewBackup {
     pub(super) catalog: Catalog,
     pub(super) id: BackupId,
     pub(super) objects: Vec<StoredObject>,
-    /// Whether what is in its folder is ours.
-    pub(super) is_claimed: bool,
+    /// There is one if what is in its folder is ours.
+    pub(super) sign_of_life: Option<SignOfLife>,
 }
 
 impl NewBackup {
@@ -45,7 +46,9 @@ impl NewBackup {
             return Err(invalid("what a catalog itself keeps beside the objects has such names"));
         }
         let upload = self.catalog.backend.put(&key, Existing::Keep).await?;
-        let mut object = NewObject { upload, key, name: name.to_owned(), stored: Digest::default(), encrypting: None };
+        let sign_of_life = self.sign_of_life.clone();
+        let (name, stored) = (name.to_owned(), Digest::default());
+        let mut object = NewObject { upload, key, name, stored, encrypting: None, sign_of_life };
         if let Some(recipients) = &self.catalog.keys.recipients {
             let encrypting = recipients.encrypt().map_err(|e| object.not_encrypted(e))?;
             object.encrypting = Some((encrypting, Digest::default()));
@@ -59,6 +62,7 @@ impl NewBackup {
     ///
     /// It could not be committed.
     pub async fn add(&mut self, mut object: NewObject) -> Result<&mut StoredObject, Error> {
+        object.give_sign_of_life().await?;
         let mut plain = None;
         if let Some((encrypting, digest)) = object.encrypting.take() {
             let last = encrypting.finish().map_err(|e| object.not_encrypted(e))?;
@@ -84,37 +88,21 @@ impl NewBackup {
     /// # Errors
     ///
     /// It is no backup. That is also so when what it [adopts](Catalog::adopt) became that of another backup meanwhile
-    /// ([`AlreadyExists`](ErrorKind::AlreadyExists)).
-    pub async fn publish(self, mut manifest: Manifest) -> Result<Manifest, Error> {
-        let Self { catalog, id, objects, is_claimed } = self;
-        manifest.objects = objects;
-        let key = catalog.manifest_of(&id);
-        let fail = |why: String| Error::new(ErrorKind::Other, "write", key.as_str(), why);
-        manifest.sealed = None;
-        let mut written = manifest.clone();
-        if let Some(recipients) = &catalog.keys.recipients {
-            let content = serde_json::to_vec(&Content::take(&mut written)).map_err(|e| fail(e.to_string()))?;
-            written.sealed = Some(recipients.seal(&content).map_err(|e| fail(e.to_string()))?);
+    /// ([`AlreadyExists`](ErrorKind::AlreadyExists)), and when somebody has taken it for what a killed run had left behind
+    /// ([`Incomplete`](ErrorKind::Incomplete)).
+    pub async fn publish(self, manifest: Manifest) -> Result<Manifest, Error> {
+        let Self { catalog, id, objects, sign_of_life } = self;
+        if sign_of_life.is_some() {
+            return catalog.publish(&id, objects, manifest).await;
         }
-        let json = serde_json::to_vec_pretty(&written).map_err(|e| fail(e.to_string()))?;
-        // What is written can be read.
-        if json.len() as u64 > MANIFEST_BYTES {
-            return Err(fail(format!("it has {} bytes, more than any can have", json.len())));
+        // What is adopted lies elsewhere, so nothing was claimed yet.
+        catalog.claim(&id).await?;
+        let published = catalog.publish(&id, objects, manifest).await;
+        if published.is_err() {
+            // If something stays, the next clean-up removes it.
+            let _ = catalog.remove_unpublished(&id).await;
         }
-        Manifest::parse(&json, &id).map_err(|why| fail(format!("the manifest {why}")))?;
-        catalog.expect_stored(&id, &manifest).await?;
-        // The manifest is the last thing that is written, also where it is signed.
-        if let Some(key) = &catalog.keys.signing {
-            let signature = key.sign(&json).map_err(|why| fail(format!("it cannot be signed: {why}")))?;
-            catalog.backend.put_if_absent(&catalog.signature_of(&id), signature.into()).await?;
-        }
-        catalog.backend.put_if_absent(&key, json.into()).await?;
-        catalog.withdraw_if_adopted_twice(&id, &manifest).await?;
-        if is_claimed {
-            // If it stays, it goes with the backup.
-            let _ = catalog.backend.delete(&catalog.claim_of(&id)).await;
-        }
-        Ok(manifest)
+        published
     }
 
     /// Removes what was stored of it; what it was to [adopt](Catalog::adopt) stays.
@@ -123,11 +111,68 @@ impl NewBackup {
     ///
     /// Some of it is still there.
     pub async fn abort(self) -> Result<(), Error> {
-        if self.is_claimed { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
+        if self.sign_of_life.is_some() { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
     }
 }
 
 impl Catalog {
+    /// Makes what was claimed a backup.
+    async fn publish(
+        &self,
+        id: &BackupId,
+        objects: Vec<StoredObject>,
+        mut manifest: Manifest,
+    ) -> Result<Manifest, Error> {
+        manifest.objects = objects;
+        let key = self.manifest_of(id);
+        let fail = |why: String| Error::new(ErrorKind::Other, "write", key.as_str(), why);
+        manifest.sealed = None;
+        let mut written = manifest.clone();
+        if let Some(recipients) = &self.keys.recipients {
+            let content = serde_json::to_vec(&Content::take(&mut written)).map_err(|e| fail(e.to_string()))?;
+            written.sealed = Some(recipients.seal(&content).map_err(|e| fail(e.to_string()))?);
+        }
+        let json = serde_json::to_vec_pretty(&written).map_err(|e| fail(e.to_string()))?;
+        // What is written can be read.
+        if json.len() as u64 > MANIFEST_BYTES {
+            return Err(fail(format!("it has {} bytes, more than any can have", json.len())));
+        }
+        Manifest::parse(&json, id).map_err(|why| fail(format!("the manifest {why}")))?;
+        self.expect_stored(id, &manifest).await?;
+        // The manifest is the last thing that is written, also where it is signed.
+        if let Some(key) = &self.keys.signing {
+            let signature = key.sign(&json).map_err(|why| fail(format!("it cannot be signed: {why}")))?;
+            self.backend.put_if_absent(&self.signature_of(id), signature.into()).await?;
+        }
+        self.backend.put_if_absent(&key, json.into()).await?;
+        self.withdraw_if_cleaned_up(id).await?;
+        self.withdraw_if_adopted_twice(id, &manifest).await?;
+        // If they stay, they go with the backup.
+        for key in [self.claim_of(id), self.sign_of_life_of(id)] {
+            let _ = self.backend.delete(&key).await;
+        }
+        Ok(manifest)
+    }
+
+    /// Removes a manifest that was just written, if somebody has taken the backup for rubbish; see
+    /// [`remove_unpublished`](Self::remove_unpublished).
+    async fn withdraw_if_cleaned_up(&self, id: &BackupId) -> Result<(), Error> {
+        let error = match self.backend.stat(&self.claim_of(id)).await {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => self.cleaned_up(id),
+            // Nobody knows, which is not enough.
+            Err(e) => e,
+        };
+        match self.remove_folder(id).await {
+            Ok(()) => Err(error),
+            Err(e) => {
+                let why =
+                    format!("{error}. It may be listed nevertheless, since what is left of it cannot be removed: {e}");
+                Err(Error::new(error.kind(), "publish", self.folder_of(id).as_str(), why))
+            }
+        }
+    }
+
     /// That everything which a manifest is about to name is there. What took longer than others give it may have been cleaned up.
     async fn expect_stored(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
         for object in &manifest.objects {
@@ -151,6 +196,7 @@ pub struct NewObject {
     stored: Digest,
     /// And what went into it.
     encrypting: Option<(Encrypting, Digest)>,
+    sign_of_life: Option<SignOfLife>,
 }
 
 impl NewObject {
@@ -158,12 +204,21 @@ impl NewObject {
     ///
     /// # Errors
     ///
-    /// They could not be written.
+    /// They could not be written; or somebody has taken the backup for what a killed run had left behind
+    /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
+        self.give_sign_of_life().await?;
         let Some((encrypting, plain)) = &mut self.encrypting else { return self.store(piece).await };
         plain.update(&piece);
         let piece = encrypting.push(&piece).map_err(|e| self.not_encrypted(e))?;
         if piece.is_empty() { Ok(()) } else { self.store(piece).await }
+    }
+
+    async fn give_sign_of_life(&self) -> Result<(), Error> {
+        match &self.sign_of_life {
+            Some(sign) => sign.give().await,
+            None => Ok(()),
+        }
     }
 
     async fn store(&mut self, piece: Bytes) -> Result<(), Error> {

@@ -76,7 +76,8 @@ impl Backend for Local {
         let (file, metadata) = self.blocking(move |folder| open(folder, &name)).await?;
         let info = info_of(key.clone(), &metadata);
         let range = range.unwrap_or(0..u64::MAX);
-        let range = range.start.min(info.bytes)..range.end.min(info.bytes);
+        let start = range.start.min(info.bytes);
+        let range = start..range.end.clamp(start, info.bytes);
         let path = self.folder.path().join(key.as_str());
         let (sender, pieces) = mpsc::channel(WAITING);
         spawn_blocking(move || {
@@ -267,6 +268,7 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
     let fail = |e| LocalError::new("list", path.to_owned(), e);
     let entries = match dir.entries() {
         Ok(entries) => entries,
+        Err(e) if is_passed_over(&e, prefix) => return true,
         Err(e) => return found(Err(fail(e))),
     };
     for entry in entries {
@@ -291,9 +293,7 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     match entry.open_dir() {
                         Ok(below) => walk(&below, &path.join(entry.file_name()), &name, found),
-                        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
-                        // That of the file system itself, which is for the system administrator alone.
-                        Err(e) if e.kind() == io::ErrorKind::PermissionDenied && name == "lost+found" => true,
+                        Err(e) if is_passed_over(&e, &name) => true,
                         Err(e) => found(Err(LocalError::new("list", path.join(entry.file_name()), e))),
                     }
                 } else if metadata.is_file()
@@ -312,6 +312,16 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
     true
 }
 
+/// Whether it is no harm that a folder below the root cannot be read: it was removed meanwhile, or is that of the file system itself, which is
+/// for the system administrator alone. That can turn out when it is opened, and when its names are read.
+fn is_passed_over(error: &io::Error, name: &str) -> bool {
+    match error.kind() {
+        io::ErrorKind::NotFound => !name.is_empty(),
+        io::ErrorKind::PermissionDenied => name == "lost+found",
+        _ => false,
+    }
+}
+
 /// Folders that were made on the way to a file. What keeps one is no reason for an error.
 fn remove_empty_folders(root: &Dir, mut path: &str) {
     while path != "." && root.remove_dir(path).is_ok() {
@@ -321,28 +331,37 @@ fn remove_empty_folders(root: &Dir, mut path: &str) {
 
 fn remove_staging_files(dir: &Dir, path: &Path, age: Duration, removed: &mut u64) -> Result<(), LocalError> {
     let fail = |e| LocalError::new("clean up", path.to_owned(), e);
-    for entry in dir.entries().map_err(fail)? {
+    let Some(entries) = unless_of_others(dir.entries()).map_err(fail)? else { return Ok(()) };
+    for entry in entries {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name();
-        if entry.file_type().map_err(fail)?.is_dir() {
-            let below = entry.open_dir().map_err(fail)?;
-            remove_staging_files(&below, &path.join(name), age, removed)?;
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            if let Some(below) = unless_of_others(entry.open_dir()).map_err(fail)? {
+                remove_staging_files(&below, &path.join(name), age, removed)?;
+            }
         } else if name.as_encoded_bytes().starts_with(STAGING_PREFIX.as_bytes())
-            && is_abandoned(dir, &entry, age).map_err(fail)?
+            && unless_of_others(is_abandoned(dir, &entry, age)).map_err(fail)? == Some(true)
+            && unless_of_others(entry.remove_file()).map_err(fail)?.is_some()
         {
-            entry.remove_file().map_err(fail)?;
             *removed += 1;
         }
     }
     Ok(())
 }
 
+/// Nothing where somebody else has removed it meanwhile, or has forbidden it to us, such as the file system its `lost+found`: what we
+/// cannot touch is not what we have left behind, and nothing to stop at.
+fn unless_of_others<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        // cap-std's own refusal of a link that leads out of the folder is of this kind as well.
+        Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Whether nobody writes to it, and nobody did for `age`.
 fn is_abandoned(dir: &Dir, entry: &cap_std::fs::DirEntry, age: Duration) -> io::Result<bool> {
-    let file = match dir.open(entry.file_name()) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-        other => other?,
-    };
+    let file = dir.open(entry.file_name())?;
     let modified = file.metadata()?.modified()?.into_std();
     // A time to come is that of a clock that was set back: not known to be old.
     let is_old = modified.elapsed().is_ok_and(|elapsed| elapsed >= age);

@@ -614,7 +614,12 @@ impl<S: FnMut(Found) -> bool> Walk<'_, S> {
             other => other.map_err(&fail)?,
         };
         let has_index = self.folder.index.is_some();
-        for entry in dir.entries().map_err(&fail)? {
+        let entries = match dir.entries() {
+            // That of the file system itself, which is for the system administrator alone. Any other one would be missed.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied && at == "lost+found" => return Ok(true),
+            other => other.map_err(&fail)?,
+        };
+        for entry in entries {
             let entry = entry.map_err(&fail)?;
             let os_name = entry.file_name();
             if at.is_empty() && has_index && os_name == OWN {

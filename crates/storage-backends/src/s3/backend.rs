@@ -64,7 +64,17 @@ impl Backend for S3 {
     async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
         // By the clock of this machine; one that is wrong by more than some minutes is refused by the store anyway.
         let is_old = |modified: SystemTime| modified.elapsed().is_ok_and(|elapsed| elapsed >= age);
-        let mut removed = 0;
+        // An access key that may not list uploads can still remove claims.
+        let uploads = self.abort_uploads(&is_old).await;
+        let claims = self.remove_claims(&is_old).await;
+        Ok(uploads? + claims?)
+    }
+}
+
+impl S3 {
+    /// Ends the uploads that nobody ends any more, and tells how many there were.
+    async fn abort_uploads(&self, is_old: &(dyn Fn(SystemTime) -> bool + Sync)) -> Result<u64, Error> {
+        let mut aborted = 0;
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
             // Of the whole bucket: MinIO takes a prefix for the name of one object.
@@ -78,16 +88,21 @@ impl Backend for S3 {
                 let is_ours = self.store.key(&name).is_some();
                 if is_ours && is_old(time(upload.initiated())) && self.has_rested(&name, id, is_old).await? {
                     self.store.abort_parts(&name, id).await?;
-                    removed += 1;
+                    aborted += 1;
                 }
             }
             let next = page.next_key_marker().map(|marker| decoded(marker, page.encoding_type()));
             let next = (next, page.next_upload_id_marker().map(str::to_owned));
             if page.is_truncated() != Some(true) || next == (key_marker, id_marker) {
-                break;
+                return Ok(aborted);
             }
             (key_marker, id_marker) = next;
         }
+    }
+
+    /// Removes the claims of those who are gone, and tells how many there were.
+    async fn remove_claims(&self, is_old: &(dyn Fn(SystemTime) -> bool + Sync)) -> Result<u64, Error> {
+        let mut removed = 0;
         let claims = objects(&self.store, format!("{}{STAGING_PREFIX}", self.store.root));
         let mut claims = std::pin::pin!(claims);
         while let Some((name, _, modified)) = claims.try_next().await? {
@@ -98,11 +113,14 @@ impl Backend for S3 {
         }
         Ok(removed)
     }
-}
 
-impl S3 {
     /// Whether no part of an upload has arrived for long.
-    async fn has_rested(&self, name: &str, upload: &str, is_old: impl Fn(SystemTime) -> bool) -> Result<bool, Error> {
+    async fn has_rested(
+        &self,
+        name: &str,
+        upload: &str,
+        is_old: &(dyn Fn(SystemTime) -> bool + Sync),
+    ) -> Result<bool, Error> {
         let mut marker = None;
         loop {
             let request = self.store.client.list_parts().bucket(&self.store.bucket).key(name).upload_id(upload);

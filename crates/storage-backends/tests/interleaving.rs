@@ -1,0 +1,149 @@
+//! A backup that is published while somebody cleans up: in every order of their steps, with either of them killed at any.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use storage_backends::{Catalog, Error, Manifest, NewBackup};
+
+use crate::catalog::{HOUR, clean_up, id, time};
+use crate::memory::Memory;
+
+const ID: &str = "20240310T220003Z";
+const DUMP: &str = "store.dump_20240310-230003";
+
+/// A process, of which one step at a time is done; `None` when it is dead.
+type Process<T> = Option<Pin<Box<dyn Future<Output = T>>>>;
+
+/// What becomes of two processes, as far as that can be chosen. Asked again and again, all of it is chosen once.
+#[derive(Default)]
+struct Choices {
+    /// What was chosen, and of how many.
+    made: Vec<(usize, usize)>,
+    at: usize,
+}
+
+impl Choices {
+    fn choose(&mut self, of: usize) -> usize {
+        if self.at == self.made.len() {
+            self.made.push((0, of));
+        }
+        self.at += 1;
+        self.made[self.at - 1].0
+    }
+
+    /// Goes to the next ones; false when there are no more.
+    fn next(&mut self) -> bool {
+        self.at = 0;
+        while let Some((chosen, of)) = self.made.pop() {
+            if chosen + 1 < of {
+                self.made.push((chosen + 1, of));
+                return true;
+            }
+        }
+        false
+    }
+}
+
+/// Does the next step of a process, and tells whether that was its last one.
+fn step<T>(process: &mut Process<T>, result: &mut Option<T>) {
+    let Some(future) = process else { return };
+    if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        *result = Some(value);
+        *process = None;
+    }
+}
+
+/// Publishes what `begin` begins while somebody cleans up, in every way in which that can go.
+fn in_every_order(begin: impl AsyncFn(&Catalog, &Memory) -> NewBackup, check: impl AsyncFn(&Catalog, &Memory)) {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut choices, mut published, mut cleaned, mut ways) = (Choices::default(), 0, 0, 0);
+    loop {
+        let memory = Memory::default();
+        let catalog = Catalog::at_root(Arc::new(memory.clone()));
+        let backup = runtime.block_on(begin(&catalog, &memory));
+        let cleaner = catalog.clone();
+        let mut cleaning: Process<_> =
+            Some(Box::pin(async move { cleaner.clean_up(HOUR, SystemTime::now() + 2 * HOUR).await }));
+        let manifest = Manifest::new(backup.id(), "store", time());
+        let mut publishing: Process<_> = Some(Box::pin(backup.publish(manifest)));
+        let (mut made, mut removed): (Option<Result<Manifest, Error>>, _) = (None, None);
+        loop {
+            match (&publishing, &cleaning) {
+                (None, None) => break,
+                (Some(_), Some(_)) => match choices.choose(4) {
+                    0 => step(&mut publishing, &mut made),
+                    1 => step(&mut cleaning, &mut removed),
+                    2 => publishing = None,
+                    _ => cleaning = None,
+                },
+                (Some(_), None) if choices.choose(2) == 0 => step(&mut publishing, &mut made),
+                (Some(_), None) => publishing = None,
+                (None, Some(_)) if choices.choose(2) == 0 => step(&mut cleaning, &mut removed),
+                (None, Some(_)) => cleaning = None,
+            }
+        }
+        let way = || format!("{:?}, published {made:?}, cleaned {removed:?}, left {memory:?}", choices.made);
+        runtime.block_on(async {
+            let listing = catalog.list().await.unwrap();
+            match &made {
+                Some(Ok(_)) => assert_eq!(listing.backups.len(), 1, "a backup that was made is there: {}", way()),
+                Some(Err(_)) => {
+                    assert!(
+                        listing.backups.is_empty() && listing.unreadable.is_empty(),
+                        "a failure leaves none: {}",
+                        way()
+                    );
+                }
+                None => {}
+            }
+            for (id, manifest) in &listing.backups {
+                for object in &manifest.objects {
+                    assert!(catalog.check(id, object).await.is_ok(), "what is listed is whole: {}", way());
+                }
+            }
+            clean_up(&catalog, HOUR, SystemTime::now() + 2 * HOUR).await;
+            assert!(catalog.list().await.unwrap().incomplete.is_empty(), "what is left can be cleaned up: {}", way());
+            check(&catalog, &memory).await;
+        });
+        published += u32::from(matches!(made, Some(Ok(_))));
+        let is_removed = matches!(&removed, Some(Ok(cleaned)) if !cleaned.removed.is_empty());
+        assert!(!is_removed || !matches!(made, Some(Ok(_))), "{}", way());
+        cleaned += u32::from(is_removed);
+        ways += 1;
+        if !choices.next() {
+            break;
+        }
+    }
+    // It was not always the same one that came first.
+    assert!(
+        published > 10 && cleaned > 10 && ways > 1000,
+        "{published} published, {cleaned} cleaned up in {ways} ways"
+    );
+}
+
+#[test]
+fn of_who_publishes_and_who_cleans_up_one_sees_the_other() {
+    let begin = async |catalog: &Catalog, _: &Memory| {
+        let mut backup = catalog.begin(id(ID)).await.unwrap();
+        let mut object = backup.object("store.dump").await.unwrap();
+        object.write("PGDMP".into()).await.unwrap();
+        backup.add(object).await.unwrap();
+        backup
+    };
+    in_every_order(begin, async |_, _| {});
+}
+
+#[test]
+fn a_dump_that_is_adopted_while_somebody_cleans_up_is_never_lost() {
+    let begin = async |catalog: &Catalog, memory: &Memory| {
+        memory.objects().insert(DUMP.parse().unwrap(), ("PGDMP adopted".into(), SystemTime::UNIX_EPOCH));
+        catalog.adopt(id(ID), &DUMP.parse().unwrap(), async |_| Ok(())).await.unwrap()
+    };
+    in_every_order(begin, async |catalog, _| {
+        let listing = catalog.list().await.unwrap();
+        assert_eq!(listing.backups.len() + listing.foreign.len(), 1, "{listing:?}");
+        assert!(listing.unreadable.is_empty(), "{listing:?}");
+    });
+}
