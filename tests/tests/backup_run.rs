@@ -131,6 +131,12 @@ fn several_databases_are_one_backup() {
     assert!(manifest["consistency"].as_str().is_some_and(|text| text.contains(&other)), "{manifest}");
     assert_eq!(backups.verified().len(), 1);
     let _ = backups.run(&["fetch", "nightly", "latest", "--to", "x"]).failed(&["which object"]);
+    // What is not in the next one any more is told.
+    let backups = backups.source("databases", &format!("[{one}]"));
+    let next = backups.run(&["run", "nightly"]).done();
+    let _ = next.says(&["the backup before this one", &format!("also has `{}`", object(&other))]);
+    let backups = backups.source("databases", &format!("[{one}, {other}]"));
+    let _ = backups.make();
     let _ = backups.run(&["fetch", "nightly", "latest", "--to", "x", "--object", &object(&one)]).done();
 }
 

@@ -62,10 +62,14 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
 /// # Errors
 ///
 /// Some of it is still there.
-pub(crate) async fn apply(catalog: &Catalog, job: &Job, now: DateTime<Utc>) -> Result<Vec<BackupId>, Failure> {
+pub(crate) async fn apply(
+    catalog: &Catalog,
+    job: &Job,
+    listing: &Listing,
+    now: DateTime<Utc>,
+) -> Result<Vec<BackupId>, Failure> {
     let Some(policy) = &job.retention else { return Ok(Vec::new()) };
-    let listing = catalog.list().await?;
-    remove(catalog, &decisions(policy, now, &listing)).await
+    remove(catalog, &decisions(policy, now, listing)).await
 }
 
 /// What becomes of each backup, the oldest first.

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
-use storage_backends::{BackupId, Catalog, Manifest, ObjectFormat};
+use storage_backends::{BackupId, Catalog, Listing, Manifest, ObjectFormat};
 use terminal::text::{counted, size};
 use terminal::{step, warn};
 
 use super::{Context, prune};
+use crate::catalog::{Unreadable, unreadable};
 use crate::config::Job;
 use crate::failure::{Failure, Status, outcome};
 use crate::source::OpenSource;
@@ -74,8 +75,31 @@ async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     // First, since it keeps other runs away.
     let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;
     let (catalog, manifest) = make(context, job, &job.source, source).await?;
-    let pruned = context.interruptible(prune::apply(&catalog, job, (context.now)())).await;
+    let after = async {
+        let listing = catalog.list().await?;
+        compare(&listing, &manifest);
+        prune::apply(&catalog, job, &listing, (context.now)()).await
+    };
+    let pruned = context.interruptible(after).await;
     Ok(Made { location: catalog.location(), manifest, pruned })
+}
+
+/// Tells what is odd beside a new backup: those that cannot be used, and what the one before has that it does not have. A component that
+/// nobody finds any more may have been uninstalled, or the configuration be wrong.
+fn compare(listing: &Listing, made: &Manifest) {
+    for Unreadable { id, why } in unreadable(listing) {
+        warn(format_args!("the backup `{id}` cannot be used, and is left alone: {why}"));
+    }
+    let is_before = |(id, manifest): &&(BackupId, Manifest)| {
+        id.as_str() < made.id.as_str() && manifest.source == made.source && manifest.is_verified()
+    };
+    let Some((id, before)) = listing.backups.iter().rev().find(is_before) else { return };
+    let is_missing = |name: &&str| made.objects.iter().all(|object| object.name != *name);
+    let missing: Vec<_> = before.objects.iter().map(|object| object.name.as_str()).filter(is_missing).collect();
+    if !missing.is_empty() {
+        let missing = pgmig_core::config_file::list(&missing);
+        warn(format_args!("the backup before this one, `{id}`, also has {missing}; see whether that is gone on purpose"));
+    }
 }
 
 /// Makes a backup among those of a job.
