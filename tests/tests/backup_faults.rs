@@ -267,6 +267,27 @@ fn a_full_disk_is_told_and_nothing_is_left() {
 }
 
 #[test]
+fn a_volume_that_is_not_mounted_is_told_and_nothing_is_written_in_its_place() {
+    let backups =
+        backups().destination("{type: local, path: vault, expect-mount: true}").job("retention: {keep-last: 1}");
+    let vault = backups.file("vault");
+    for command in ["run", "list", "prune"] {
+        let told =
+            ["cannot open the destination `vault`", "nothing is mounted there", "see that the volume is mounted"];
+        let _ = backups.run(&[command, "nightly"]).failed(&told);
+    }
+    assert_eq!(backups.vault(), Vec::<String>::new());
+    let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&vault).output().expect("mount runs");
+    if mount.status.success() {
+        let run = backups.run(&["run", "nightly"]);
+        let listed = backups.ids();
+        assert!(Command::new("umount").arg(&vault).status().expect("umount runs").success());
+        let _ = run.done();
+        assert_eq!((listed.len(), backups.vault()), (1, Vec::new()));
+    }
+}
+
+#[test]
 fn a_backup_that_lost_an_object_pushes_no_good_one_out() {
     let backups = backups().job("retention: {keep-last: 1}");
     let newest = backups.make();

@@ -137,7 +137,7 @@ pub(crate) async fn verify_versions(
 fn expect_no_backups_in(context: &Context, to: &str) -> Result<(), Failure> {
     let place = match context.config.place(to) {
         Some(place) => place?,
-        None => Destination::Local(PathBuf::from(to)),
+        None => Destination::Local { path: PathBuf::from(to), expect_mount: false },
     };
     let Some(job) = context.config.job_with_backups_in(&place) else { return Ok(()) };
     let message = format!("{to} is where the job `{job}` has its backups, so nothing can be mirrored to it");

@@ -17,7 +17,11 @@ use super::section::Section;
 #[derive(Debug)]
 pub(crate) enum Destination {
     /// A folder of this machine.
-    Local(PathBuf),
+    Local {
+        path: PathBuf,
+        /// Whether it is of use only when a volume is mounted on it.
+        expect_mount: bool,
+    },
     /// A bucket.
     S3(Box<Bucket>),
 }
@@ -79,7 +83,11 @@ impl Destination {
     pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
         let (mut section, kind) = section.kind(&["local", "s3"])?;
         let destination = match kind {
-            "local" => section.required_path("path").map(Self::Local),
+            "local" => {
+                let path = section.required_path("path");
+                let expect_mount = section.flag("expect-mount").unwrap_or(false);
+                path.map(|path| Self::Local { path, expect_mount })
+            }
             _ => bucket(&mut section).map(Box::new).map(Self::S3),
         };
         section.finish(destination)
@@ -88,7 +96,7 @@ impl Destination {
     /// Whether what is in one of the two can be in the other one too.
     pub(crate) fn overlaps(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Local(one), Self::Local(other)) => {
+            (Self::Local { path: one, .. }, Self::Local { path: other, .. }) => {
                 let [one, other] = [one, other].map(|path| fs::canonicalize(path).unwrap_or_else(|_| path.clone()));
                 one.starts_with(&other) || other.starts_with(&one)
             }
@@ -107,7 +115,12 @@ impl Destination {
     /// It is not there, or may not be used.
     pub(crate) async fn side(self, is_target: bool) -> Result<Side, Error> {
         match self {
-            Self::Local(path) => Ok(Side::Folder(path)),
+            Self::Local { path, expect_mount } => {
+                if expect_mount {
+                    Local::open_mounted(&path)?;
+                }
+                Ok(Side::Folder(path))
+            }
             Self::S3(bucket) if is_target => Ok(Side::Bucket(S3::connect_or_create(bucket.config).await?)),
             Self::S3(bucket) => Ok(Side::Bucket(S3::connect(bucket.config).await?)),
         }
@@ -120,7 +133,8 @@ impl Destination {
     /// It is not there, or may not be used.
     pub(crate) async fn open(self, now: SystemTime) -> Result<Arc<dyn Backend>, Error> {
         match self {
-            Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
+            Self::Local { path, expect_mount: true } => Ok(Arc::new(Local::open_mounted(path)?)),
+            Self::Local { path, expect_mount: false } => Ok(Arc::new(Local::open(path)?)),
             Self::S3(bucket) => {
                 let Bucket { mut config, create, lock, .. } = *bucket;
                 config.retention = lock.map(|(mode, length)| Retention { mode, until: now + length });

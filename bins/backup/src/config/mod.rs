@@ -206,7 +206,7 @@ impl ConfigFile {
         for named in &self.destinations {
             match Destination::read(self.section("destination", named)) {
                 // It is there only now, or not yet: not a fault of the file for who only lists others.
-                Ok(Destination::Local(path)) if !path.is_dir() => {
+                Ok(Destination::Local { path, .. }) if !path.is_dir() => {
                     let message =
                         format!("the destination `{}`: `{}` is no folder that is there", named.name, path.display());
                     faults.push(Fault { line: Some(named.line), message });
