@@ -219,8 +219,8 @@ fn what_somebody_changed_afterwards_is_found() {
         fs::write(&object, content).expect("writable");
     };
     changed(&|content| content.truncate(1000));
-    let _ =
-        backups.run(&["verify", "nightly", &id]).failed(&["is not whole", "it has 1000 bytes, but the manifest says"]);
+    let cut = format!("has {} bytes, but it has 1000", content.len());
+    let _ = backups.run(&["verify", "nightly", &id]).failed(&["cannot be used", &cut]);
     changed(&|content| {
         let middle = content.len() / 2;
         content[middle] ^= 1;
@@ -229,7 +229,7 @@ fn what_somebody_changed_afterwards_is_found() {
     let _ = backups.run(&["fetch", "nightly", &id, "--to", "copy.dump"]).failed(&["its SHA-256 digest is"]);
     assert!(!backups.file("copy.dump").exists());
     fs::remove_file(&object).expect("it is ours");
-    let _ = backups.run(&["verify", "nightly", &id]).failed(&["is not whole"]);
+    let _ = backups.run(&["verify", "nightly", &id]).failed(&["cannot be used", "which is missing"]);
     // One that was replaced together with its digest is not what was counted.
     changed(&|_| {});
     let manifest = fs::read_to_string(folder.join("manifest.json")).expect("a manifest");
@@ -266,6 +266,48 @@ fn a_full_disk_is_told_and_nothing_is_left() {
     }
     assert_eq!(run.status.code(), Some(1), "{run}");
     assert_eq!((left, listed), (Vec::new(), Vec::new()));
+}
+
+#[test]
+fn a_volume_that_is_not_mounted_is_told_and_nothing_is_written_in_its_place() {
+    let backups =
+        backups().destination("{type: local, path: vault, expect-mount: true}").job("retention: {keep-last: 1}");
+    let vault = backups.file("vault");
+    for command in ["run", "list", "prune"] {
+        let told =
+            ["cannot open the destination `vault`", "nothing is mounted there", "see that the volume is mounted"];
+        let _ = backups.run(&[command, "nightly"]).failed(&told);
+    }
+    assert_eq!(backups.vault(), Vec::<String>::new());
+    let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&vault).output().expect("mount runs");
+    if mount.status.success() {
+        let run = backups.run(&["run", "nightly"]);
+        let listed = backups.ids();
+        assert!(Command::new("umount").arg(&vault).status().expect("umount runs").success());
+        let _ = run.done();
+        assert_eq!((listed.len(), backups.vault()), (1, Vec::new()));
+    }
+}
+
+#[test]
+fn a_backup_that_lost_an_object_pushes_no_good_one_out() {
+    let backups = backups().job("retention: {keep-last: 1}");
+    let newest = backups.make();
+    let good = "20250101T000000Z";
+    backups.copy_as(&newest, good);
+    let shown = backups.run(&["show", "nightly", &newest, "--output", "json"]).done().json();
+    let name = shown["manifest"]["objects"][0]["name"].as_str().expect("a name").to_owned();
+    let object = backups.file("vault/nightly").join(&newest).join(&name);
+    let cut = || fs::write(&object, "PGDMP").expect("writable");
+    let remove = || fs::remove_file(&object).expect("it is there");
+    for change in [&cut as &dyn Fn(), &remove] {
+        change();
+        let _ = backups.run(&["prune", "nightly"]).done().says(&["1 stays"]);
+        assert_eq!(backups.verified(), [good]);
+        let unreadable = &backups.list()["unreadable"][0];
+        assert_eq!(unreadable["id"], newest.as_str());
+        assert!(unreadable["why"].as_str().is_some_and(|why| why.contains(&name)), "{unreadable}");
+    }
 }
 
 #[test]

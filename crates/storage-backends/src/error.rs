@@ -36,6 +36,8 @@ pub enum ErrorKind {
     NoSpace,
     /// The place can only be read.
     ReadOnly,
+    /// The volume is not mounted, or what is behind the mount is gone.
+    NotMounted,
     /// Somebody else is at work on it.
     InUse,
     /// The object is not whole: an earlier write failed, or less arrived than there should be.
@@ -86,6 +88,9 @@ impl Error {
             ErrorKind::ReadOnly => {
                 "make it writable; when a file system became read-only by itself, look into the system's log for why"
             }
+            ErrorKind::NotMounted => {
+                "see that the volume is mounted, and that the disk or the server behind it answers; when it went away by itself, the system's log says why"
+            }
             ErrorKind::InUse => "wait until that has ended, then try again",
             ErrorKind::Incomplete => "do it again from the start",
             ErrorKind::Encrypted => "give the key file of somebody for whom it was encrypted",
@@ -118,6 +123,7 @@ impl From<LocalError> for Error {
             LocalErrorKind::PermissionDenied => ErrorKind::PermissionDenied,
             LocalErrorKind::DiskFull => ErrorKind::NoSpace,
             LocalErrorKind::ReadOnly => ErrorKind::ReadOnly,
+            LocalErrorKind::NotMounted => ErrorKind::NotMounted,
             LocalErrorKind::Incomplete => ErrorKind::Incomplete,
             LocalErrorKind::Other => ErrorKind::Other,
         };

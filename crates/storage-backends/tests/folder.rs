@@ -284,6 +284,36 @@ fn a_read_only_file_system_says_so() {
     assert!(error.hint().is_some_and(|hint| hint.contains("writable")));
 }
 
+#[test]
+fn a_folder_that_has_to_be_mounted_is_refused_without_its_volume() {
+    let volume = Volume::new();
+    fs::create_dir(volume.path().join("folder")).expect("a folder");
+    for path in [volume.path().to_owned(), volume.path().join("folder"), "/proc/self".into()] {
+        let error = Folder::open_mounted(&path).expect_err("nothing is mounted there");
+        assert_eq!(error.kind(), LocalErrorKind::NotMounted);
+        let told = format!("cannot use the folder `{}`: nothing is mounted there", path.display());
+        assert_eq!(error.to_string(), told);
+        assert!(error.hint().is_some_and(|hint| hint.contains("is mounted")));
+    }
+    let error = Folder::open_mounted(volume.path().join("missing")).expect_err("it is not there");
+    assert_eq!(error.kind(), LocalErrorKind::NotFound);
+    // These are everywhere, also where nothing can be mounted.
+    for path in ["/", "/proc"] {
+        Folder::open_mounted(path).expect("it is a mount point");
+    }
+    let Some(disk) = Mounted::small_disk("a_folder_that_has_to_be_mounted_is_refused_without_its_volume") else {
+        return;
+    };
+    Folder::open_mounted(disk.path()).expect("it is mounted");
+    // A folder of the same file system.
+    let bound = volume.path().join("folder");
+    if mount(&["--bind", &volume.path().display().to_string()], &bound) {
+        let opened = Folder::open_mounted(&bound).map(drop);
+        assert!(Command::new("umount").arg("-l").arg(&bound).status().expect("umount runs").success());
+        opened.expect("it is mounted");
+    }
+}
+
 /// A file system of one megabyte, for as long as this lives.
 struct Mounted(TempDir);
 

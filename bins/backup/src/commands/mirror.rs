@@ -130,7 +130,7 @@ pub(crate) async fn verify_versions(
 fn expect_no_backups_in(context: &Context, to: &str) -> Result<(), Failure> {
     let place = match context.config.place(to) {
         Some(place) => place?,
-        None => Destination::Local(PathBuf::from(to)),
+        None => Destination::Local { path: PathBuf::from(to), expect_mount: false },
     };
     let job = context.config.job_with_backups_in(&place.place()).map_err(|e| {
         Failure::from(e).context(format!("cannot tell whether a job has its backups in {to}, where a mirror would be in the way"))

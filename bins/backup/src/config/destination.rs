@@ -17,7 +17,11 @@ use super::section::Section;
 #[derive(Debug)]
 pub(crate) enum Destination {
     /// A folder of this machine.
-    Local(PathBuf),
+    Local {
+        path: PathBuf,
+        /// Whether it is of use only when a volume is mounted on it.
+        expect_mount: bool,
+    },
     /// A bucket.
     S3(Box<Bucket>),
 }
@@ -84,7 +88,11 @@ impl Destination {
     pub(super) fn read(section: Section<'_>) -> Result<Self, Vec<Fault>> {
         let (mut section, kind) = section.kind(&["local", "s3"])?;
         let destination = match kind {
-            "local" => section.required_path("path").map(Self::Local),
+            "local" => {
+                let path = section.required_path("path");
+                let expect_mount = section.flag("expect-mount").unwrap_or(false);
+                path.map(|path| Self::Local { path, expect_mount })
+            }
             _ => bucket(&mut section).map(Box::new).map(Self::S3),
         };
         section.finish(destination)
@@ -93,7 +101,7 @@ impl Destination {
     /// Where it is.
     pub(crate) fn place(&self) -> Place {
         match self {
-            Self::Local(path) => Place::Folder(path.clone()),
+            Self::Local { path, .. } => Place::Folder(path.clone()),
             Self::S3(bucket) => {
                 let S3Config { endpoint, bucket, prefix, .. } = &bucket.config;
                 Place::bucket(endpoint, bucket, prefix)
@@ -104,8 +112,8 @@ impl Destination {
     /// What of it cannot be used, as far as that is known without asking a store.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
-            Self::Local(path) if !path.is_dir() => Some(format!("`{}` is no folder that is there", path.display())),
-            Self::Local(_) => None,
+            Self::Local { path, .. } if !path.is_dir() => Some(format!("`{}` is no folder that is there", path.display())),
+            Self::Local { .. } => None,
             Self::S3(bucket) => bucket.problem(),
         }
     }
@@ -117,7 +125,12 @@ impl Destination {
     /// It is not there, or may not be used.
     pub(crate) async fn side(self, is_target: bool) -> Result<Side, Error> {
         match self {
-            Self::Local(path) => Ok(Side::Folder(path)),
+            Self::Local { path, expect_mount } => {
+                if expect_mount {
+                    Local::open_mounted(&path)?;
+                }
+                Ok(Side::Folder(path))
+            }
             Self::S3(bucket) if is_target => Ok(Side::Bucket(S3::connect_or_create(bucket.config).await?)),
             Self::S3(bucket) => Ok(Side::Bucket(S3::connect(bucket.config).await?)),
         }
@@ -130,7 +143,8 @@ impl Destination {
     /// It is not there, or may not be used.
     pub(crate) async fn open(self, now: SystemTime) -> Result<Arc<dyn Backend>, Error> {
         match self {
-            Self::Local(path) => Ok(Arc::new(Local::open(path)?)),
+            Self::Local { path, expect_mount: true } => Ok(Arc::new(Local::open_mounted(path)?)),
+            Self::Local { path, expect_mount: false } => Ok(Arc::new(Local::open(path)?)),
             Self::S3(bucket) => {
                 let Bucket { mut config, create, lock, .. } = *bucket;
                 config.retention = lock.map(|(mode, length)| Retention { mode, until: now + length });

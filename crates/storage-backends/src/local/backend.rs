@@ -43,6 +43,16 @@ impl Local {
         Ok(Self { folder: Arc::new(Folder::open(path)?) })
     }
 
+    /// Opens a folder that a volume is mounted on; see [`Folder::open_mounted`].
+    ///
+    /// # Errors
+    ///
+    /// - [`NotMounted`](ErrorKind::NotMounted): nothing is mounted there.
+    /// - As [`open`](Self::open).
+    pub fn open_mounted(path: impl Into<PathBuf>) -> Result<Self, Error> {
+        Ok(Self { folder: Arc::new(Folder::open_mounted(path)?) })
+    }
+
     /// Does something with the folder where waiting for it is no harm.
     async fn blocking<T: Send + 'static>(
         &self,

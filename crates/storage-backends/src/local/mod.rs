@@ -9,7 +9,9 @@ use std::path::{Component, Path, PathBuf};
 
 use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, DirBuilderExt as _, File, OpenOptions, OpenOptionsExt as _};
-use rustix::fs::{FlockOperation, RenameFlags};
+use rustix::fs::{AtFlags, FlockOperation, RenameFlags};
+#[cfg(target_os = "linux")]
+use rustix::fs::{StatxAttributes, StatxFlags};
 use rustix::io::Errno;
 
 use crate::key::STAGING_PREFIX;
@@ -41,6 +43,35 @@ impl Folder {
         match Dir::open_ambient_dir(&path, ambient_authority()) {
             Ok(dir) => Ok(Self { dir, path }),
             Err(source) => Err(LocalError::new("open the folder", path, source)),
+        }
+    }
+
+    /// Opens a folder that a volume is mounted on. Without its volume such a folder is an empty one of another file system, which
+    /// would take everything.
+    ///
+    /// ```
+    /// use storage_backends::local::{Folder, LocalErrorKind};
+    ///
+    /// # let temporary = tempfile::tempdir()?;
+    /// let unmounted = temporary.path();
+    /// let error = Folder::open_mounted(unmounted).unwrap_err();
+    /// assert_eq!(error.kind(), LocalErrorKind::NotMounted);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`NotMounted`](LocalErrorKind::NotMounted): nothing is mounted there. A folder within a volume is no mount point either.
+    /// - As [`open`](Self::open).
+    pub fn open_mounted(path: impl Into<PathBuf>) -> Result<Self, LocalError> {
+        let folder = Self::open(path)?;
+        match is_mount_point(&folder.dir) {
+            Ok(true) => Ok(folder),
+            Ok(false) => {
+                let (doing, path, kind) = ("use the folder", folder.path, LocalErrorKind::NotMounted);
+                Err(LocalError { doing, path, kind, source: None })
+            }
+            Err(source) => Err(LocalError::new("look at the folder", folder.path, source)),
         }
     }
 
@@ -228,6 +259,8 @@ pub enum LocalErrorKind {
     DiskFull,
     /// The file system is mounted read-only.
     ReadOnly,
+    /// The volume is not mounted, or what is behind the mount is gone.
+    NotMounted,
     /// An earlier write to the file failed, so it is not whole.
     Incomplete,
     /// Something else; the message has the system's words.
@@ -244,7 +277,11 @@ impl LocalErrorKind {
             io::ErrorKind::NotFound => Self::NotFound,
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
-            _ => Self::Other,
+            _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
+                // A server that knows the folder no more, a FUSE that has ended, a disk that was taken out or does not answer.
+                Some(Errno::STALE | Errno::NOTCONN | Errno::NODEV | Errno::NXIO | Errno::IO) => Self::NotMounted,
+                _ => Self::Other,
+            },
         }
     }
 }
@@ -277,6 +314,7 @@ impl LocalError {
             (LocalErrorKind::OutsideRoot, _) => "the name leads out of the folder".to_owned(),
             (LocalErrorKind::Incomplete, _) => "it is incomplete, since writing to it failed before".to_owned(),
             (LocalErrorKind::AlreadyExists, _) => "the name is taken".to_owned(),
+            (LocalErrorKind::NotMounted, None) => "nothing is mounted there".to_owned(),
             (_, Some(source)) => source.to_string(),
             (_, None) => unreachable!("every other kind was made from an error of the system"),
         }
@@ -296,6 +334,9 @@ impl LocalError {
             LocalErrorKind::ReadOnly => {
                 "mount the file system writable; when it became read-only by itself, look into the system's log for why"
             }
+            LocalErrorKind::NotMounted => {
+                "see that the volume is mounted, and that the disk or the server behind it answers; when it went away by itself, the system's log says why"
+            }
             LocalErrorKind::Incomplete => {
                 "mend the cause of the failed write, then write the file again from the start"
             }
@@ -312,6 +353,22 @@ impl fmt::Display for LocalError {
 }
 
 impl std::error::Error for LocalError {}
+
+/// Whether a folder is the root of a file system. What is looked at is the folder that is open, whatever its path means by now.
+fn is_mount_point(dir: &Dir) -> io::Result<bool> {
+    let own = rustix::fs::fstat(dir)?;
+    let parent = rustix::fs::statat(dir, "..", AtFlags::empty())?;
+    // Only the root of everything is its own parent.
+    if own.st_dev != parent.st_dev || own.st_ino == parent.st_ino {
+        return Ok(true);
+    }
+    // A folder of the same file system can be mounted in another place as well. Not every system can tell.
+    #[cfg(target_os = "linux")]
+    if let Ok(found) = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
+        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
+    }
+    Ok(false)
+}
 
 /// The folders on the way and the last name, if the path is relative and every part is a plain name.
 fn relative_parts(path: &Path) -> Option<(Vec<&OsStr>, &OsStr)> {
@@ -383,5 +440,35 @@ pub(crate) fn sync_dir(dir: &Dir) -> io::Result<()> {
         // Some file systems cannot sync a folder; PostgreSQL goes on there as well.
         Err(error) if error.raw_os_error() == Some(Errno::INVAL.raw_os_error()) => Ok(()),
         result => result,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_system_says_is_cut_by_what_can_be_done() {
+        use LocalErrorKind::*;
+        for (errno, kind) in [
+            (Errno::NOENT, NotFound),
+            (Errno::EXIST, AlreadyExists),
+            (Errno::ACCESS, PermissionDenied),
+            (Errno::NOSPC, DiskFull),
+            (Errno::DQUOT, DiskFull),
+            (Errno::ROFS, ReadOnly),
+            (Errno::STALE, NotMounted),
+            (Errno::NOTCONN, NotMounted),
+            (Errno::NODEV, NotMounted),
+            (Errno::NXIO, NotMounted),
+            (Errno::IO, NotMounted),
+            (Errno::MFILE, Other),
+        ] {
+            let error = LocalError::new("read", "/backups".into(), errno.into());
+            assert_eq!(error.kind(), kind, "{error}");
+            let words = io::Error::from(errno).to_string();
+            assert!(kind == AlreadyExists || error.to_string().ends_with(&words), "{error}");
+            assert_eq!(error.hint().is_none(), kind == Other);
+        }
     }
 }
