@@ -4,6 +4,7 @@
 //! is copied. So it goes on where it was, and what a store has given up of its oldest versions stays in the copy.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, TryStreamExt as _};
@@ -19,7 +20,7 @@ use crate::s3::{ListedVersion, Objects};
 use crate::task::AbortOnDrop;
 
 /// All versions of an object, the oldest first; at least one.
-type History = Vec<ListedVersion>;
+pub(crate) type History = Vec<ListedVersion>;
 
 /// What there is of a key.
 enum Pair {
@@ -239,7 +240,7 @@ fn mark(version: &ListedVersion) -> String {
 }
 
 /// A listing, an object at a time.
-struct Histories {
+pub(crate) struct Histories {
     versions: BoxStream<'static, Result<ListedVersion, Error>>,
     /// The first version of the next object.
     next: Option<ListedVersion>,
@@ -248,9 +249,39 @@ struct Histories {
     has_begun: bool,
 }
 
+impl fmt::Debug for Histories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histories").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
 impl Histories {
-    fn of(objects: &Objects) -> Self {
-        Self { versions: objects.list_versions(), next: None, history: None, has_begun: false }
+    pub(crate) fn of(objects: &Objects) -> Self {
+        Self::after(objects, "")
+    }
+
+    /// Of the objects whose keys come after this one.
+    pub(crate) fn after(objects: &Objects, key: &str) -> Self {
+        Self { versions: objects.list_versions_after(key), next: None, history: None, has_begun: false }
+    }
+
+    /// The next object; `None` when there is none.
+    pub(crate) async fn next(&mut self) -> Result<Option<History>, Error> {
+        self.fill().await?;
+        Ok(self.history.take())
+    }
+
+    /// What there is of this key, of which there may be nothing. Those before it are passed over.
+    pub(crate) async fn find(&mut self, key: &str) -> Result<Option<History>, Error> {
+        loop {
+            self.fill().await?;
+            let Some(history) = &self.history else { return Ok(None) };
+            match history[0].key.as_str().cmp(key) {
+                Ordering::Less => self.history = None,
+                Ordering::Equal => return Ok(self.history.take()),
+                Ordering::Greater => return Ok(None),
+            }
+        }
     }
 
     /// Reads the next object, if that was not done yet.

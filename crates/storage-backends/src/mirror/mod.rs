@@ -74,7 +74,7 @@
 //! same target at the same time are not noticed.
 
 mod folder;
-mod history;
+pub(crate) mod history;
 mod index;
 mod merge;
 pub(crate) mod name;

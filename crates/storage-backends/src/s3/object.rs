@@ -150,12 +150,19 @@ impl Objects {
 
     /// All of them, in the order of their keys. It has an error in it when the store does not tell all.
     pub(crate) fn list(&self) -> BoxStream<'static, Result<Listed, Error>> {
+        self.list_after("")
+    }
+
+    /// The same, from behind this key on.
+    pub(crate) fn list_after(&self, key: &str) -> BoxStream<'static, Result<Listed, Error>> {
         let begin = Some((Arc::clone(&self.store), None::<String>));
-        let pages = stream::try_unfold(begin, |state| async move {
+        let after = (!key.is_empty()).then(|| self.name(key));
+        let pages = stream::try_unfold((begin, after), |(state, after)| async move {
             let Some((store, token)) = state else { return Ok(None) };
             let request = store.client.list_objects_v2().bucket(&store.bucket).prefix(&store.root);
             // Some names cannot be written in XML.
             let request = request.encoding_type(EncodingType::Url).set_continuation_token(token.clone());
+            let request = request.set_start_after(after);
             let page = request.send().await.map_err(|e| store.error("list", &store.root, &e))?;
             let mut objects = Vec::with_capacity(page.contents().len());
             for object in page.contents() {
@@ -179,7 +186,8 @@ impl Objects {
                     return Err(store.fail(ErrorKind::Incomplete, "list", &store.root, why.into()));
                 }
             };
-            Ok(Some((stream::iter(objects), next)))
+            // Where the next page begins, its token tells.
+            Ok(Some((stream::iter(objects), (next, None))))
         });
         pages.try_flatten().boxed()
     }
