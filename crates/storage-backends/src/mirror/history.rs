@@ -13,7 +13,8 @@ use tokio::sync::Semaphore;
 use super::place::{Body, Object, Place, gather};
 use super::record::BucketRecord;
 use super::report::{Count, Failure, MirrorReport};
-use super::run::{MAX_IN_A_ROW, MAX_SURPLUS, MEMORY, UNIT, is_hopeless};
+use super::run::{MAX_IN_A_ROW, MEMORY, UNIT, is_hopeless};
+use super::surplus::{Surplus, refuse};
 use super::{Deleted, MirrorOptions, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::s3::{ListedVersion, Objects};
@@ -90,7 +91,7 @@ async fn copy_and_remove(
         async move { Ok(task.join().await) }
     });
     let mut outcomes = std::pin::pin!(outcomes.try_buffer_unordered(options.concurrency.max(1)));
-    let (mut surplus, mut listed, mut in_a_row) = (Vec::new(), 0_u64, 0);
+    let (mut surplus, mut listed, mut in_a_row) = (Surplus::default(), 0_u64, 0);
     while let Some(outcome) = outcomes.try_next().await? {
         listed += u64::from(matches!(outcome, Outcome::Copied { .. } | Outcome::Failed { .. }));
         match outcome {
@@ -102,9 +103,7 @@ async fn copy_and_remove(
             }
             Outcome::Surplus { key, bytes } => {
                 report.surplus.add(bytes);
-                if surplus.len() < MAX_SURPLUS {
-                    surplus.push((key, bytes));
-                }
+                surplus.add(key, bytes);
                 continue;
             }
             Outcome::Failed { key, bytes, error } => {
@@ -122,25 +121,17 @@ async fn copy_and_remove(
     if options.deleted == Deleted::Keep || report.surplus.objects == 0 {
         return Ok(());
     }
-    let refuse = |why: &str| {
-        let doing = "remove what the source does not have from";
-        Err(Error::new(ErrorKind::Other, doing, job.objects.location(), why))
-    };
-    // A bucket that was emptied by mistake looks like that.
-    if listed == 0 {
-        return refuse("the source has no objects at all; empty the target yourself if that is meant");
-    }
-    if !report.is_complete() {
-        return refuse("not everything could be copied");
-    }
-    for (key, bytes) in surplus {
+    let target = job.objects.location();
+    let removable = surplus.into_removable(&target, listed, report.is_complete())?;
+    for (key, bytes) in removable {
         job.objects.remove(&key).await?;
         report.removed.add(bytes);
         report.surplus.objects -= 1;
         report.surplus.bytes -= bytes;
     }
     if report.surplus.objects > 0 {
-        return refuse("there are too many of them to be removed at once; do it again for the others");
+        let why = "there are too many of them to be removed at once; do it again for the others";
+        return Err(refuse(&target, why));
     }
     Ok(())
 }

@@ -83,6 +83,7 @@ mod progress;
 pub(crate) mod record;
 mod report;
 mod run;
+mod surplus;
 pub(crate) mod verify;
 
 use std::fs;
@@ -111,7 +112,8 @@ pub enum Side {
 /// What becomes of objects that the target has and the source has not.
 ///
 /// There is no default. They are removed only when the source was listed to its end, has at least one object, and
-/// everything it has was copied.
+/// everything it has was copied; and when no backup is among them, which is what has the key `ID/manifest.json` with the
+/// [ID](crate::BackupId) of a backup, at the root or below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// They stay.
