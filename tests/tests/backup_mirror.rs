@@ -243,6 +243,43 @@ async fn a_store_that_fails_in_the_middle_is_told_and_the_next_mirroring_copies_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_other_programs_do_in_a_bucket_is_left_alone() {
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let place = Place::at("backup_mirror_others", &proxy.endpoint()).await;
+    place.put("a", "1").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
+    // An object with a name as this library has for notes of its own, and an upload that is not ended.
+    let copy = format!("{}-copy", S3Server::shared().config("backup_mirror_others").bucket);
+    let client = S3Server::shared().client();
+    client
+        .put_object()
+        .bucket(&copy)
+        .key(".staging-1")
+        .body(b"theirs".to_vec().into())
+        .send()
+        .await
+        .expect("it is stored");
+    let upload = client.create_multipart_upload().bucket(&copy).key("a").send().await.expect("it begins");
+    let id = upload.upload_id().expect("it has an ID");
+    let part = client.upload_part().bucket(&copy).key("a").upload_id(id).part_number(1);
+    part.body(b"theirs".to_vec().into()).send().await.expect("it arrives");
+    let begun = proxy.asked().len();
+    place.put("b", "22").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
+    let asked = &proxy.asked()[begun..];
+    assert!(asked.iter().all(|asked| asked.method != Method::DELETE), "{asked:?}");
+    let uploads = client.list_multipart_uploads().bucket(&copy).send().await.expect("they are listed");
+    assert_eq!(uploads.uploads().len(), 1);
+    // Who may not list them can mirror all the same.
+    proxy.set_rule(|asked| match asked.query.contains("uploads") && asked.method == Method::GET {
+        true => Fault::Answer(403, "AccessDenied", "no".into()),
+        false => Fault::None,
+    });
+    place.put("c", "333").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_mirroring_to_the_same_folder_is_refused() {
     let proxy = S3Proxy::start(|_| Fault::None);
     let place = Place::at("backup_mirror_twice", &proxy.endpoint()).await;

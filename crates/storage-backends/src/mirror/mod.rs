@@ -66,8 +66,8 @@
 //! # When it is killed
 //!
 //! No object is under its name with a part of its bytes, and the next run copies what is missing: not what is whole. An upload in parts that was
-//! killed leaves its parts in the bucket, where [`remove_abandoned`](crate::Backend::remove_abandoned) finds those under
-//! ordinary keys.
+//! killed leaves its parts in the bucket, in no listing of objects; [`S3::unfinished_uploads`] counts them. None is removed here, since a
+//! store does not tell which program has begun one: MinIO removes them after a day, and elsewhere a rule of the bucket's life cycle does.
 //!
 //! A folder has one run at a time that mirrors to it: another one is refused ([`InUse`](ErrorKind::InUse)) while the lock on
 //! `.mirror/lock` is held, which ends with the process that has it. Where the file system has no locks, and in buckets, two runs with the
