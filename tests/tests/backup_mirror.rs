@@ -111,7 +111,14 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     let _ = place.run(&["mirror", "db", "vault", "--deleted", "keep"]).failed(&["no bucket or destination `db`"]);
     let _ = place.run(&["mirror", "models", "./nowhere", "--deleted", "keep"]).failed(&["nowhere"]);
     let _ = place.run(&["mirror", "verify", "models", "copy"]).failed(&["cannot open `copy`"]);
-    let _ = place.run(&["mirror", "models", "models", "--deleted", "keep"]).failed(&["the source is the same"]);
+    let run = place.run(&["mirror", "models", "models", "--deleted", "keep"]);
+    let _ = run.failed(&["the source is the same", "give two places, neither of which"]);
+    // That hint is for nothing else.
+    fs::create_dir_all(place.folder.path().join("broken/.mirror")).expect("writable");
+    fs::write(place.folder.path().join("broken/.mirror/lock"), "").expect("writable");
+    fs::write(place.folder.path().join("broken/.mirror/staging"), "no folder").expect("writable");
+    let run = place.run(&["mirror", "models", "./broken", "--deleted", "keep"]).failed(&["staging"]);
+    assert!(!run.stderr.contains("two places"), "{run}");
     // What jobs keep there would be removed as what the source does not have.
     fs::create_dir_all(place.folder.path().join("backups/below")).expect("writable");
     for to in ["backups", "./backups", "./backups/below", "."] {

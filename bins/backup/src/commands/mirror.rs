@@ -28,7 +28,7 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &Mirro
     step(format_args!("mirroring {from} to {to}"));
     let mirrored = shown(&options.progress, mirror::mirror(&source, &target, options)).await;
     let report = mirrored.map_err(|e| {
-        let hint = e.hint().unwrap_or("give two places, neither of which is in the other");
+        let hint = e.hint().unwrap_or("mend what is said of it, and run the same command again");
         Failure::from(e).with_hint(hint)
     })?;
     if context.is_json() {

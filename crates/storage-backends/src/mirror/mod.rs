@@ -263,5 +263,6 @@ fn expect_apart(from: &Side, to: &Side) -> Result<(), Error> {
         Side::Bucket(bucket) => bucket.objects().location(),
         Side::Folder(path) => path.display().to_string(),
     };
-    Err(Error::new(ErrorKind::Other, "mirror to", to, "the source is the same, or one is in the other"))
+    let error = Error::new(ErrorKind::Other, "mirror to", to, "the source is the same, or one is in the other");
+    Err(error.with_hint("give two places, neither of which is in the other"))
 }
