@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use futures_util::TryStreamExt as _;
 use hyper::Method;
 use pgmig_tests::backup::program;
 use pgmig_tests::pgmig::Run;
@@ -145,6 +146,16 @@ fn files(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
+/// The objects of a bucket, with what is in them.
+async fn objects(bucket: &S3, found: &mut BTreeMap<String, Vec<u8>>) {
+    let listed: Vec<_> = bucket.list(None).await.try_collect().await.expect("it can be listed");
+    for object in listed {
+        let download = bucket.get(&object.key, None).await.expect("it is there");
+        let pieces: Vec<_> = download.content.try_collect().await.expect("it can be read");
+        found.insert(object.key.to_string(), pieces.concat());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_one_goes_on() {
     let place = Place::new("backup_mirror_killed").await;
@@ -160,14 +171,14 @@ async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_on
     }
     let _ = place.run(&["mirror", "./source", "models", "--deleted", "keep"]).done();
     let points = if pgmig_tests::thorough() { 24 } else { 5 };
-    for (from, to) in [("models", "vault"), ("./source", "copy")] {
+    for (from, to) in [("models", "vault"), ("./source", "copy"), ("models", "copy")] {
         let mut whole = Duration::ZERO;
         for point in 0..=points {
             // A new target each time.
             let vault = place.folder.path().join("vault");
             fs::remove_dir_all(&vault).expect("it is there");
             fs::create_dir(&vault).expect("writable");
-            if to == "copy" && point > 0 {
+            if to == "copy" && (from == "models" || point > 0) {
                 let _ = fs::create_dir(place.folder.path().join("nothing"));
                 fs::write(place.folder.path().join("nothing/one"), "1").expect("writable");
                 let _ = place.run(&["mirror", "./nothing", "copy", "--deleted", "remove"]).done();
@@ -187,14 +198,18 @@ async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_on
             let mut there = BTreeMap::new();
             if to == "vault" {
                 files(&vault, &vault, &mut there);
-                for (name, content) in &there {
-                    assert!(expected[name] == *content, "{point}: {name} is not whole");
-                }
+            } else {
+                let mut copy = S3Server::shared().config("backup_mirror_killed");
+                copy.bucket += "-copy";
+                objects(&S3::connect_or_create(copy).await.expect("the store is there"), &mut there).await;
+                // What the target had before, until that is removed in the end.
+                there.remove("one");
+            }
+            for (name, content) in &there {
+                assert!(expected[name] == *content, "{from} {to} {point}: {name} is not whole");
             }
             let report = place.report(&["mirror", from, to, "--deleted", "remove"]);
-            if to == "vault" {
-                assert_eq!(report["skipped"]["objects"], there.len(), "{point}: {report}");
-            }
+            assert_eq!(report["skipped"]["objects"], there.len(), "{from} {to} {point}: {report}");
             let _ = place.run(&["mirror", "verify", from, to]).done().says(&["the same are 80 objects"]);
         }
     }
@@ -208,30 +223,32 @@ async fn a_store_that_fails_in_the_middle_is_told_and_the_next_mirroring_copies_
         place.put(&format!("object-{n:02}"), &format!("content {n}")).await;
     }
     let secret = S3Server::shared().secret_key();
-    for (code, status, word) in [
-        ("SlowDown", 503, "SlowDown"),
-        ("ExpiredToken", 400, "the session token has expired"),
-        ("SignatureDoesNotMatch", 403, "the secret key does not belong to the access key"),
-        ("AccessDenied", 403, "the access key may not do it"),
+    let answer = |status, code| Fault::Answer(status, code, secret.to_owned());
+    for (fault, word) in [
+        (answer(503, "SlowDown"), "SlowDown"),
+        (answer(400, "ExpiredToken"), "the session token has expired"),
+        (answer(403, "SignatureDoesNotMatch"), "the secret key does not belong to the access key"),
+        (answer(403, "AccessDenied"), "the access key may not do it"),
+        (Fault::Nonsense(500), "500"),
+        (Fault::Reset, "tried 5 times"),
     ] {
-        for (from, to) in [("models", "./vault"), ("./full", "copy")] {
+        for (from, to) in [("models", "./vault"), ("./full", "copy"), ("models", "copy")] {
             let full = place.folder.path().join("full");
             let _ = fs::remove_dir_all(&full);
             fs::create_dir(&full).expect("writable");
             proxy.set_rule(|_| Fault::None);
             let _ = place.run(&["mirror", "models", "./full", "--deleted", "keep"]).done();
             if from == "./full" {
-                fs::write(full.join("changed"), code).expect("writable");
-            } else {
+                fs::write(full.join("changed"), word).expect("writable");
+            } else if to == "./vault" {
                 fs::remove_dir_all(place.folder.path().join("vault")).expect("it is there");
                 fs::create_dir(place.folder.path().join("vault")).expect("writable");
             }
+            let fault = fault.clone();
             proxy.set_rule(move |asked| match asked.method {
                 Method::GET if asked.query.contains("list-type") => Fault::None,
                 Method::HEAD => Fault::None,
-                _ if asked.path.ends_with("/object-07") || asked.path.ends_with("/changed") => {
-                    Fault::Answer(status, code, secret.to_owned())
-                }
+                _ if asked.path.ends_with("/object-07") || asked.path.ends_with("/changed") => fault.clone(),
                 _ => Fault::None,
             });
             let run = place.run(&["mirror", from, to, "--deleted", "remove"]).failed(&["does not have everything"]);
