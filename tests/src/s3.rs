@@ -281,6 +281,8 @@ pub enum Fault {
     Stall,
     /// It passes it on later.
     Late(Duration),
+    /// It answers that all is well, and passes nothing on.
+    Pretend,
     /// It stores what is to be stored only if the name is free in any case, as stores do that do not know of that.
     IgnoreCondition,
 }
@@ -483,6 +485,10 @@ impl State {
             Fault::Nonsense(status) => {
                 request.collect().await.ok();
                 Ok(answer(status, "text/html", "<html><p>Bad Gateway".into()))
+            }
+            Fault::Pretend => {
+                request.collect().await.ok();
+                Ok(answer(200, "application/xml", String::new()))
             }
             Fault::IgnoreCondition => self.store_anyway(request).await,
         }

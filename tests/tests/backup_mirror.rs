@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use std::{fs, thread};
 
+use futures_util::TryStreamExt as _;
 use hyper::Method;
 use pgmig_tests::backup::program;
 use pgmig_tests::pgmig::Run;
@@ -118,7 +119,14 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     let _ = place.run(&["mirror", "db", "vault", "--deleted", "keep"]).failed(&["no bucket or destination `db`"]);
     let _ = place.run(&["mirror", "models", "./nowhere", "--deleted", "keep"]).failed(&["nowhere"]);
     let _ = place.run(&["mirror", "verify", "models", "copy"]).failed(&["cannot open `copy`"]);
-    let _ = place.run(&["mirror", "models", "models", "--deleted", "keep"]).failed(&["the source is the same"]);
+    let run = place.run(&["mirror", "models", "models", "--deleted", "keep"]);
+    let _ = run.failed(&["the source is the same", "give two places, neither of which"]);
+    // That hint is for nothing else.
+    fs::create_dir_all(place.folder.path().join("broken/.mirror")).expect("writable");
+    fs::write(place.folder.path().join("broken/.mirror/lock"), "").expect("writable");
+    fs::write(place.folder.path().join("broken/.mirror/staging"), "no folder").expect("writable");
+    let run = place.run(&["mirror", "models", "./broken", "--deleted", "keep"]).failed(&["staging"]);
+    assert!(!run.stderr.contains("two places"), "{run}");
     // What jobs keep there would be removed as what the source does not have.
     fs::create_dir_all(place.folder.path().join("backups/below")).expect("writable");
     for to in ["backups", "./backups", "./backups/below", "."] {
@@ -155,6 +163,16 @@ fn files(root: &Path, at: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
     }
 }
 
+/// The objects of a bucket, with what is in them.
+async fn objects(bucket: &S3, found: &mut BTreeMap<String, Vec<u8>>) {
+    let listed: Vec<_> = bucket.list(None).await.try_collect().await.expect("it can be listed");
+    for object in listed {
+        let download = bucket.get(&object.key, None).await.expect("it is there");
+        let pieces: Vec<_> = download.content.try_collect().await.expect("it can be read");
+        found.insert(object.key.to_string(), pieces.concat());
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long: `make test` runs it"]
 async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_one_goes_on() {
@@ -171,14 +189,14 @@ async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_on
     }
     let _ = place.run(&["mirror", "./source", "models", "--deleted", "keep"]).done();
     let points = if pgmig_tests::thorough() { 24 } else { 5 };
-    for (from, to) in [("models", "vault"), ("./source", "copy")] {
+    for (from, to) in [("models", "vault"), ("./source", "copy"), ("models", "copy")] {
         let mut whole = Duration::ZERO;
         for point in 0..=points {
             // A new target each time.
             let vault = place.folder.path().join("vault");
             fs::remove_dir_all(&vault).expect("it is there");
             fs::create_dir(&vault).expect("writable");
-            if to == "copy" && point > 0 {
+            if to == "copy" && (from == "models" || point > 0) {
                 let _ = fs::create_dir(place.folder.path().join("nothing"));
                 fs::write(place.folder.path().join("nothing/one"), "1").expect("writable");
                 let _ = place.run(&["mirror", "./nothing", "copy", "--deleted", "remove"]).done();
@@ -198,14 +216,18 @@ async fn a_mirroring_that_is_killed_anywhere_leaves_nothing_half_and_the_next_on
             let mut there = BTreeMap::new();
             if to == "vault" {
                 files(&vault, &vault, &mut there);
-                for (name, content) in &there {
-                    assert!(expected[name] == *content, "{point}: {name} is not whole");
-                }
+            } else {
+                let mut copy = S3Server::shared().config("backup_mirror_killed");
+                copy.bucket += "-copy";
+                objects(&S3::connect_or_create(copy).await.expect("the store is there"), &mut there).await;
+                // What the target had before, until that is removed in the end.
+                there.remove("one");
+            }
+            for (name, content) in &there {
+                assert!(expected[name] == *content, "{from} {to} {point}: {name} is not whole");
             }
             let report = place.report(&["mirror", from, to, "--deleted", "remove"]);
-            if to == "vault" {
-                assert_eq!(report["skipped"]["objects"], there.len(), "{point}: {report}");
-            }
+            assert_eq!(report["skipped"]["objects"], there.len(), "{from} {to} {point}: {report}");
             let _ = place.run(&["mirror", "verify", from, to]).done().says(&["the same are 80 objects"]);
         }
     }
@@ -219,30 +241,32 @@ async fn a_store_that_fails_in_the_middle_is_told_and_the_next_mirroring_copies_
         place.put(&format!("object-{n:02}"), &format!("content {n}")).await;
     }
     let secret = S3Server::shared().secret_key();
-    for (code, status, word) in [
-        ("SlowDown", 503, "SlowDown"),
-        ("ExpiredToken", 400, "the session token has expired"),
-        ("SignatureDoesNotMatch", 403, "the secret key does not belong to the access key"),
-        ("AccessDenied", 403, "the access key may not do it"),
+    let answer = |status, code| Fault::Answer(status, code, secret.to_owned());
+    for (fault, word) in [
+        (answer(503, "SlowDown"), "SlowDown"),
+        (answer(400, "ExpiredToken"), "the session token has expired"),
+        (answer(403, "SignatureDoesNotMatch"), "the secret key does not belong to the access key"),
+        (answer(403, "AccessDenied"), "the access key may not do it"),
+        (Fault::Nonsense(500), "500"),
+        (Fault::Reset, "tried 5 times"),
     ] {
-        for (from, to) in [("models", "./vault"), ("./full", "copy")] {
+        for (from, to) in [("models", "./vault"), ("./full", "copy"), ("models", "copy")] {
             let full = place.folder.path().join("full");
             let _ = fs::remove_dir_all(&full);
             fs::create_dir(&full).expect("writable");
             proxy.set_rule(|_| Fault::None);
             let _ = place.run(&["mirror", "models", "./full", "--deleted", "keep"]).done();
             if from == "./full" {
-                fs::write(full.join("changed"), code).expect("writable");
-            } else {
+                fs::write(full.join("changed"), word).expect("writable");
+            } else if to == "./vault" {
                 fs::remove_dir_all(place.folder.path().join("vault")).expect("it is there");
                 fs::create_dir(place.folder.path().join("vault")).expect("writable");
             }
+            let fault = fault.clone();
             proxy.set_rule(move |asked| match asked.method {
                 Method::GET if asked.query.contains("list-type") => Fault::None,
                 Method::HEAD => Fault::None,
-                _ if asked.path.ends_with("/object-07") || asked.path.ends_with("/changed") => {
-                    Fault::Answer(status, code, secret.to_owned())
-                }
+                _ if asked.path.ends_with("/object-07") || asked.path.ends_with("/changed") => fault.clone(),
                 _ => Fault::None,
             });
             let run = place.run(&["mirror", from, to, "--deleted", "remove"]).failed(&["does not have everything"]);
@@ -258,6 +282,43 @@ async fn a_store_that_fails_in_the_middle_is_told_and_the_next_mirroring_copies_
     let run = place.run(&["mirror", "models", "vault", "--deleted", "keep"]).failed(&["cannot open `models`"]);
     let run = run.failed(&["the secret key does not belong"]);
     assert!(!run.stderr.contains("another-secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_other_programs_do_in_a_bucket_is_left_alone() {
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let place = Place::at("backup_mirror_others", &proxy.endpoint()).await;
+    place.put("a", "1").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
+    // An object with a name as this library has for notes of its own, and an upload that is not ended.
+    let copy = format!("{}-copy", S3Server::shared().config("backup_mirror_others").bucket);
+    let client = S3Server::shared().client();
+    client
+        .put_object()
+        .bucket(&copy)
+        .key(".staging-1")
+        .body(b"theirs".to_vec().into())
+        .send()
+        .await
+        .expect("it is stored");
+    let upload = client.create_multipart_upload().bucket(&copy).key("a").send().await.expect("it begins");
+    let id = upload.upload_id().expect("it has an ID");
+    let part = client.upload_part().bucket(&copy).key("a").upload_id(id).part_number(1);
+    part.body(b"theirs".to_vec().into()).send().await.expect("it arrives");
+    let begun = proxy.asked().len();
+    place.put("b", "22").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
+    let asked = &proxy.asked()[begun..];
+    assert!(asked.iter().all(|asked| asked.method != Method::DELETE), "{asked:?}");
+    let uploads = client.list_multipart_uploads().bucket(&copy).send().await.expect("they are listed");
+    assert_eq!(uploads.uploads().len(), 1);
+    // Who may not list them can mirror all the same.
+    proxy.set_rule(|asked| match asked.query.contains("uploads") && asked.method == Method::GET {
+        true => Fault::Answer(403, "AccessDenied", "no".into()),
+        false => Fault::None,
+    });
+    place.put("c", "333").await;
+    let _ = place.run(&["mirror", "models", "copy", "--deleted", "keep"]).done();
 }
 
 #[tokio::test(flavor = "multi_thread")]

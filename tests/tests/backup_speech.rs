@@ -462,7 +462,8 @@ async fn a_bucket_alone_is_a_source_too_and_its_versions_if_asked_for() {
     };
     let sources = source("models", BUCKETS[0], store, "")
         + &source("history", BUCKETS[0], store, ", versions: true")
-        + &source("copy", "stt-async-icp", &NEW_STORE, "");
+        + &source("copy", "stt-async-icp", &NEW_STORE, "")
+        + &source("other", "speech-service-base-models", &NEW_STORE, "");
     let yaml = yaml.replace("destinations:", &format!("{sources}destinations:"))
         + "  models: {source: models, destination: vault}\n  history: {source: history, destination: vault}\n";
     fs::write(installations.folder.path().join("backup.yaml"), yaml).unwrap();
@@ -481,5 +482,27 @@ async fn a_bucket_alone_is_a_source_too_and_its_versions_if_asked_for() {
     let side = |store, name| async move { Side::Bucket(S3::connect(bucket(store, name)).await.expect("it is there")) };
     let (old, new) = (side(store, BUCKETS[0]).await, side(&NEW_STORE, "stt-async-icp").await);
     assert!(mirror::verify(&old, &new, 4).await.unwrap().is_same());
+
+    // What only the bucket has stays, and is told.
+    let new_store = NEW_STORE.client();
+    new_store.put_object().bucket("stt-async-icp").key("more").body(b"1234".to_vec().into()).send().await.unwrap();
+    let restore = ["restore", "models", "latest", "--into", "copy", "--force", "--no-backup-of-target"];
+    let restored = installations.run(&restore).done();
+    let _ = restored.says(&["also has 1 object that the backup does not have; they stay", "4 objects"]);
+    let bucket = &installations.json(&restore)["buckets"][0];
+    let counts = ["stored", "skipped", "found", "surplus"].map(|what| bucket[what]["objects"].as_u64().unwrap());
+    assert_eq!((counts, &bucket["surplus"]["bytes"]), ([0, 4, 4, 1], &4.into()), "{bucket}");
+
+    // A history is not added to objects that would be replaced, goes on where it was, and is not mixed with another one.
+    let restore = |into| ["restore", "history", "latest", "--into", into, "--force", "--no-backup-of-target"];
+    let _ = installations.run(&restore("copy")).failed(&["does not keep versions", "restore into an empty one"]);
+    let _ = installations.run(&restore("other")).done().says(&["5 versions"]);
+    let bucket = &installations.json(&restore("other"))["buckets"][0];
+    let counts = ["stored", "skipped", "found", "surplus"].map(|what| bucket[what]["objects"].as_u64().unwrap());
+    assert_eq!(counts, [0, 5, 5, 0], "{bucket}");
+    let put = new_store.put_object().bucket("speech-service-base-models").key("models/b");
+    put.body(b"one of somebody else".to_vec().into()).send().await.unwrap();
+    let _ =
+        installations.run(&restore("other")).failed(&["not the beginning of those in the archive", "an empty bucket"]);
     let _ = installations.run(&["verify", "models", "latest", "--restore"]).failed(&["has no database to be restored"]);
 }

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use hyper::Method;
 use pgmig_tests::s3::{Asked, Fault, S3Proxy, S3Server};
 use storage_backends::bucket_archive::{
-    self, ArchiveOptions, ArchiveReport, RestoreOptions, RestoreReport, Restoring, Verifying,
+    self, ArchiveOptions, ArchiveReport, Finished, RestoreOptions, RestoreReport, Restoring, Verifying,
 };
 use storage_backends::local::Local;
-use storage_backends::mirror::{Side, verify};
+use storage_backends::mirror::{Deleted, MirrorOptions, Side, mirror, verify};
 use storage_backends::s3::S3;
 use storage_backends::{Catalog, Error, ErrorKind, Identities, Manifest, Recipients};
 
@@ -48,11 +48,33 @@ async fn archive(from: &Side, options: &ArchiveOptions) -> Result<(ArchiveReport
 }
 
 async fn restore(archive: &[u8], piece: usize, into: &Side, options: &RestoreOptions) -> Result<RestoreReport, Error> {
+    restore_in(archive, piece, into, options).await.map(|(report, _)| report)
+}
+
+/// The same, and how often the archive had to be read.
+async fn restore_in(
+    archive: &[u8],
+    piece: usize,
+    into: &Side,
+    options: &RestoreOptions,
+) -> Result<(RestoreReport, u32), Error> {
     let mut restoring = Restoring::begin(bucket(into), options).await?;
-    for piece in archive.chunks(piece) {
-        restoring.write(Bytes::copy_from_slice(piece)).await?;
+    for reading in 1.. {
+        for piece in archive.chunks(piece) {
+            restoring.write(Bytes::copy_from_slice(piece)).await?;
+        }
+        match restoring.finish().await? {
+            Finished::Whole(report) => return Ok((report, reading)),
+            Finished::ReadAgain(again) => restoring = *again,
+        }
     }
-    restoring.finish().await
+    unreachable!("it ends")
+}
+
+/// What an archive that was read once has become.
+fn whole(finished: Finished) -> RestoreReport {
+    let Finished::Whole(report) = finished else { panic!("it has to be read once more") };
+    report
 }
 
 fn verified(archive: &[u8]) -> Result<ArchiveReport, Error> {
@@ -150,7 +172,7 @@ async fn an_archive_goes_into_a_backup_and_comes_from_there() {
     let into = S3::connect_or_create(second).await.unwrap();
     let mut restoring = Restoring::begin(&into, &RestoreOptions::default()).await.unwrap();
     catalog.read(&id, &manifest.objects[0], async |piece| restoring.write(piece).await).await.unwrap();
-    assert_eq!(restoring.finish().await.unwrap().archive, report);
+    assert_eq!(whole(restoring.finish().await.unwrap()).archive, report);
     expect_same(verify(&from, &Side::Bucket(into), 8).await, 201);
 }
 
@@ -239,13 +261,65 @@ async fn a_restore_goes_on_where_it_was_ended() {
     target.remove("other").await;
     expect_same(verify(&from, &into, 8).await, 43);
 
-    // Another large one that looks the same is not taken for it.
+    // Another large one that looks the same is not taken for it, and is replaced: its bytes have gone by when that is known.
     let other = Bucket::new("archive-resumed-other").await;
-    other.put("z-large", &Stored { content: content(3 * PART, 8), ..Stored::rich(1) }).await;
-    let (_, made) = archive(&other.side().await, &ArchiveOptions::default()).await.unwrap();
-    let error = restore(&made, 100_000, &into, &into_existing()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{error}");
-    assert!(error.to_string().contains("z-large"), "{error}");
+    for (n, key) in ["a-small", "large-1", "z-large"].into_iter().enumerate() {
+        let size = [1000, 2 * PART + 5, 3 * PART][n];
+        other.put(key, &Stored { content: content(size, 8), ..Stored::rich(1) }).await;
+    }
+    other.put("m-large", &Stored::new(content(PART, 8))).await;
+    let (report, made) = archive(&other.side().await, &ArchiveOptions::default()).await.unwrap();
+    let (restored, readings) = restore_in(&made, 100_000, &into, &into_existing()).await.unwrap();
+    assert_eq!((restored.stored.objects, restored.skipped.objects, readings), (4, 0, 2), "{restored:?}");
+    assert_eq!((restored.found.objects, restored.found.bytes), (report.objects, report.bytes));
+    // Those of the first archive but for the two that both have.
+    assert_eq!(restored.surplus.objects, 41);
+    for (key, size) in [("a-small", 1000), ("large-1", 2 * PART + 5), ("m-large", PART), ("z-large", 3 * PART)] {
+        assert!(target.get(key).await.unwrap().content == content(size, 8), "{key}");
+    }
+    let (restored, readings) = restore_in(&made, 100_000, &into, &into_existing()).await.unwrap();
+    assert_eq!((restored.stored.objects, restored.skipped.objects, readings), (0, 4, 1), "{restored:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_restored_is_compared_with_what_the_bucket_lists_then() {
+    let (source, target) = (Bucket::new("archive-checked").await, Bucket::new("archive-checked-copy").await);
+    // More than are compared at once.
+    let made = tempfile::tempdir().unwrap();
+    for n in 0..2100 {
+        fs::write(made.path().join(format!("object-{n:04}")), format!("content {n}")).unwrap();
+    }
+    let report = mirror(&folder(made.path()), &source.side().await, &MirrorOptions::new(Deleted::Keep)).await.unwrap();
+    assert!(report.is_complete(), "{report:?}");
+    let (report, made) = archive(&source.side().await, &ArchiveOptions::default()).await.unwrap();
+    let surplus = ["0", "object-0500+", "object-0999+", "object-1000+", "object-1999+", "z"];
+    for key in surplus {
+        target.put(key, &Stored::new("only here")).await;
+    }
+    let restored = restore(&made, 100_000, &target.side().await, &into_existing()).await.unwrap();
+    assert_eq!((restored.stored.objects, restored.found.objects), (2100, 2100), "{restored:?}");
+    assert_eq!((restored.found.bytes, restored.surplus.objects, restored.surplus.bytes), (report.bytes, 6, 6 * 9));
+    assert_eq!(target.keys().await.len(), 2106);
+    let json = serde_json::to_string(&restored).unwrap();
+    assert_eq!(serde_json::from_str::<RestoreReport>(&json).unwrap(), restored);
+
+    // A store that takes an object and does not have it then, or less of it, is not believed.
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let into = target.behind(&proxy).await;
+    for key in ["object-0000", "object-0999", "object-1000", "object-2099"] {
+        let path = format!("/{}/{key}", target.config.bucket);
+        target.remove(key).await;
+        proxy.set_rule(move |asked| match asked.method {
+            Method::PUT if asked.path == path => Fault::Pretend,
+            _ => Fault::None,
+        });
+        let error = restore(&made, 100_000, &into, &into_existing()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Incomplete, "{error}");
+        assert!(error.to_string().contains(&format!("/{key}`")), "{error}");
+        proxy.set_rule(|_| Fault::None);
+        let restored = restore(&made, 100_000, &into, &into_existing()).await.unwrap();
+        assert_eq!((restored.stored.objects, restored.skipped.objects), (1, 2099), "{key}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -438,6 +512,101 @@ async fn all_versions_come_back_in_their_order() {
     assert_eq!(error.kind(), ErrorKind::NotSupported, "{error}");
 }
 
+/// Several versions and removals of each of some objects, one of them in parts.
+async fn make_histories(bucket: &Bucket) {
+    bucket.keep_versions().await;
+    // Times in the history are those of the store.
+    let pause = async || tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    for round in 0..4_usize {
+        for n in 0..4_usize {
+            let key = ["a", "a/b", "plain", "z"][n];
+            if (round + n) % 4 == 2 {
+                bucket.remove(key).await;
+            } else {
+                let content = content(10 + n * 1000 + round, n as u64);
+                bucket.put(key, &Stored { content, ..Stored::rich(round) }).await;
+            }
+            pause().await;
+        }
+    }
+    for (round, size) in [PART + 1, 100, 2 * PART].into_iter().enumerate() {
+        bucket.put("large", &Stored { content: content(size, round as u64), ..Stored::rich(round) }).await;
+        pause().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_of_versions_that_was_ended_goes_on_and_makes_none_twice() {
+    let source = Bucket::new("archive-versions-resumed").await;
+    make_histories(&source).await;
+    let expected = history(&source).await;
+    let count = expected.len() as u64;
+    let (report, made) = archive(&source.side().await, &options(true)).await.unwrap();
+    for point in 1..6 {
+        let target = Bucket::new(&format!("archive-versions-resumed-{point}")).await;
+        let into = target.side().await;
+        let mut restoring = Restoring::begin(bucket(&into), &RestoreOptions::default()).await.unwrap();
+        // The large object is most of it.
+        let length = [600, 8_000, 20_000, made.len() / 2, made.len() - 30_000][point - 1];
+        for piece in made[..length].chunks(10_000) {
+            restoring.write(Bytes::copy_from_slice(piece)).await.unwrap();
+        }
+        // As when it is killed.
+        drop(restoring);
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let there = history(&target).await.len() as u64;
+        assert!(there < count, "{there}");
+        let restored = restore(&made, 10_000, &into, &into_existing()).await.unwrap();
+        assert_eq!((restored.skipped.objects, restored.stored.objects), (there, count - there), "{point}");
+        assert_eq!(restored.archive, report);
+        assert!(history(&target).await == expected, "{point}");
+        // And once more, when nothing is left to be done.
+        let restored = restore(&made, 100_000, &into, &into_existing()).await.unwrap();
+        assert_eq!((restored.skipped.objects, restored.stored.objects), (count, 0));
+        assert!(history(&target).await == expected, "{point}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_history_that_is_not_the_beginning_of_that_in_the_archive_is_left_as_it_is() {
+    let source = Bucket::new("archive-versions-other").await;
+    make_histories(&source).await;
+    let (_, made) = archive(&source.side().await, &options(true)).await.unwrap();
+    let other = async |target: &Bucket, change: u8| match change {
+        // Another content, other metadata, a removal in the place of a version, a version in that of a removal.
+        0 => target.put("plain", &Stored { content: content(2010, 9), ..Stored::rich(0) }).await,
+        1 => target.put("plain", &Stored { content: content(2010, 2), ..Stored::rich(1) }).await,
+        2 => target.remove("a").await,
+        _ => {
+            target.put("plain", &Stored { content: content(2010, 2), ..Stored::rich(0) }).await;
+            for round in [1, 3] {
+                let content = content(2010 + round, 2);
+                target.put("plain", &Stored { content, ..Stored::rich(round) }).await;
+            }
+        }
+    };
+    for change in 0..4 {
+        let target = Bucket::new(&format!("archive-versions-other-{change}")).await;
+        target.keep_versions().await;
+        other(&target, change).await;
+        let key = if change == 2 { "a" } else { "plain" };
+        let before = history(&target).await;
+        let error = restore(&made, 10_000, &target.side().await, &into_existing()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{change}: {error}");
+        assert!(error.to_string().contains(&format!("/{key}`")), "{change}: {error}");
+        let mut after = history(&target).await;
+        after.retain(|(it, _)| it == key);
+        assert!(after == before, "{change}");
+    }
+    // One that goes on after the end of that in the archive is not what it was then either.
+    let target = Bucket::new("archive-versions-longer").await;
+    let into = target.side().await;
+    restore(&made, 10_000, &into, &RestoreOptions::default()).await.unwrap();
+    target.put("plain", &Stored::new("newer")).await;
+    let error = restore(&made, 10_000, &into, &into_existing()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::AlreadyExists && error.to_string().contains("/plain`"), "{error}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "takes long: `make test` runs it"]
 async fn more_versions_than_fit_into_a_page_are_in_order() {
@@ -492,7 +661,7 @@ async fn archives_in_a_process_of_its_own() {
     let mut restoring = Restoring::begin(&to, &RestoreOptions::default()).await.unwrap();
     let sink = async |piece| restoring.write(piece).await;
     let report = bucket_archive::write(&from, &ArchiveOptions::default(), sink).await.unwrap();
-    assert_eq!(restoring.finish().await.unwrap().archive, report);
+    assert_eq!(whole(restoring.finish().await.unwrap()).archive, report);
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
     let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().unwrap();

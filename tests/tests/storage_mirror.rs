@@ -286,6 +286,66 @@ async fn what_the_source_does_not_have_is_removed_only_when_that_was_asked_for()
 }
 
 #[tokio::test]
+async fn nothing_is_removed_where_backups_are_that_the_source_does_not_have() {
+    let (source, target) = (Bucket::new("guarded").await, Bucket::new("guarded-copy").await);
+    let kept = tempfile::tempdir().unwrap();
+    source.put("model", &Stored::new("content")).await;
+    let remove = MirrorOptions::new(Deleted::Remove);
+    let manifests = ["20261121T230004Z/manifest.json", "prod/nightly/20261121T230004Z/manifest.json"];
+    for to in [target.side().await, folder(kept.path())] {
+        for manifest in manifests {
+            for key in ["a", manifest, "z"] {
+                match &to {
+                    Side::Folder(path) => {
+                        let path = path.join(key);
+                        fs::create_dir_all(path.parent().unwrap()).unwrap();
+                        fs::write(path, "{}").unwrap();
+                    }
+                    _ => target.put(key, &Stored::new("{}")).await,
+                }
+            }
+            let report = mirror(&source.side().await, &to, &remove).await.unwrap();
+            assert_eq!((report.removed.objects, report.surplus.objects), (0, 3), "{report:?}");
+            let stopped = report.stopped.unwrap();
+            assert!(stopped.why.contains("holds backups") && stopped.why.contains(manifest), "{stopped:?}");
+            // Without the manifest it is no backup, and goes as everything else does.
+            match &to {
+                Side::Folder(path) => fs::remove_file(path.join(manifest)).unwrap(),
+                _ => target.remove(manifest).await,
+            }
+            assert_eq!(complete(mirror(&source.side().await, &to, &remove).await)[2], 2);
+        }
+        // What only looks a little like one is an object.
+        for key in ["nightly/latest/manifest.json", "20261121T230004Z/manifest.json/x", "manifest.json"] {
+            match &to {
+                Side::Folder(path) => {
+                    let path = path.join(key);
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, "{}").unwrap();
+                }
+                _ => target.put(key, &Stored::new("{}")).await,
+            }
+        }
+        assert_eq!(complete(mirror(&source.side().await, &to, &remove).await)[2], 3);
+    }
+    // Backups that both have are in nobody's way: so it is where a destination is mirrored to another one.
+    source.put(manifests[1], &Stored::new("{}")).await;
+    target.put("surplus", &Stored::new("{}")).await;
+    assert_eq!(complete(mirror(&source.side().await, &target.side().await, &remove).await)[2], 1);
+    let mut versions = MirrorOptions::new(Deleted::Remove);
+    versions.versions = true;
+    let (source, target) = (Bucket::new("guarded-versions").await, Bucket::new("guarded-versions-copy").await);
+    source.keep_versions().await;
+    target.keep_versions().await;
+    source.put("model", &Stored::new("content")).await;
+    target.put(manifests[0], &Stored::new("{}")).await;
+    target.put("0", &Stored::new("{}")).await;
+    let report = mirror(&source.side().await, &target.side().await, &versions).await.unwrap();
+    assert!(report.removed.objects == 0 && report.stopped.unwrap().why.contains(manifests[0]));
+    assert!(target.get("0").await.is_some());
+}
+
+#[tokio::test]
 async fn an_object_that_fails_stops_no_other() {
     let (source, target) = (Bucket::new("failing").await, Bucket::new("failing-copy").await);
     for n in 0..20 {

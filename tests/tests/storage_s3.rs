@@ -438,8 +438,14 @@ async fn an_upload_that_is_dropped_leaves_nothing_or_is_found() {
     proxy.set_rule(|_| Fault::None);
     assert_eq!(names(&s3).await, [""; 0]);
     assert_eq!(s3.remove_abandoned(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(s3.unfinished_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
     // Ceph tells times in whole seconds.
     tokio::time::sleep(Duration::from_secs(3)).await;
+    // Whoever counts them leaves them alone.
+    for _ in 0..2 {
+        assert_eq!(s3.unfinished_uploads(Duration::from_secs(2)).await.unwrap(), 2);
+        assert_eq!(below.unfinished_uploads(Duration::from_secs(2)).await.unwrap(), 1);
+    }
     assert_eq!(below.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1, "only what is below the prefix");
     assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1);
     assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 0);

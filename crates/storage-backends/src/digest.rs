@@ -17,7 +17,7 @@ impl Digest {
 
     /// The length in bytes, and the digest in hexadecimal digits.
     pub(crate) fn finish(self) -> (u64, String) {
-        (self.bytes, self.sha256.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        (self.bytes, hex(&self.sha256.finalize()))
     }
 
     /// Says in which way it is not what was expected.
@@ -31,4 +31,14 @@ impl Digest {
         }
         Ok(())
     }
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Text can always be appended to a text.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -13,6 +13,7 @@ pub struct Error {
     doing: &'static str,
     what: String,
     why: String,
+    hint: Option<&'static str>,
     cause: Option<Cause>,
 }
 
@@ -57,7 +58,13 @@ pub enum ErrorKind {
 impl Error {
     /// `doing` completes "cannot ..."; `what` is a place or an object, without credentials.
     pub fn new(kind: ErrorKind, doing: &'static str, what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { kind, doing, what: what.into(), why: why.into(), cause: None }
+        Self { kind, doing, what: what.into(), why: why.into(), hint: None, cause: None }
+    }
+
+    /// The same with what to do next, where that is something else than for others of the kind.
+    #[must_use]
+    pub fn with_hint(self, hint: &'static str) -> Self {
+        Self { hint: Some(hint), ..self }
     }
 
     /// The same with the error that caused it.
@@ -75,6 +82,9 @@ impl Error {
     /// What to do next.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
+        if self.hint.is_some() {
+            return self.hint;
+        }
         Some(match self.kind {
             ErrorKind::NotFound => "check the name, and that the volume is mounted or the bucket exists",
             ErrorKind::AlreadyExists => "use another name, or move away what is there",

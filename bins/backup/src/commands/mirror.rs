@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
-use storage_backends::Backend as _;
 use storage_backends::bucket_archive::ArchiveReport;
 use storage_backends::mirror::{self, Count, Deleted, MirrorOptions, MirrorReport, Progress, Side, VerifyReport};
+use storage_backends::s3::S3;
 use terminal::text::{count, counted, size, table};
 use terminal::{progress, step, warn};
 
@@ -14,8 +14,8 @@ use super::Context;
 use crate::config::Destination;
 use crate::failure::{Failure, outcome};
 
-/// How old an upload has to be that nobody has ended.
-const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long nothing has to have arrived of an upload that is told as unfinished.
+const UNFINISHED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Copies what is in one place to another.
 pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &MirrorOptions) -> Result<(), Failure> {
@@ -23,23 +23,12 @@ pub(crate) async fn run(context: &Context, from: &str, to: &str, options: &Mirro
     let source = side(context, from, false).await?;
     let target = side(context, to, true).await?;
     if let Side::Bucket(bucket) = &target {
-        // Parts of uploads that a run has left which was killed.
-        match bucket.remove_abandoned(ABANDONED_AFTER).await {
-            Ok(0) => {}
-            Ok(removed) => {
-                step(format_args!(
-                    "removed {} that a run which was killed had left behind",
-                    counted(removed, "upload")
-                ));
-            }
-            // It takes room, but objects can be copied all the same.
-            Err(problem) => warn(problem),
-        }
+        tell_unfinished(bucket, to).await;
     }
     step(format_args!("mirroring {from} to {to}"));
     let mirrored = shown(&options.progress, mirror::mirror(&source, &target, options)).await;
     let report = mirrored.map_err(|e| {
-        let hint = e.hint().unwrap_or("give two places, neither of which is in the other");
+        let hint = e.hint().unwrap_or("mend what is said of it, and run the same command again");
         Failure::from(e).with_hint(hint)
     })?;
     let printed = context.print(&report, || text(&report, options.deleted));
@@ -67,6 +56,17 @@ pub(crate) async fn verify(context: &Context, from: &str, to: &str, concurrency:
         Err(Failure::new(message, "run `backup mirror` again, with `--compare content` if that finds nothing"))
     };
     outcome(printed, same)
+}
+
+/// Tells of uploads in parts that were never ended. They can be another program's, so they are left alone.
+async fn tell_unfinished(bucket: &S3, to: &str) {
+    // To list them takes a permission that a mirroring does not need.
+    let Ok(unfinished @ 1..) = bucket.unfinished_uploads(UNFINISHED_AFTER).await else { return };
+    let uploads = counted(unfinished, "unfinished upload");
+    warn(format_args!(
+        "`{to}` has {uploads} older than a day, of a mirror that was killed or of another program; they are left alone, and a rule of \
+         the bucket's life cycle can remove them"
+    ));
 }
 
 /// Waits for a mirroring, and shows how far it has come.

@@ -4,7 +4,7 @@
 //! they come, so that they can go to and come from a [`Catalog`](crate::Catalog) without being anywhere in between:
 //!
 //! ```no_run
-//! use storage_backends::bucket_archive::{self, ArchiveOptions, RestoreOptions, Restoring};
+//! use storage_backends::bucket_archive::{self, ArchiveOptions, Finished, RestoreOptions, RestoreReport, Restoring};
 //! use storage_backends::s3::{S3, S3Config};
 //! use storage_backends::{BackupId, Catalog, Error, Manifest, NewBackup};
 //!
@@ -17,11 +17,16 @@
 //!     Ok(())
 //! }
 //!
-//! async fn restore(catalog: &Catalog, id: &BackupId, manifest: &Manifest, to: S3Config) -> Result<(), Error> {
+//! async fn restore(catalog: &Catalog, id: &BackupId, manifest: &Manifest, to: S3Config) -> Result<RestoreReport, Error> {
 //!     let bucket = S3::connect_or_create(to).await?;
 //!     let mut restoring = Restoring::begin(&bucket, &RestoreOptions::default()).await?;
-//!     catalog.read(id, &manifest.objects[0], async |piece| restoring.write(piece).await).await?;
-//!     restoring.finish().await.map(drop)
+//!     loop {
+//!         catalog.read(id, &manifest.objects[0], async |piece| restoring.write(piece).await).await?;
+//!         match restoring.finish().await? {
+//!             Finished::Whole(report) => return Ok(report),
+//!             Finished::ReadAgain(again) => restoring = *again,
+//!         }
+//!     }
 //! }
 //! ```
 //!
@@ -36,13 +41,16 @@
 //! - An object that was removed between being listed and being read is not in the archive, and is counted.
 //! - An archive ends with the number of its objects and bytes and a digest of all of them. What is cut or damaged is not taken for
 //!   an archive; but keep a digest of your own if somebody could have changed it on purpose.
+//! - A restore has succeeded when the bucket lists all objects of the archive, with their lengths; of versions, as many of each object.
+//!   What only the bucket has is counted.
 //!
 //! # Versions
 //!
 //! With [`ArchiveOptions::versions`] an archive has all versions of each object, the oldest first, and marks where it was removed.
 //! Restored in that order, they are the same history with other IDs and times. Where a store tells times in seconds, a version
 //! and a removal of the same object in the same second can change their places, unless it is the last one. A request whose answer
-//! got lost is sent again: it can make a restored version twice.
+//! got lost is sent again: it can make a restored version twice. A restore that was ended then cannot go on in the same bucket, since
+//! the history there is not the beginning of that in the archive.
 //!
 //! # The format
 //!
@@ -52,6 +60,7 @@
 //! extended header; `tar --xattrs` unpacks it), and as JSON too are the first header's `comment`, which tells the version of the
 //! format, and the last file, `.mirror/archive.json`: the [`ArchiveReport`].
 
+mod check;
 mod member;
 mod restore;
 mod tar;
@@ -64,7 +73,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use walk::Walk;
 
-pub use restore::{RestoreOptions, RestoreReport, Restoring};
+pub use restore::{Finished, RestoreOptions, RestoreReport, Restoring};
 pub use write::write;
 
 /// The version of the archives, and of the reports in them, that this crate writes.
@@ -135,8 +144,4 @@ impl Verifying {
     pub fn finish(self) -> Result<ArchiveReport, Error> {
         self.walk.finish()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

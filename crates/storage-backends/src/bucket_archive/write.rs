@@ -10,6 +10,7 @@ use tokio::sync::mpsc;
 
 use super::member::{Beginning, FORMAT, Member, Tally, Version, report_path};
 use super::{ArchiveOptions, ArchiveReport, BUCKET_ARCHIVE_VERSION, tar};
+use crate::digest::hex;
 use crate::error::{Error, ErrorKind};
 use crate::mirror::record::{BucketRecord, Sha256};
 use crate::s3::{Attributes, Head, Objects, S3};
@@ -283,7 +284,7 @@ async fn read(
         return Err(objects.fail(ErrorKind::Incomplete, "read", key, why));
     }
     if let Some((md5, expected)) = md5 {
-        let found = super::hex(&md5.finalize());
+        let found = hex(&md5.finalize());
         if !found.eq_ignore_ascii_case(expected) {
             let why =
                 format!("its MD5 is {found}, but the store says {expected}: it is damaged, in the store or on its way");

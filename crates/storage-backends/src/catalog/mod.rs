@@ -28,7 +28,7 @@ pub use new_backup::{NewBackup, NewObject};
 use sign_of_life::SignOfLife;
 
 /// The name of a backup's manifest.
-const MANIFEST: &str = "manifest.json";
+pub(crate) const MANIFEST: &str = "manifest.json";
 /// The name of the signature of a manifest; see the feature `signing`.
 const SIGNATURE: &str = "manifest.json.sig";
 /// The name of what whoever makes a backup puts into its folder first, so that nobody else has the same ID.

@@ -18,6 +18,8 @@ use crate::key::STAGING_PREFIX;
 
 pub use crate::backend::Existing;
 pub use backend::Local;
+#[cfg(feature = "s3")]
+pub(crate) use backend::{is_absent, received};
 
 /// How often a file is begun anew whose folder was removed in between.
 const MOST_ATTEMPTS: u32 = 100;

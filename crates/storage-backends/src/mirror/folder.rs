@@ -14,7 +14,7 @@ use cap_std::ambient_authority;
 use cap_std::fs::{
     Dir, DirBuilder, DirBuilderExt as _, File, Metadata, MetadataExt as _, OpenOptions, OpenOptionsExt as _,
 };
-use futures_util::stream::{self, BoxStream, StreamExt as _};
+use futures_util::stream::{BoxStream, StreamExt as _};
 use rustix::fs::FlockOperation;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
@@ -24,7 +24,7 @@ use super::name::{OWN, goes_on, part_of, path_of};
 use super::place::{Body, Entry, Found, Object};
 use super::record::{Record, Sha256, Stamp};
 use crate::error::{Error, ErrorKind};
-use crate::local::LocalError;
+use crate::local::{LocalError, is_absent, received};
 
 /// Where files are before they have their names, below [`OWN`].
 const STAGING: &str = "staging";
@@ -763,13 +763,4 @@ fn clean(staging: &Dir) -> io::Result<()> {
 
 fn fail(doing: &'static str, path: PathBuf, source: io::Error) -> Error {
     LocalError::new(doing, path, source).into()
-}
-
-/// What is below a file is not there either.
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
-}
-
-fn received<T: Send + 'static>(receiver: mpsc::Receiver<T>) -> BoxStream<'static, T> {
-    stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) }).boxed()
 }

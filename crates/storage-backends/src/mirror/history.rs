@@ -4,6 +4,7 @@
 //! is copied. So it goes on where it was, and what a store has given up of its oldest versions stays in the copy.
 
 use std::cmp::Ordering;
+use std::fmt;
 use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream, TryStreamExt as _};
@@ -12,14 +13,15 @@ use tokio::sync::Semaphore;
 use super::place::{Body, Object, Place, gather};
 use super::record::BucketRecord;
 use super::report::{Count, Failure, MirrorReport};
-use super::run::{MAX_IN_A_ROW, MAX_SURPLUS, MEMORY, UNIT, is_hopeless};
+use super::run::{MAX_IN_A_ROW, MEMORY, UNIT, is_hopeless};
+use super::surplus::{Surplus, refuse};
 use super::{Deleted, MirrorOptions, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::s3::{ListedVersion, Objects};
 use crate::task::AbortOnDrop;
 
 /// All versions of an object, the oldest first; at least one.
-type History = Vec<ListedVersion>;
+pub(crate) type History = Vec<ListedVersion>;
 
 /// What there is of a key.
 enum Pair {
@@ -89,7 +91,7 @@ async fn copy_and_remove(
         async move { Ok(task.join().await) }
     });
     let mut outcomes = std::pin::pin!(outcomes.try_buffer_unordered(options.concurrency.max(1)));
-    let (mut surplus, mut listed, mut in_a_row) = (Vec::new(), 0_u64, 0);
+    let (mut surplus, mut listed, mut in_a_row) = (Surplus::default(), 0_u64, 0);
     while let Some(outcome) = outcomes.try_next().await? {
         listed += u64::from(matches!(outcome, Outcome::Copied { .. } | Outcome::Failed { .. }));
         match outcome {
@@ -101,9 +103,7 @@ async fn copy_and_remove(
             }
             Outcome::Surplus { key, bytes } => {
                 report.surplus.add(bytes);
-                if surplus.len() < MAX_SURPLUS {
-                    surplus.push((key, bytes));
-                }
+                surplus.add(key, bytes);
                 continue;
             }
             Outcome::Failed { key, bytes, error } => {
@@ -121,25 +121,17 @@ async fn copy_and_remove(
     if options.deleted == Deleted::Keep || report.surplus.objects == 0 {
         return Ok(());
     }
-    let refuse = |why: &str| {
-        let doing = "remove what the source does not have from";
-        Err(Error::new(ErrorKind::Other, doing, job.objects.location(), why))
-    };
-    // A bucket that was emptied by mistake looks like that.
-    if listed == 0 {
-        return refuse("the source has no objects at all; empty the target yourself if that is meant");
-    }
-    if !report.is_complete() {
-        return refuse("not everything could be copied");
-    }
-    for (key, bytes) in surplus {
+    let target = job.objects.location();
+    let removable = surplus.into_removable(&target, listed, report.is_complete())?;
+    for (key, bytes) in removable {
         job.objects.remove(&key).await?;
         report.removed.add(bytes);
         report.surplus.objects -= 1;
         report.surplus.bytes -= bytes;
     }
     if report.surplus.objects > 0 {
-        return refuse("there are too many of them to be removed at once; do it again for the others");
+        let why = "there are too many of them to be removed at once; do it again for the others";
+        return Err(refuse(&target, why));
     }
     Ok(())
 }
@@ -239,7 +231,7 @@ fn mark(version: &ListedVersion) -> String {
 }
 
 /// A listing, an object at a time.
-struct Histories {
+pub(crate) struct Histories {
     versions: BoxStream<'static, Result<ListedVersion, Error>>,
     /// The first version of the next object.
     next: Option<ListedVersion>,
@@ -248,9 +240,39 @@ struct Histories {
     has_begun: bool,
 }
 
+impl fmt::Debug for Histories {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histories").field("next", &self.next).finish_non_exhaustive()
+    }
+}
+
 impl Histories {
-    fn of(objects: &Objects) -> Self {
-        Self { versions: objects.list_versions(), next: None, history: None, has_begun: false }
+    pub(crate) fn of(objects: &Objects) -> Self {
+        Self::after(objects, "")
+    }
+
+    /// Of the objects whose keys come after this one.
+    pub(crate) fn after(objects: &Objects, key: &str) -> Self {
+        Self { versions: objects.list_versions_after(key), next: None, history: None, has_begun: false }
+    }
+
+    /// The next object; `None` when there is none.
+    pub(crate) async fn next(&mut self) -> Result<Option<History>, Error> {
+        self.fill().await?;
+        Ok(self.history.take())
+    }
+
+    /// What there is of this key, of which there may be nothing. Those before it are passed over.
+    pub(crate) async fn find(&mut self, key: &str) -> Result<Option<History>, Error> {
+        loop {
+            self.fill().await?;
+            let Some(history) = &self.history else { return Ok(None) };
+            match history[0].key.as_str().cmp(key) {
+                Ordering::Less => self.history = None,
+                Ordering::Equal => return Ok(self.history.take()),
+                Ordering::Greater => return Ok(None),
+            }
+        }
     }
 
     /// Reads the next object, if that was not done yet.

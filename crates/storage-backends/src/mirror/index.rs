@@ -20,6 +20,8 @@ const SCRATCH: &str = "scratch";
 const HEADER: &str = r#"{"format":"mirror-index","version":1}"#;
 /// How much of a journal is sorted at once.
 const RUN_BYTES: usize = 4 << 20;
+/// How many sorted runs of about the same length there may be, each of which is a file that is open.
+const MAX_RUNS: usize = 16;
 /// No record is as long, since a store limits everything that is in it.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
@@ -36,11 +38,15 @@ pub(super) struct Index {
     dir: Dir,
     /// Open once something was added.
     journal: Mutex<Option<File>>,
+    /// [`RUN_BYTES`], and in tests less than that.
+    run_bytes: usize,
+    /// [`MAX_RUNS`], and in tests less than that.
+    max_runs: usize,
 }
 
 impl Index {
     pub(super) fn new(dir: Dir) -> Self {
-        Self { dir, journal: Mutex::new(None) }
+        Self { dir, journal: Mutex::new(None), run_bytes: RUN_BYTES, max_runs: MAX_RUNS }
     }
 
     /// All records, in the order of their keys.
@@ -118,34 +124,54 @@ impl Index {
 
     /// Cuts the journal into sorted runs: the last one is in memory, those before are in files without a name.
     fn sort_journal(&self, mut lines: BufReader<File>, runs: &mut Vec<Run>) -> io::Result<()> {
+        let mut rounds = Vec::new();
         let (mut run, mut bytes) = (Vec::<Line>::new(), 0);
         while let Some(text) = read_line(&mut lines)? {
             // Cut short by a kill. What it was about is done again.
             let Ok(line) = serde_json::from_slice(&text) else { continue };
             run.push(line);
             bytes += text.len();
-            if bytes >= RUN_BYTES {
-                runs.push(Run::new(Lines::File(self.spill(sorted(run))?))?);
+            if bytes >= self.run_bytes {
+                self.add_run(&mut rounds, self.spill(sorted(run).into_iter().map(Ok))?)?;
                 (run, bytes) = (Vec::new(), 0);
             }
         }
+        runs.extend(rounds.into_iter().rev().flatten());
         runs.push(Run::new(Lines::Memory(sorted(run).into_iter()))?);
         Ok(())
     }
 
-    fn spill(&self, run: Vec<Line>) -> io::Result<BufReader<File>> {
+    /// Adds a run that is younger than all others. When a round has as many runs as it may, they become one of the next round, so
+    /// that the number of open files grows with the logarithm of the journal's length, and no line is written again in each round.
+    fn add_run(&self, rounds: &mut Vec<Vec<Run>>, mut run: Run) -> io::Result<()> {
+        let mut round = 0;
+        loop {
+            if round == rounds.len() {
+                rounds.push(Vec::new());
+            }
+            rounds[round].push(run);
+            if rounds[round].len() < self.max_runs {
+                return Ok(());
+            }
+            let runs = std::mem::take(&mut rounds[round]);
+            run = self.spill(Records { runs })?;
+            round += 1;
+        }
+    }
+
+    fn spill(&self, lines: impl Iterator<Item = io::Result<Line>>) -> io::Result<Run> {
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = self.dir.open_with(SCRATCH, &options)?;
         self.dir.remove_file(SCRATCH)?;
         let mut out = BufWriter::new(file);
-        for line in run {
-            serde_json::to_writer(&mut out, &line)?;
+        for line in lines {
+            serde_json::to_writer(&mut out, &line?)?;
             out.write_all(b"\n")?;
         }
         let mut file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
         file.rewind()?;
-        Ok(BufReader::new(file))
+        Run::new(Lines::File(BufReader::new(file)))
     }
 }
 
@@ -310,6 +336,31 @@ mod tests {
         assert_eq!(known(&index), expected);
         let names: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, [INDEX]);
+    }
+
+    #[test]
+    fn however_long_a_journal_is_few_files_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut index = Index::new(Dir::open_ambient_dir(folder.path(), ambient_authority()).unwrap());
+        (index.run_bytes, index.max_runs) = (2000, 3);
+        index.add(&line("000", Some(9999))).unwrap();
+        index.compact().unwrap();
+        // Each run has two lines: so there are 500 of them, and later ones say something else of the same keys.
+        for n in 0..1000_u64 {
+            let key = n * 7919 % 100;
+            // The last that is said of one is that it is gone.
+            let bytes = (key != 55 || n < 900).then_some(n);
+            index.add(&line(&format!("{key:03}"), bytes)).unwrap();
+        }
+        // The list, at most two of each of six rounds, and the run in memory.
+        assert!(index.records().unwrap().runs.len() <= 14, "{}", index.records().unwrap().runs.len());
+        let expected = (900..1000_u64).map(|n| (format!("{:03}", n * 7919 % 100), (n * 7919 % 100 != 55).then_some(n)));
+        let mut expected: Vec<_> = expected.collect();
+        expected.sort();
+        assert_eq!(known(&index), expected);
+        index.compact().unwrap();
+        expected.retain(|(_, bytes)| bytes.is_some());
+        assert_eq!(known(&index), expected);
     }
 
     #[test]

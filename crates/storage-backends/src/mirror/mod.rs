@@ -66,15 +66,15 @@
 //! # When it is killed
 //!
 //! No object is under its name with a part of its bytes, and the next run copies what is missing: not what is whole. An upload in parts that was
-//! killed leaves its parts in the bucket, where [`remove_abandoned`](crate::Backend::remove_abandoned) finds those under
-//! ordinary keys.
+//! killed leaves its parts in the bucket, in no listing of objects; [`S3::unfinished_uploads`] counts them. None is removed here, since a
+//! store does not tell which program has begun one: MinIO removes them after a day, and elsewhere a rule of the bucket's life cycle does.
 //!
 //! A folder has one run at a time that mirrors to it: another one is refused ([`InUse`](ErrorKind::InUse)) while the lock on
 //! `.mirror/lock` is held, which ends with the process that has it. Where the file system has no locks, and in buckets, two runs with the
 //! same target at the same time are not noticed.
 
 mod folder;
-mod history;
+pub(crate) mod history;
 mod index;
 mod merge;
 pub(crate) mod name;
@@ -83,6 +83,7 @@ mod progress;
 pub(crate) mod record;
 mod report;
 mod run;
+mod surplus;
 pub(crate) mod verify;
 
 use std::fs;
@@ -111,7 +112,8 @@ pub enum Side {
 /// What becomes of objects that the target has and the source has not.
 ///
 /// There is no default. They are removed only when the source was listed to its end, has at least one object, and
-/// everything it has was copied.
+/// everything it has was copied; and when no backup is among them, which is what has the key `ID/manifest.json` with the
+/// [ID](crate::BackupId) of a backup, at the root or below it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// They stay.
@@ -261,5 +263,6 @@ fn expect_apart(from: &Side, to: &Side) -> Result<(), Error> {
         Side::Bucket(bucket) => bucket.objects().location(),
         Side::Folder(path) => path.display().to_string(),
     };
-    Err(Error::new(ErrorKind::Other, "mirror to", to, "the source is the same, or one is in the other"))
+    let error = Error::new(ErrorKind::Other, "mirror to", to, "the source is the same, or one is in the other");
+    Err(error.with_hint("give two places, neither of which is in the other"))
 }

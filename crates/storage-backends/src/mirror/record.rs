@@ -3,6 +3,7 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 
+use crate::digest::hex;
 use crate::s3::Attributes;
 
 /// The name of the metadata that an object in a bucket has of us.
@@ -99,14 +100,6 @@ impl Sha256 {
     pub(crate) fn finish(self) -> String {
         hex(self.0.finish().as_ref())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

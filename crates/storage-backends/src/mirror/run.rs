@@ -12,6 +12,7 @@ use super::merge::{Merge, Pair};
 use super::place::{Body, Entry, Place};
 use super::record::BucketRecord;
 use super::report::{Failure, MirrorReport};
+use super::surplus::{MAX_SURPLUS, Surplus, refuse};
 use super::verify::unlike;
 use super::{Compare, Deleted, MirrorOptions, Progress};
 use crate::error::{Error, ErrorKind};
@@ -22,8 +23,6 @@ pub(super) const MEMORY: u64 = 80 << 20;
 pub(super) const UNIT: u64 = 16 << 10;
 /// How many objects may fail one after the other before it is given up.
 pub(super) const MAX_IN_A_ROW: usize = 100;
-/// How many keys to remove are remembered.
-pub(super) const MAX_SURPLUS: usize = 100_000;
 
 /// What became of an object.
 enum Outcome {
@@ -67,7 +66,7 @@ struct Run {
 
 impl Run {
     async fn copy_and_remove(&mut self, deleted: Deleted) -> Result<(), Error> {
-        let mut surplus = Vec::new();
+        let mut surplus = Surplus::default();
         let listed = self.copy(&mut surplus).await?;
         while !self.jobs.is_empty() {
             self.join().await?;
@@ -75,16 +74,9 @@ impl Run {
         if deleted == Deleted::Keep || self.report.surplus.objects == 0 {
             return Ok(());
         }
-        // A bucket that was emptied by mistake, and a volume that is not mounted, look like that.
-        let refuse =
-            |why| Err(self.job.target.fail(ErrorKind::Other, "remove what the source does not have from", "", why));
-        if listed == 0 {
-            return refuse("the source has no objects at all; empty the target yourself if that is meant");
-        }
-        if !self.report.is_complete() {
-            return refuse("not everything could be copied");
-        }
-        for (key, bytes) in surplus {
+        let target = self.job.target.location();
+        let removable = surplus.into_removable(&target, listed, self.report.is_complete())?;
+        for (key, bytes) in removable {
             self.spawn(move |job| async move {
                 match job.target.remove(&key).await {
                     Ok(()) => Outcome::Removed(bytes),
@@ -98,13 +90,13 @@ impl Run {
         }
         if self.report.surplus.objects > 0 && self.report.is_complete() {
             let why = format!("only {MAX_SURPLUS} objects are removed at once; do it again for the others");
-            return Err(self.job.target.fail(ErrorKind::Other, "remove what the source does not have from", "", why));
+            return Err(refuse(&target, why));
         }
         Ok(())
     }
 
     /// Copies what is not there or has changed. Returns how many objects the source has.
-    async fn copy(&mut self, surplus: &mut Vec<(Box<str>, u64)>) -> Result<u64, Error> {
+    async fn copy(&mut self, surplus: &mut Surplus) -> Result<u64, Error> {
         let job = Arc::clone(&self.job);
         let mut pairs = Merge::new(job.source.list(), job.target.list());
         let mut listed = 0;
@@ -127,9 +119,7 @@ impl Run {
                 }
                 Pair::Target(target) => {
                     self.report.surplus.add(target.bytes);
-                    if surplus.len() < MAX_SURPLUS {
-                        surplus.push((target.key.into(), target.bytes));
-                    }
+                    surplus.add(target.key, target.bytes);
                 }
                 Pair::Gone(key) => {
                     if let Place::Folder(folder) = &job.target {

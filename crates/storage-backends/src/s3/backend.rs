@@ -62,19 +62,55 @@ impl Backend for S3 {
     }
 
     async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
-        // By the clock of this machine; one that is wrong by more than some minutes is refused by the store anyway.
-        let is_old = |modified: SystemTime| modified.elapsed().is_ok_and(|elapsed| elapsed >= age);
         // An access key that may not list uploads can still remove claims.
-        let uploads = self.abort_uploads(&is_old).await;
-        let claims = self.remove_claims(&is_old).await;
+        let uploads = self.abort_uploads(age).await;
+        let claims = self.remove_claims(age).await;
         Ok(uploads? + claims?)
     }
 }
 
 impl S3 {
     /// Ends the uploads that nobody ends any more, and tells how many there were.
-    async fn abort_uploads(&self, is_old: &(dyn Fn(SystemTime) -> bool + Sync)) -> Result<u64, Error> {
+    async fn abort_uploads(&self, age: Duration) -> Result<u64, Error> {
         let mut aborted = 0;
+        for (name, id) in self.abandoned_uploads(age).await? {
+            // Other names are not ours.
+            if self.store.key(&name).is_some() {
+                self.store.abort_parts(&name, &id).await?;
+                aborted += 1;
+            }
+        }
+        Ok(aborted)
+    }
+
+    /// Removes the claims of those who are gone, and tells how many there were.
+    async fn remove_claims(&self, age: Duration) -> Result<u64, Error> {
+        let mut removed = 0;
+        let claims = objects(&self.store, format!("{}{STAGING_PREFIX}", self.store.root));
+        let mut claims = std::pin::pin!(claims);
+        while let Some((name, _, modified)) = claims.try_next().await? {
+            if is_old(modified, age) {
+                self.store.remove(&name).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
+    }
+
+    /// How many uploads in parts there are below the prefix that were never ended, and of which nothing has arrived for `age`. What
+    /// they have is stored, and is in no listing of objects. A store does not tell which program has begun an upload: where others
+    /// store objects too, a rule of the bucket's life cycle is what removes them.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be listed, which takes a permission of its own.
+    pub async fn unfinished_uploads(&self, age: Duration) -> Result<u64, Error> {
+        Ok(self.abandoned_uploads(age).await?.len() as u64)
+    }
+
+    /// The names and IDs of the uploads below the prefix of which nothing has arrived for `age`.
+    async fn abandoned_uploads(&self, age: Duration) -> Result<Vec<(String, String)>, Error> {
+        let mut abandoned = Vec::new();
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
             // Of the whole bucket: MinIO takes a prefix for the name of one object.
@@ -85,42 +121,22 @@ impl S3 {
             for upload in page.uploads() {
                 let (Some(name), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
                 let name = decoded(name, page.encoding_type());
-                let is_ours = self.store.key(&name).is_some();
-                if is_ours && is_old(time(upload.initiated())) && self.has_rested(&name, id, is_old).await? {
-                    self.store.abort_parts(&name, id).await?;
-                    aborted += 1;
+                let is_below = name.starts_with(&self.store.root);
+                if is_below && is_old(time(upload.initiated()), age) && self.has_rested(&name, id, age).await? {
+                    abandoned.push((name, id.to_owned()));
                 }
             }
             let next = page.next_key_marker().map(|marker| decoded(marker, page.encoding_type()));
             let next = (next, page.next_upload_id_marker().map(str::to_owned));
             if page.is_truncated() != Some(true) || next == (key_marker, id_marker) {
-                return Ok(aborted);
+                return Ok(abandoned);
             }
             (key_marker, id_marker) = next;
         }
     }
 
-    /// Removes the claims of those who are gone, and tells how many there were.
-    async fn remove_claims(&self, is_old: &(dyn Fn(SystemTime) -> bool + Sync)) -> Result<u64, Error> {
-        let mut removed = 0;
-        let claims = objects(&self.store, format!("{}{STAGING_PREFIX}", self.store.root));
-        let mut claims = std::pin::pin!(claims);
-        while let Some((name, _, modified)) = claims.try_next().await? {
-            if is_old(modified) {
-                self.store.remove(&name).await?;
-                removed += 1;
-            }
-        }
-        Ok(removed)
-    }
-
     /// Whether no part of an upload has arrived for long.
-    async fn has_rested(
-        &self,
-        name: &str,
-        upload: &str,
-        is_old: &(dyn Fn(SystemTime) -> bool + Sync),
-    ) -> Result<bool, Error> {
+    async fn has_rested(&self, name: &str, upload: &str, age: Duration) -> Result<bool, Error> {
         let mut marker = None;
         loop {
             let request = self.store.client.list_parts().bucket(&self.store.bucket).key(name).upload_id(upload);
@@ -131,7 +147,7 @@ impl S3 {
                 }
                 other => other.map_err(|e| self.store.error("look at the upload of", name, &e))?,
             };
-            if page.parts().iter().any(|part| !is_old(time(part.last_modified()))) {
+            if page.parts().iter().any(|part| !is_old(time(part.last_modified()), age)) {
                 return Ok(false);
             }
             let next = page.next_part_number_marker().map(str::to_owned);
@@ -141,6 +157,11 @@ impl S3 {
             marker = next;
         }
     }
+}
+
+/// By the clock of this machine; one that is wrong by more than some minutes is refused by the store anyway.
+fn is_old(modified: SystemTime, age: Duration) -> bool {
+    modified.elapsed().is_ok_and(|elapsed| elapsed >= age)
 }
 
 /// All names that begin with `prefix`, with lengths and times, a page at a time.

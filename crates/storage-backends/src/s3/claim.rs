@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use super::store::{Content, Store, time};
 use crate::backend::Existing;
+use crate::digest::hex;
 use crate::error::{Error, ErrorKind};
 use crate::key::{Key, STAGING_PREFIX};
 
@@ -251,7 +252,7 @@ async fn pause(tries: u32) {
 
 /// A name of a fixed length for one of any.
 fn digest(name: &str) -> String {
-    Sha256::digest(name).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(name))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Objects that are being read.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -11,7 +10,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
 
 use super::error::chain;
-use super::object::{Attributes, Head, count};
+use super::object::{Head, attributes_of, count};
 use super::store::{Store, content_range, time};
 use crate::backend::{Download, ObjectInfo};
 use crate::error::{Error, ErrorKind};
@@ -107,15 +106,7 @@ impl Store {
             untold: count(got.missing_meta),
             is_encrypted: got.server_side_encryption.is_some() || got.sse_customer_algorithm.is_some(),
             modified,
-            attributes: Attributes {
-                content_type: got.content_type,
-                content_encoding: got.content_encoding,
-                content_language: got.content_language,
-                content_disposition: got.content_disposition,
-                cache_control: got.cache_control,
-                metadata: got.metadata.into_iter().flatten().collect(),
-                tags: BTreeMap::new(),
-            },
+            attributes: attributes_of!(got),
         };
         Ok(Opened { whole, modified, tag, head, body: got.body })
     }

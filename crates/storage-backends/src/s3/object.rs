@@ -19,6 +19,37 @@ use super::store::{Content, Protection, Store, content_md5, time};
 use super::upload::{Parts, part_bytes};
 use crate::error::{Error, ErrorKind};
 
+/// What an object has beside its bytes and its tags, from any answer that tells of it: the SDK has a type for each, which have
+/// nothing in common but the names of their fields.
+macro_rules! attributes_of {
+    ($answer:expr) => {
+        crate::s3::Attributes {
+            content_type: $answer.content_type,
+            content_encoding: $answer.content_encoding,
+            content_language: $answer.content_language,
+            content_disposition: $answer.content_disposition,
+            cache_control: $answer.cache_control,
+            metadata: $answer.metadata.into_iter().flatten().collect(),
+            tags: std::collections::BTreeMap::new(),
+        }
+    };
+}
+pub(super) use attributes_of;
+
+/// The same onto any request that makes an object, with the tags.
+macro_rules! with_attributes {
+    ($request:expr, $attributes:expr) => {
+        $request
+            .set_content_type($attributes.content_type.clone())
+            .set_content_encoding($attributes.content_encoding.clone())
+            .set_content_language($attributes.content_language.clone())
+            .set_content_disposition($attributes.content_disposition.clone())
+            .set_cache_control($attributes.cache_control.clone())
+            .set_metadata(Some(owned(&$attributes.metadata)))
+            .set_tagging(query(&$attributes.tags))
+    };
+}
+
 /// What an object has beside its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
@@ -119,12 +150,19 @@ impl Objects {
 
     /// All of them, in the order of their keys. It has an error in it when the store does not tell all.
     pub(crate) fn list(&self) -> BoxStream<'static, Result<Listed, Error>> {
+        self.list_after("")
+    }
+
+    /// The same, from behind this key on.
+    pub(crate) fn list_after(&self, key: &str) -> BoxStream<'static, Result<Listed, Error>> {
         let begin = Some((Arc::clone(&self.store), None::<String>));
-        let pages = stream::try_unfold(begin, |state| async move {
+        let after = (!key.is_empty()).then(|| self.name(key));
+        let pages = stream::try_unfold((begin, after), |(state, after)| async move {
             let Some((store, token)) = state else { return Ok(None) };
             let request = store.client.list_objects_v2().bucket(&store.bucket).prefix(&store.root);
             // Some names cannot be written in XML.
             let request = request.encoding_type(EncodingType::Url).set_continuation_token(token.clone());
+            let request = request.set_start_after(after);
             let page = request.send().await.map_err(|e| store.error("list", &store.root, &e))?;
             let mut objects = Vec::with_capacity(page.contents().len());
             for object in page.contents() {
@@ -148,7 +186,8 @@ impl Objects {
                     return Err(store.fail(ErrorKind::Incomplete, "list", &store.root, why.into()));
                 }
             };
-            Ok(Some((stream::iter(objects), next)))
+            // Where the next page begins, its token tells.
+            Ok(Some((stream::iter(objects), (next, None))))
         });
         pages.try_flatten().boxed()
     }
@@ -169,15 +208,7 @@ impl Objects {
                 untold: count(head.missing_meta()),
                 is_encrypted: head.server_side_encryption.is_some() || head.sse_customer_algorithm.is_some(),
                 modified: time(head.last_modified()),
-                attributes: Attributes {
-                    content_type: head.content_type,
-                    content_encoding: head.content_encoding,
-                    content_language: head.content_language,
-                    content_disposition: head.content_disposition,
-                    cache_control: head.cache_control,
-                    metadata: head.metadata.into_iter().flatten().collect(),
-                    tags: BTreeMap::new(),
-                },
+                attributes: attributes_of!(head),
             })),
             // That the bucket is there was seen when it was listed.
             Err(e) if e.raw_response().is_some_and(|answer| answer.status().as_u16() == 404) => Ok(None),
@@ -223,16 +254,7 @@ impl Objects {
         let name = self.name(key);
         let time = self.store.time_for(bytes.len() as u64);
         let request = self.store.client.put_object().bucket(&self.store.bucket).key(&name);
-        let request = request
-            .set_content_type(attributes.content_type.clone())
-            .set_content_encoding(attributes.content_encoding.clone())
-            .set_content_language(attributes.content_language.clone())
-            .set_content_disposition(attributes.content_disposition.clone())
-            .set_cache_control(attributes.cache_control.clone())
-            .set_metadata(Some(owned(&attributes.metadata)))
-            .set_tagging(query(&attributes.tags))
-            .content_md5(content_md5(&bytes))
-            .body(bytes.into());
+        let request = with_attributes!(request, attributes).content_md5(content_md5(&bytes)).body(bytes.into());
         // See `Protection::Md5`.
         let sent = request.customize().disable_payload_signing().config_override(time).send().await;
         sent.map(drop).map_err(|e| self.store.error("store", &name, &e))
@@ -242,17 +264,8 @@ impl Objects {
     pub(crate) async fn begin(&self, key: &str, attributes: &Attributes) -> Result<Writing, Error> {
         let name = self.name(key);
         let request = self.store.client.create_multipart_upload().bucket(&self.store.bucket).key(&name);
-        let begun = request
-            .set_content_type(attributes.content_type.clone())
-            .set_content_encoding(attributes.content_encoding.clone())
-            .set_content_language(attributes.content_language.clone())
-            .set_content_disposition(attributes.content_disposition.clone())
-            .set_cache_control(attributes.cache_control.clone())
-            .set_metadata(Some(owned(&attributes.metadata)))
-            .set_tagging(query(&attributes.tags))
-            .send()
-            .await
-            .map_err(|e| self.store.error("begin", &name, &e))?;
+        let begun =
+            with_attributes!(request, attributes).send().await.map_err(|e| self.store.error("begin", &name, &e))?;
         let nameless = || self.store.fail(ErrorKind::NotSupported, "begin", &name, "the upload has no ID".into());
         let id = begun.upload_id.filter(|id| !id.is_empty()).ok_or_else(nameless)?;
         let parts = Parts::new(Arc::clone(&self.store), name, id, Protection::Md5);

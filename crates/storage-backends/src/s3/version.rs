@@ -43,7 +43,13 @@ struct Pages {
 impl Objects {
     /// All versions of all objects, in the order of the keys, and of each the oldest first.
     pub(crate) fn list_versions(&self) -> BoxStream<'static, Result<ListedVersion, Error>> {
-        let pages = Pages { store: Arc::clone(&self.store), next: Some((None, None)), group: Vec::new() };
+        self.list_versions_after("")
+    }
+
+    /// The same, from behind this key on.
+    pub(crate) fn list_versions_after(&self, key: &str) -> BoxStream<'static, Result<ListedVersion, Error>> {
+        let begin = (!key.is_empty()).then(|| self.name(key));
+        let pages = Pages { store: Arc::clone(&self.store), next: Some((begin, None)), group: Vec::new() };
         let groups = stream::try_unfold(pages, |mut pages| async move {
             let Some(marker) = pages.next.take() else { return Ok(None) };
             let mut found = Vec::new();

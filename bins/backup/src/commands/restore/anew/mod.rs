@@ -12,8 +12,8 @@ use pgmig_core::new_database::{self, Existing, NewDatabase, Prepared, Remap, Rep
 use pgmig_core::profile::Profile;
 use restore_command::report_file::ReportFile;
 use serde::Serialize;
-use storage_backends::bucket_archive::{RestoreOptions, RestoreReport, Restoring};
-use storage_backends::{BackupId, Catalog};
+use storage_backends::bucket_archive::{Finished, RestoreOptions, RestoreReport, Restoring};
+use storage_backends::{BackupId, Catalog, ErrorKind};
 use terminal::text::{count, counted, table};
 use terminal::{progress, step, warn};
 
@@ -216,25 +216,42 @@ impl<'a> Restore<'a> {
 
     async fn bucket(&self, planned: &PlannedBucket<'a>) -> Result<RestoredBucket<'a>, Failure> {
         step(format_args!("restoring `{}` into the bucket `{}`", planned.object, planned.bucket));
-        let part = |failure: Failure| {
-            failure
-                .context(format!("the bucket `{}` has only a part of its objects", planned.bucket))
-                .with_hint("run the same command again with `--force`: what is there already is not stored again")
+        let part = |e: storage_backends::Error| match e.kind() {
+            ErrorKind::AlreadyExists => {
+                let hint =
+                    "restore into an empty bucket: name another one in the source, or empty this one, with its history";
+                let what = format!("the bucket `{}` has something else than what is restored", planned.bucket);
+                Failure::from(e).context(what).with_hint(hint)
+            }
+            ErrorKind::NotSupported => Failure::from(e),
+            _ => {
+                let hint = "run the same command again with `--force`: what is there already is not stored again";
+                let what = format!("the bucket `{}` has only a part of its objects", planned.bucket);
+                Failure::from(e).context(what).with_hint(hint)
+            }
         };
         let store = planned.target.open_or_create().await?;
         let mut options = RestoreOptions::default();
         options.into_existing = self.typed.args.force;
         let mut restoring = Restoring::begin(&store, &options).await?;
-        let bar = progress::bytes(planned.stored.tables.iter().map(|content| content.bytes).sum());
-        let read = self.catalog.read(self.id, planned.stored, async |piece| {
-            bar.inc(piece.len() as u64);
-            restoring.write(piece).await
-        });
-        let read = read.await;
-        bar.finish_and_clear();
-        read.map_err(|e| part(e.into()))?;
-        let report = restoring.finish().await.map_err(|e| part(e.into()))?;
-        Ok(RestoredBucket { bucket: planned.bucket, report })
+        loop {
+            let bar = progress::bytes(planned.stored.tables.iter().map(|content| content.bytes).sum());
+            let read = self.catalog.read(self.id, planned.stored, async |piece| {
+                bar.inc(piece.len() as u64);
+                restoring.write(piece).await
+            });
+            let read = read.await;
+            bar.finish_and_clear();
+            read.map_err(part)?;
+            match restoring.finish().await.map_err(part)? {
+                Finished::Whole(report) => return Ok(RestoredBucket { bucket: planned.bucket, report }),
+                Finished::ReadAgain(again) => {
+                    let why = "the bucket has other large objects of the same lengths, which are replaced now";
+                    step(format_args!("reading `{}` once more: {why}", planned.object));
+                    restoring = *again;
+                }
+            }
+        }
     }
 }
 
@@ -281,6 +298,12 @@ fn print(context: &Context, restored: &Restored<'_>) -> Result<(), Failure> {
             ));
         }
     }
+    for RestoredBucket { bucket, report } in &restored.buckets {
+        if report.surplus.objects > 0 {
+            let surplus = counted(report.surplus.objects, things(report));
+            warn(format_args!("the bucket `{bucket}` also has {surplus} that the backup does not have; they stay"));
+        }
+    }
     if context.is_json() {
         return terminal::print_json(restored).map_err(|e| Failure::from(e).after_result());
     }
@@ -290,9 +313,14 @@ fn print(context: &Context, restored: &Restored<'_>) -> Result<(), Failure> {
         vec![format!("database {}", report.database), counted(report.rows, "row"), owners]
     });
     let buckets = restored.buckets.iter().map(|it| {
-        let objects = counted(it.report.archive.objects, "object");
-        vec![format!("bucket {}", it.bucket), objects, String::new()]
+        let found = counted(it.report.found.objects, things(&it.report));
+        vec![format!("bucket {}", it.bucket), found, String::new()]
     });
     let text = table(&["Restored", "Verified", "Owners replaced"], &[2], databases.chain(buckets));
     terminal::print(&text).map_err(|e| Failure::from(e).after_result())
+}
+
+/// What is counted of a bucket.
+fn things(report: &RestoreReport) -> &'static str {
+    if report.archive.versions { "version" } else { "object" }
 }
