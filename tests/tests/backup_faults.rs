@@ -378,6 +378,22 @@ fn a_bucket_is_as_good_as_a_folder() {
 }
 
 #[test]
+fn what_cannot_be_cleaned_up_is_a_warning_and_no_reason_to_make_no_backup() {
+    let proxy = S3Proxy::start(|asked| {
+        let lists_uploads =
+            asked.method.as_str() == "GET" && asked.query.split('&').any(|it| it.starts_with("uploads"));
+        if lists_uploads { Fault::Answer(403, "AccessDenied", "Access Denied.".into()) } else { Fault::None }
+    });
+    let backups = in_bucket("backup_without_list_of_uploads", &proxy.endpoint(), "create-bucket: true")
+        .job("retention: {keep-last: 1}");
+    for command in ["run", "prune"] {
+        let done = backups.run(&[command, "nightly"]).done();
+        assert!(done.stderr.contains("warning: cannot list the uploads of"), "{done}");
+    }
+    assert_eq!(backups.verified().len(), 1);
+}
+
+#[test]
 fn a_store_that_fails_is_told_and_nothing_is_published() {
     let asked = std::sync::Arc::new(AtomicUsize::new(0));
     let proxy = S3Proxy::start(|_| Fault::None);

@@ -56,7 +56,10 @@ fn step<T>(process: &mut Process<T>, result: &mut Option<T>) {
 }
 
 /// Publishes what `begin` begins while somebody cleans up, in every way in which that can go.
-fn in_every_order(begin: impl AsyncFn(&Catalog, &Memory) -> NewBackup, check: impl AsyncFn(&Catalog, &Memory)) {
+fn in_every_order(
+    mut begin: impl AsyncFnMut(&Catalog, &Memory) -> NewBackup,
+    mut check: impl AsyncFnMut(&Catalog, &Memory),
+) {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (mut choices, mut published, mut cleaned, mut ways) = (Choices::default(), 0, 0, 0);
     loop {
