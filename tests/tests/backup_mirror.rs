@@ -96,7 +96,9 @@ async fn a_bucket_goes_to_a_folder_and_from_there_to_a_bucket_that_is_made_for_i
     let differs = place.run(&["mirror", "verify", "models", "copy"]).failed(&["is not an exact copy", "3 differences"]);
     let _ = differs.says(&["b: content", "a/one: surplus"]);
     // Also when nobody reads all of it, as with `| head`.
-    for arguments in [&["mirror", "verify", "models", "copy"][..], &["mirror", "verify", "models", "copy", "--output", "json"]] {
+    for arguments in
+        [&["mirror", "verify", "models", "copy"][..], &["mirror", "verify", "models", "copy", "--output", "json"]]
+    {
         let (reader, writer) = std::io::pipe().expect("the system has pipes");
         drop(reader);
         let status = place.command(arguments).stdout(writer).stderr(Stdio::null()).status().expect("it starts");
@@ -138,7 +140,8 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     let yaml = fs::read_to_string(&config).expect("it was written");
     let elsewhere = yaml.replace("{source: db, destination: backups}", "{source: db, destination-file: where}");
     fs::write(&config, elsewhere).expect("writable");
-    let _ = place.run(&["mirror", "models", "vault", "--deleted", "remove"]).failed(&["cannot tell whether", "`where`"]);
+    let _ =
+        place.run(&["mirror", "models", "vault", "--deleted", "remove"]).failed(&["cannot tell whether", "`where`"]);
     fs::write(place.folder.path().join("where"), "backups\n").expect("writable");
     let run = place.run(&["mirror", "models", "backups", "--deleted", "remove"]);
     let _ = run.failed(&["is where the job `nightly` has its backups"]);

@@ -328,6 +328,12 @@ async fn nothing_is_removed_where_backups_are_that_the_source_does_not_have() {
         }
         assert_eq!(complete(mirror(&source.side().await, &to, &remove).await)[2], 3);
     }
+    // A copy of backups loses what was pruned where they are.
+    for key in [manifests[0], "20261122T230004Z/manifest.json"] {
+        target.put(key, &Stored::new("{}")).await;
+    }
+    source.put("20261122T230004Z/manifest.json", &Stored::new("{}")).await;
+    assert_eq!(complete(mirror(&source.side().await, &target.side().await, &remove).await)[2], 1);
     // Backups that both have are in nobody's way: so it is where a destination is mirrored to another one.
     source.put(manifests[1], &Stored::new("{}")).await;
     target.put("surplus", &Stored::new("{}")).await;

@@ -140,7 +140,7 @@ pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, 
         let message = format!("the backup `{id}` of the job `{}` cannot be used: its manifest {why}", job.name);
         return Err(Failure::new(
             message,
-            "its objects are still there; look into the manifest, or use another backup",
+            "use another backup; what there is of this one stays until somebody removes it",
         ));
     }
     let found = listing.backups.iter().find(|(other, _)| *other == id).cloned();

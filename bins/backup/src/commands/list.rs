@@ -88,8 +88,9 @@ pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Fai
     let failed = failures.iter().map(|(job, failure)| Failed { job: job.clone(), why: failure.to_string() }).collect();
     let listed = Listed { version: 1, jobs, failed };
     let printed = context.print(&listed, || listed.jobs.iter().map(text).collect::<Vec<_>>().join("\n"));
-    let failures =
-        failures.into_iter().map(|(job, failure)| failure.context(format!("cannot list the backups of the job `{job}`")));
+    let failures = failures
+        .into_iter()
+        .map(|(job, failure)| failure.context(format!("cannot list the backups of the job `{job}`")));
     let failed = failures.reduce(|first, also| {
         terminal::warn(also);
         first

@@ -133,7 +133,8 @@ fn expect_no_backups_in(context: &Context, to: &str) -> Result<(), Failure> {
         None => Destination::Local { path: PathBuf::from(to), expect_mount: false },
     };
     let job = context.config.job_with_backups_in(&place.place()).map_err(|e| {
-        Failure::from(e).context(format!("cannot tell whether a job has its backups in {to}, where a mirror would be in the way"))
+        Failure::from(e)
+            .context(format!("cannot tell whether a job has its backups in {to}, where a mirror would be in the way"))
     })?;
     let Some(job) = job else { return Ok(()) };
     let message = format!("{to} is where the job `{job}` has its backups, so nothing can be mirrored to it");

@@ -98,7 +98,9 @@ fn compare(listing: &Listing, made: &Manifest) {
     let missing: Vec<_> = before.objects.iter().map(|object| object.name.as_str()).filter(is_missing).collect();
     if !missing.is_empty() {
         let missing = pgmig_core::config_file::list(&missing);
-        warn(format_args!("the backup before this one, `{id}`, also has {missing}; see whether that is gone on purpose"));
+        warn(format_args!(
+            "the backup before this one, `{id}`, also has {missing}; see whether that is gone on purpose"
+        ));
     }
 }
 

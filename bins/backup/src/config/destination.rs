@@ -112,7 +112,10 @@ impl Destination {
     /// What of it cannot be used, as far as that is known without asking a store.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
-            Self::Local { path, .. } if !path.is_dir() => Some(format!("`{}` is no folder that is there", path.display())),
+            Self::Local { path, .. } if !path.is_dir() => {
+                Some(format!("`{}` is no folder that is there", path.display()))
+            }
+            Self::Local { path, expect_mount: true } => Local::open_mounted(path).err().map(|e| e.to_string()),
             Self::Local { .. } => None,
             Self::S3(bucket) => bucket.problem(),
         }

@@ -105,8 +105,8 @@ pub async fn connect(target: &TargetConfig) -> Result<Connection, ConnectError> 
 /// # Errors
 ///
 /// It cannot; nobody was asked.
-pub fn check(target: &TargetConfig) -> Result<(), ConnectError> {
-    Attempts::of(target).map(drop).map_err(|kind| ConnectError::new(target, kind))
+pub fn check(target: &TargetConfig) -> Result<(), Box<ConnectError>> {
+    Attempts::of(target).map(drop).map_err(|kind| Box::new(ConnectError::new(target, kind)))
 }
 
 type Connected = (Client, JoinHandle<Result<(), tokio_postgres::Error>>);

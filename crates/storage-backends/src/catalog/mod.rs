@@ -1,9 +1,9 @@
 //! Which backups there are in a place.
 
 mod adopt;
+mod heartbeat;
 mod id;
 mod new_backup;
-mod sign_of_life;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
@@ -23,9 +23,9 @@ use crate::sealed::Content;
 use crate::signing::{SigningKey, TrustedKeys};
 
 pub(crate) use adopt::is_adoptable;
+use heartbeat::Heartbeat;
 pub use id::{BackupId, InvalidBackupId};
 pub use new_backup::{NewBackup, NewObject};
-use sign_of_life::SignOfLife;
 
 /// The name of a backup's manifest.
 pub(crate) const MANIFEST: &str = "manifest.json";
@@ -33,8 +33,8 @@ pub(crate) const MANIFEST: &str = "manifest.json";
 const SIGNATURE: &str = "manifest.json.sig";
 /// The name of what whoever makes a backup puts into its folder first, so that nobody else has the same ID.
 const CLAIM: &str = "being-made";
-/// The name of what whoever makes a backup writes anew now and then; see the module `sign_of_life`.
-const SIGN_OF_LIFE: &str = "still-being-made";
+/// The name of what whoever makes a backup writes anew now and then; see the module `heartbeat`.
+const HEARTBEAT: &str = "still-being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
 /// How many manifests are fetched at the same time: stores answer late rather than slowly. All of them can be in memory.
@@ -372,7 +372,7 @@ impl Catalog {
     pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
         let mut backup = self.begin_without_claim(id).await?;
         self.claim(&backup.id).await?;
-        backup.sign_of_life = Some(SignOfLife::new(self.clone(), backup.id.clone()));
+        backup.heartbeat = Some(Heartbeat::new(self.clone(), backup.id.clone()));
         Ok(backup)
     }
 
@@ -396,7 +396,7 @@ impl Catalog {
             ));
         }
         drop(objects);
-        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), sign_of_life: None })
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), heartbeat: None })
     }
 
     /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
@@ -434,7 +434,7 @@ impl Catalog {
     /// Whoever is killed in between changes none of that. If it is who was to withdraw, a manifest can stay whose objects we have
     /// removed: [`list`](Self::list) tells that some are missing, and it counts for nothing.
     ///
-    /// For that the claim must never come back, which is why [`SignOfLife`] is another object.
+    /// For that the claim must never come back, which is why [`Heartbeat`] is another object.
     async fn remove_unpublished(&self, id: &BackupId) -> Result<bool, Error> {
         self.backend.delete(&self.claim_of(id)).await?;
         if self.backend.stat(&self.manifest_of(id)).await?.is_some() {
@@ -602,8 +602,8 @@ impl Catalog {
         self.folder_of(id).join(CLAIM).expect("`new` has tried a longer one")
     }
 
-    fn sign_of_life_of(&self, id: &BackupId) -> Key {
-        self.folder_of(id).join(SIGN_OF_LIFE).expect("`new` has tried a longer one")
+    fn heartbeat_of(&self, id: &BackupId) -> Key {
+        self.folder_of(id).join(HEARTBEAT).expect("`new` has tried a longer one")
     }
 
     fn signature_of(&self, id: &BackupId) -> Key {
@@ -613,5 +613,5 @@ impl Catalog {
 
 /// Whether no object of a backup can have that name.
 pub(crate) fn is_reserved(name: &str) -> bool {
-    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM | SIGN_OF_LIFE))
+    matches!(name.split('/').next(), Some(MANIFEST | SIGNATURE | CLAIM | HEARTBEAT))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::sign_of_life::SignOfLife;
+use super::heartbeat::Heartbeat;
 use super::{BackupId, Catalog, MANIFEST_BYTES, is_reserved};
 use crate::backend::{Existing, Upload};
 use crate::digest::Digest;
@@ -19,7 +19,7 @@ pub struct NewBackup {
     pub(super) id: BackupId,
     pub(super) objects: Vec<StoredObject>,
     /// There is one if what is in its folder is ours.
-    pub(super) sign_of_life: Option<SignOfLife>,
+    pub(super) heartbeat: Option<Heartbeat>,
 }
 
 impl NewBackup {
@@ -46,9 +46,9 @@ impl NewBackup {
             return Err(invalid("what a catalog itself keeps beside the objects has such names"));
         }
         let upload = self.catalog.backend.put(&key, Existing::Keep).await?;
-        let sign_of_life = self.sign_of_life.clone();
+        let heartbeat = self.heartbeat.clone();
         let (name, stored) = (name.to_owned(), Digest::default());
-        let mut object = NewObject { upload, key, name, stored, encrypting: None, sign_of_life };
+        let mut object = NewObject { upload, key, name, stored, encrypting: None, heartbeat };
         if let Some(recipients) = &self.catalog.keys.recipients {
             let encrypting = recipients.encrypt().map_err(|e| object.not_encrypted(e))?;
             object.encrypting = Some((encrypting, Digest::default()));
@@ -62,7 +62,7 @@ impl NewBackup {
     ///
     /// It could not be committed.
     pub async fn add(&mut self, mut object: NewObject) -> Result<&mut StoredObject, Error> {
-        object.give_sign_of_life().await?;
+        object.beat().await?;
         let mut plain = None;
         if let Some((encrypting, digest)) = object.encrypting.take() {
             let last = encrypting.finish().map_err(|e| object.not_encrypted(e))?;
@@ -91,8 +91,8 @@ impl NewBackup {
     /// ([`AlreadyExists`](ErrorKind::AlreadyExists)), and when somebody has taken it for what a killed run had left behind
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn publish(self, manifest: Manifest) -> Result<Manifest, Error> {
-        let Self { catalog, id, objects, sign_of_life } = self;
-        if sign_of_life.is_some() {
+        let Self { catalog, id, objects, heartbeat } = self;
+        if heartbeat.is_some() {
             return catalog.publish(&id, objects, manifest).await;
         }
         // What is adopted lies elsewhere, so nothing was claimed yet.
@@ -111,7 +111,7 @@ impl NewBackup {
     ///
     /// Some of it is still there.
     pub async fn abort(self) -> Result<(), Error> {
-        if self.sign_of_life.is_some() { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
+        if self.heartbeat.is_some() { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
     }
 }
 
@@ -148,7 +148,7 @@ impl Catalog {
         self.withdraw_if_cleaned_up(id).await?;
         self.withdraw_if_adopted_twice(id, &manifest).await?;
         // If they stay, they go with the backup.
-        for key in [self.claim_of(id), self.sign_of_life_of(id)] {
+        for key in [self.claim_of(id), self.heartbeat_of(id)] {
             let _ = self.backend.delete(&key).await;
         }
         Ok(manifest)
@@ -196,7 +196,7 @@ pub struct NewObject {
     stored: Digest,
     /// And what went into it.
     encrypting: Option<(Encrypting, Digest)>,
-    sign_of_life: Option<SignOfLife>,
+    heartbeat: Option<Heartbeat>,
 }
 
 impl NewObject {
@@ -207,16 +207,16 @@ impl NewObject {
     /// They could not be written; or somebody has taken the backup for what a killed run had left behind
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
-        self.give_sign_of_life().await?;
+        self.beat().await?;
         let Some((encrypting, plain)) = &mut self.encrypting else { return self.store(piece).await };
         plain.update(&piece);
         let piece = encrypting.push(&piece).map_err(|e| self.not_encrypted(e))?;
         if piece.is_empty() { Ok(()) } else { self.store(piece).await }
     }
 
-    async fn give_sign_of_life(&self) -> Result<(), Error> {
-        match &self.sign_of_life {
-            Some(sign) => sign.give().await,
+    async fn beat(&self) -> Result<(), Error> {
+        match &self.heartbeat {
+            Some(heartbeat) => heartbeat.beat().await,
             None => Ok(()),
         }
     }

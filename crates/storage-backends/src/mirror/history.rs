@@ -32,7 +32,7 @@ enum Pair {
 
 /// What became of a key.
 enum Outcome {
-    Copied { copied: Count, skipped: Count },
+    Copied { key: String, copied: Count, skipped: Count },
     Failed { key: String, bytes: u64, error: Error },
     Surplus { key: String, bytes: u64 },
     Nothing,
@@ -91,11 +91,13 @@ async fn copy_and_remove(
         async move { Ok(task.join().await) }
     });
     let mut outcomes = std::pin::pin!(outcomes.try_buffer_unordered(options.concurrency.max(1)));
-    let (mut surplus, mut listed, mut in_a_row) = (Surplus::default(), 0_u64, 0);
+    let (mut surplus, mut in_a_row) = (Surplus::default(), 0);
     while let Some(outcome) = outcomes.try_next().await? {
-        listed += u64::from(matches!(outcome, Outcome::Copied { .. } | Outcome::Failed { .. }));
+        if let Outcome::Copied { key, .. } | Outcome::Failed { key, .. } = &outcome {
+            surplus.note_of_source(key);
+        }
         match outcome {
-            Outcome::Copied { copied, skipped } => {
+            Outcome::Copied { copied, skipped, .. } => {
                 for (count, more) in [(&mut report.copied, copied), (&mut report.skipped, skipped)] {
                     count.objects += more.objects;
                     count.bytes += more.bytes;
@@ -122,7 +124,7 @@ async fn copy_and_remove(
         return Ok(());
     }
     let target = job.objects.location();
-    let removable = surplus.into_removable(&target, listed, report.is_complete())?;
+    let removable = surplus.into_removable(&target, report.is_complete())?;
     for (key, bytes) in removable {
         job.objects.remove(&key).await?;
         report.removed.add(bytes);
@@ -166,12 +168,11 @@ impl Job {
             }
             Ok(())
         };
-        match brought.await {
-            Ok(()) => Outcome::Copied { copied, skipped },
-            Err(error) => {
-                let bytes = source.iter().map(|version| version.bytes).sum();
-                Outcome::Failed { key: source[0].key.clone(), bytes, error }
-            }
+        let brought = brought.await;
+        let key = source[0].key.clone();
+        match brought {
+            Ok(()) => Outcome::Copied { key, copied, skipped },
+            Err(error) => Outcome::Failed { key, bytes: source.iter().map(|version| version.bytes).sum(), error },
         }
     }
 

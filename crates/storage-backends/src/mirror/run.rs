@@ -67,7 +67,7 @@ struct Run {
 impl Run {
     async fn copy_and_remove(&mut self, deleted: Deleted) -> Result<(), Error> {
         let mut surplus = Surplus::default();
-        let listed = self.copy(&mut surplus).await?;
+        self.copy(&mut surplus).await?;
         while !self.jobs.is_empty() {
             self.join().await?;
         }
@@ -75,7 +75,7 @@ impl Run {
             return Ok(());
         }
         let target = self.job.target.location();
-        let removable = surplus.into_removable(&target, listed, self.report.is_complete())?;
+        let removable = surplus.into_removable(&target, self.report.is_complete())?;
         for (key, bytes) in removable {
             self.spawn(move |job| async move {
                 match job.target.remove(&key).await {
@@ -95,20 +95,19 @@ impl Run {
         Ok(())
     }
 
-    /// Copies what is not there or has changed. Returns how many objects the source has.
-    async fn copy(&mut self, surplus: &mut Surplus) -> Result<u64, Error> {
+    /// Copies what is not there or has changed.
+    async fn copy(&mut self, surplus: &mut Surplus) -> Result<(), Error> {
         let job = Arc::clone(&self.job);
         let mut pairs = Merge::new(job.source.list(), job.target.list());
-        let mut listed = 0;
         while let Some(pair) = pairs.next().await? {
             match pair {
                 Pair::Source(source) => {
-                    listed += 1;
+                    surplus.note_of_source(&source.key);
                     job.progress.add_known(source.bytes);
                     self.spawn(move |job| async move { job.copy(source, None).await }).await?;
                 }
                 Pair::Both(source, target) => {
-                    listed += 1;
+                    surplus.note_of_source(&source.key);
                     job.progress.add_known(source.bytes);
                     if job.compare == Compare::Listing && is_known(&source, &target) {
                         self.report.skipped.add(source.bytes);
@@ -133,7 +132,7 @@ impl Run {
                 Pair::StrangeTarget { .. } => {}
             }
         }
-        Ok(listed)
+        Ok(())
     }
 
     /// Begins something, when there is not too much under way.

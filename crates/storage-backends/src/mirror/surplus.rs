@@ -12,6 +12,9 @@ pub(super) struct Surplus {
     keys: Vec<(Box<str>, u64)>,
     /// The manifest of a backup that is among them, also when its key is not remembered.
     manifest: Option<Box<str>>,
+    /// How many objects the source has, and whether manifests of backups are among them.
+    listed: u64,
+    source_has_backups: bool,
 }
 
 impl Surplus {
@@ -24,22 +27,24 @@ impl Surplus {
         }
     }
 
+    /// Notes an object of the source.
+    pub(super) fn note_of_source(&mut self, key: &str) {
+        self.listed += 1;
+        self.source_has_backups = self.source_has_backups || is_manifest(key);
+    }
+
     /// The first of them with their lengths, when they may be removed from `target`, which is known when both sides were listed to
-    /// their ends. `listed` is how many objects the source has.
-    pub(super) fn into_removable(
-        self,
-        target: &str,
-        listed: u64,
-        is_complete: bool,
-    ) -> Result<Vec<(Box<str>, u64)>, Error> {
-        if let Some(manifest) = self.manifest {
+    /// their ends.
+    pub(super) fn into_removable(self, target: &str, is_complete: bool) -> Result<Vec<(Box<str>, u64)>, Error> {
+        // Where the source has backups as well, the target is their copy, from which goes what was pruned.
+        if let Some(manifest) = self.manifest.filter(|_| !self.source_has_backups) {
             let manifest = manifest.escape_debug();
-            let why = format!("it holds backups that the source does not have, such as that of `{manifest}`");
+            let why = format!("it holds backups, such as that of `{manifest}`, and the source has none at all");
             let hint = "mirror to another place, or keep what the source does not have";
             return Err(refuse(target, why).with_hint(hint));
         }
         // A bucket that was emptied by mistake, and a volume that is not mounted, look like that.
-        if listed == 0 {
+        if self.listed == 0 {
             return Err(refuse(target, "the source has no objects at all; empty the target yourself if that is meant"));
         }
         if !is_complete {
@@ -84,7 +89,8 @@ mod tests {
             surplus.add(format!("{n:06}"), 1);
         }
         surplus.add("z/20261121T230004Z/manifest.json".into(), 1);
-        let error = surplus.into_removable("target", 1, true).expect_err("it has a backup");
+        surplus.note_of_source("model");
+        let error = surplus.into_removable("target", true).expect_err("it has a backup");
         assert!(error.to_string().contains("`z/20261121T230004Z/manifest.json`"), "{error}");
         assert!(error.hint().is_some());
     }

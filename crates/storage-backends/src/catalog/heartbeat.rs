@@ -10,35 +10,35 @@ use crate::backend::Existing;
 use crate::error::Error;
 use crate::key::Key;
 
-/// How often a sign is given: often for a grace time of an hour, and seldom for a store that keeps each of them as a version.
+/// How often the heart beats: often for a grace time of an hour, and seldom for a store that keeps every one as a version.
 const INTERVAL: Duration = Duration::from_secs(15 * 60);
 
-/// Whoever makes a backup gives a sign now and then: parts of an object that are on their way cannot be listed, and a dump can take longer
+/// The heartbeat of whoever makes a backup: parts of an object that are on their way cannot be listed, and a dump can take longer
 /// than the time after which what a killed run left behind is removed.
 ///
-/// The sign is an object of its own. To write the claim anew would bring it back where somebody has just removed it to clean up, and
+/// It is an object of its own. To write the claim anew would bring it back where somebody has just removed it to clean up, and
 /// then neither of the two would see the other.
 #[derive(Clone, Debug)]
-pub(super) struct SignOfLife {
+pub(super) struct Heartbeat {
     catalog: Catalog,
     id: BackupId,
     interval: Duration,
-    /// When the last one was given, by whichever object of the backup.
+    /// When it beat last, for whichever object of the backup.
     last: Arc<Mutex<Instant>>,
 }
 
-impl SignOfLife {
-    /// Of a backup that was claimed just now, which is the first sign.
+impl Heartbeat {
+    /// Of a backup that was claimed just now, which is the first beat.
     pub(super) fn new(catalog: Catalog, id: BackupId) -> Self {
         Self { catalog, id, interval: INTERVAL, last: Arc::new(Mutex::new(Instant::now())) }
     }
 
-    /// Gives a sign, if it is time for the next one.
+    /// Beats, if it is time for that.
     ///
     /// # Errors
     ///
     /// The backup was cleaned up: what is stored from now on would be in vain.
-    pub(super) async fn give(&self) -> Result<(), Error> {
+    pub(super) async fn beat(&self) -> Result<(), Error> {
         {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if last.elapsed() < self.interval {
@@ -50,16 +50,16 @@ impl SignOfLife {
         if let Ok(None) = backend.stat(&self.catalog.claim_of(&self.id)).await {
             return Err(self.catalog.cleaned_up(&self.id));
         }
-        // One that is not given is no harm, as long as a later one is: nothing that is stored depends on it, and whether
+        // One that is left out is no harm, as long as a later one is: nothing that is stored depends on it, and whether
         // the claim is still there is looked at when the backup is published.
-        let _ = self.write(&self.catalog.sign_of_life_of(&self.id)).await;
+        let _ = self.write(&self.catalog.heartbeat_of(&self.id)).await;
         Ok(())
     }
 
     async fn write(&self, key: &Key) -> Result<(), Error> {
-        let mut sign = self.catalog.backend.put(key, Existing::Replace).await?;
-        sign.write(Bytes::from_static(b"A backup was still being made here when this was written.\n")).await?;
-        sign.commit().await.map(drop)
+        let mut object = self.catalog.backend.put(key, Existing::Replace).await?;
+        object.write(Bytes::from_static(b"A backup was still being made here when this was written.\n")).await?;
+        object.commit().await.map(drop)
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
             }
         };
         age();
-        backup.sign_of_life.as_mut().unwrap().interval = Duration::ZERO;
+        backup.heartbeat.as_mut().unwrap().interval = Duration::ZERO;
         let mut other = backup.object("globals.dump").await.unwrap();
         for _ in 0..2 {
             other.write("PG".into()).await.unwrap();
@@ -114,7 +114,7 @@ mod tests {
         let catalog = Catalog::at_root(Arc::new(Local::open(folder.path()).unwrap()));
         let id: BackupId = "20261121T230004Z".parse().unwrap();
         let mut backup = catalog.begin(id.clone()).await.unwrap();
-        backup.sign_of_life.as_mut().unwrap().interval = Duration::ZERO;
+        backup.heartbeat.as_mut().unwrap().interval = Duration::ZERO;
         let mut object = backup.object("store.dump").await.unwrap();
         object.write("PG".into()).await.unwrap();
         let later = SystemTime::now() + Duration::from_secs(7200);
@@ -122,6 +122,6 @@ mod tests {
         let error = object.write("DMP".into()).await.unwrap_err();
         assert!(error.kind() == ErrorKind::Incomplete && error.to_string().contains("cleaned it up"), "{error}");
         drop(object);
-        assert!(catalog.list().await.unwrap().incomplete.is_empty(), "no sign is left where nothing is");
+        assert!(catalog.list().await.unwrap().incomplete.is_empty(), "no heartbeat is left where nothing is");
     }
 }
