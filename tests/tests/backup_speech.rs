@@ -367,14 +367,13 @@ async fn a_backup_that_is_damaged_gives_no_database() {
     for object in ["stt-async.dump", "speech-service-base-models.tar"] {
         let path = folder.join(object);
         let whole = fs::read(&path).unwrap();
-        for damage in [
-            whole[..whole.len() - 3].to_vec(),
-            [&whole[..whole.len() / 2], b"?", &whole[whole.len() / 2 + 1..]].concat(),
+        // What is cut is no backup in any list; what was changed is found when it is read.
+        for (damage, why) in [
+            (whole[..whole.len() - 3].to_vec(), "the job `speech` has no verified backup"),
+            ([&whole[..whole.len() / 2], b"?", &whole[whole.len() / 2 + 1..]].concat(), "no database has got its name"),
         ] {
             fs::write(&path, damage).unwrap();
-            let _ = installations
-                .restore(&["--mapping", "mapping.yaml", "--force"])
-                .failed(&["no database has got its name"]);
+            let _ = installations.restore(&["--mapping", "mapping.yaml", "--force"]).failed(&[why]);
             assert_eq!(databases(), [""; 0]);
         }
         fs::write(&path, whole).unwrap();
