@@ -322,6 +322,11 @@ fn a_backup_that_nobody_trusted_has_signed_is_refused() {
     assert_eq!(signing.verified(), [id.as_str()]);
     assert_eq!(signing.list()["unreadable"][0]["id"], forged.as_str());
     let _ = signing.run(&["fetch", "nightly", &forged, "--to", "x"]).failed(&["cannot be used"]);
+    // A key that nobody trusts would sign what nobody takes for a backup.
+    let other = PrivateKey::from(Ed25519Keypair::from_seed(&[8; 32]));
+    fs::write(signing.file("other.pub"), other.public_key().to_openssh().expect("it is no other")).expect("writable");
+    let signing = signing.job_without_lines().job("signing: {key-file: key, trusted-keys-file: other.pub}");
+    let _ = signing.run(&["run", "nightly"]).failed(&["`trusted-keys` does not have the public key of `key`"]);
     // Who only reads needs the public key alone.
     let reading = signing.job_without_lines().job("signing: {trusted-keys-file: key.pub}");
     assert_eq!(reading.verified(), [id.as_str()]);

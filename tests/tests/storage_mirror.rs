@@ -334,6 +334,10 @@ async fn nothing_is_removed_where_backups_are_that_the_source_does_not_have() {
     }
     source.put("20261122T230004Z/manifest.json", &Stored::new("{}")).await;
     assert_eq!(complete(mirror(&source.side().await, &target.side().await, &remove).await)[2], 1);
+    // But not what another job has beside them.
+    target.put(manifests[1], &Stored::new("{}")).await;
+    let report = mirror(&source.side().await, &target.side().await, &remove).await.unwrap();
+    assert!(report.removed.objects == 0 && report.stopped.unwrap().why.contains(manifests[1]));
     // Backups that both have are in nobody's way: so it is where a destination is mirrored to another one.
     source.put(manifests[1], &Stored::new("{}")).await;
     target.put("surplus", &Stored::new("{}")).await;

@@ -96,6 +96,12 @@ impl TrustedKeys {
     }
 
     /// In words that complete "the manifest ...".
+    /// Whether what is signed with this key is trusted.
+    #[must_use]
+    pub fn has(&self, key: &SigningKey) -> bool {
+        self.keys.iter().any(|trusted| trusted.key_data() == key.key.public_key().key_data())
+    }
+
     pub(crate) fn verify(&self, manifest: &[u8], signature: &[u8]) -> Result<(), String> {
         let text = signature;
         let signature = SshSig::from_pem(text).map_err(|_| "has a signature that cannot be read")?;

@@ -36,7 +36,7 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let made = result.as_ref().ok().map(|made| (&made.manifest, made.pruned.is_ok()));
     let told = metrics::write(&job, started, (context.now)(), made);
     // Old backups that stay fill the disk, and nobody would hear of it before that.
-    let pinged = ping::tell(&job, made.is_some_and(|(_, is_pruned)| is_pruned)).await;
+    let pinged = ping::tell(&job, told.is_ok() && made.is_some_and(|(_, is_pruned)| is_pruned)).await;
     let made = match result {
         Ok(made) => made,
         Err(failure) => {
@@ -75,13 +75,23 @@ async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     // First, since it keeps other runs away.
     let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;
     let (catalog, manifest) = make(context, job, &job.source, source).await?;
-    let after = async {
-        let listing = catalog.list().await?;
-        compare(&listing, &manifest);
-        prune::apply(&catalog, job, &listing, (context.now)()).await
+    let pruned = match context.interruptible(async { Ok(catalog.list().await?) }).await {
+        Ok(listing) => {
+            expect_usable(&listing, &manifest)?;
+            compare(&listing, &manifest);
+            context.interruptible(prune::apply(&catalog, job, &listing, (context.now)())).await
+        }
+        Err(failure) => Err(failure),
     };
-    let pruned = context.interruptible(after).await;
     Ok(Made { location: catalog.location(), manifest, pruned })
+}
+
+/// That a new backup is one to whoever looks for it.
+fn expect_usable(listing: &Listing, made: &Manifest) -> Result<(), Failure> {
+    let refused = unreadable(listing).into_iter().find(|unreadable| unreadable.id == made.id);
+    let Some(Unreadable { id, why }) = refused else { return Ok(()) };
+    let message = format!("the backup `{id}` was stored, but cannot be used: {why}");
+    Err(Failure::new(message, "mend that, or its cause, and run the same command again; nothing older was removed"))
 }
 
 /// Tells what is odd beside a new backup: those that cannot be used, and what the one before has that it does not have. A component that

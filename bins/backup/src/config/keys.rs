@@ -42,7 +42,16 @@ impl Keys {
             let secret = signing.secret_at("key");
             keys.signing = key(&mut signing, "key", secret, SigningKey::parse);
             let trusted = signing.secret_at("trusted-keys");
+            let line = trusted.as_ref().map_or(signing.line(), |(line, _)| *line);
             keys.trusted = key(&mut signing, "trusted-keys", trusted, TrustedKeys::parse);
+            if let (Some(key), Some(trusted)) = (&keys.signing, &keys.trusted)
+                && !trusted.has(key)
+            {
+                signing.fault(
+                    line,
+                    "`trusted-keys` does not have the public key of `key`, so what it signs would be refused",
+                );
+            }
             // Whoever signs trusts what it has signed.
             keys.trusted = keys.trusted.or_else(|| keys.signing.as_ref().map(SigningKey::trusted));
             if keys.trusted.is_none() && !signing.has_faults() {

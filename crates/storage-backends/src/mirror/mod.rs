@@ -113,7 +113,7 @@ pub enum Side {
 ///
 /// There is no default. They are removed only when the source was listed to its end, has at least one object, and
 /// everything it has was copied; and when no backup is among them, which is what has the key `ID/manifest.json` with the
-/// [ID](crate::BackupId) of a backup, at the root or below it.
+/// [ID](crate::BackupId) of a backup, at the root or below it, unless the source has backups in the same folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deleted {
     /// They stay.
