@@ -356,6 +356,12 @@ fn a_monitor_is_told_how_it_went_and_its_silence_is_no_failure_of_the_backup() {
     let metrics = fs::read_to_string(stuck.file("backup.prom")).expect("it was written");
     assert!(metrics.contains("backup_last_run_succeeded{job=\"nightly\"} 1\n"), "{metrics}");
     assert!(metrics.contains("backup_last_prune_succeeded{job=\"nightly\"} 0\n"), "{metrics}");
+    // It is still so after a run that has not come that far.
+    let stuck = stuck.pg_dump("exit 3");
+    let _ = stuck.run(&["run", "nightly"]).failed(&["exit status: 3"]);
+    assert_eq!(asked.recv_timeout(Duration::from_secs(10)).expect("it was asked"), "GET /stuck-s3cret HTTP/1.1");
+    let metrics = fs::read_to_string(stuck.file("backup.prom")).expect("it was written");
+    assert!(metrics.contains("backup_last_prune_succeeded{job=\"nightly\"} 0\n"), "{metrics}");
 
     let deaf = backups().job(&format!("success-url: {}", url("deaf-s3cret")));
     let run = deaf.run(&["run", "nightly"]);

@@ -16,6 +16,8 @@ use crate::files;
 
 /// What is said of the last success stays when a run fails.
 const OF_SUCCESS: &str = "backup_last_success_";
+/// And of the pruning after it.
+const OF_PRUNE: &str = "backup_last_prune_succeeded";
 
 /// Writes the file of a job, if it has one. `made` is the manifest of the backup that was made, if one was, and whether old backups
 /// were removed as the policy has it.
@@ -40,7 +42,7 @@ pub(crate) fn write(
     match made {
         Some((manifest, is_pruned)) => {
             let help = "Whether the last run that made a backup removed what the retention policy does not keep.";
-            gauge("backup_last_prune_succeeded", help, u8::from(is_pruned).to_string());
+            gauge(OF_PRUNE, help, u8::from(is_pruned).to_string());
             let rows = rows(manifest);
             let duration = (ended - started).to_std().unwrap_or_default().as_secs_f64();
             let mut gauge = |metric: &str, help, value| gauge(&format!("{OF_SUCCESS}{metric}"), help, value);
@@ -65,7 +67,9 @@ fn seconds(time: DateTime<Utc>) -> String {
 /// What the file says of the last success.
 fn of_last_success(path: &Path) -> String {
     let text = fs::read_to_string(path).unwrap_or_default();
-    let is_of_success =
-        |line: &&str| line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ").starts_with(OF_SUCCESS);
+    let is_of_success = |line: &&str| {
+        let name = line.trim_start_matches("# TYPE ").trim_start_matches("# HELP ");
+        name.starts_with(OF_SUCCESS) || name.starts_with(OF_PRUNE)
+    };
     text.lines().filter(is_of_success).map(|line| format!("{line}\n")).collect()
 }

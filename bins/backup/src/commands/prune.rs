@@ -47,9 +47,14 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
     if !dry_run {
         failure = remove(&catalog, &decisions).await.err();
         if failure.is_none() {
-            let cleaned = catalog.clean_up(job.clean_up_after, now.into()).await?;
-            incomplete = cleaned.removed;
-            cleaned.problems.into_iter().for_each(warn);
+            // What is gone already is told whatever comes of this.
+            match catalog.clean_up(job.clean_up_after, now.into()).await {
+                Ok(cleaned) => {
+                    incomplete = cleaned.removed;
+                    cleaned.problems.into_iter().for_each(warn);
+                }
+                Err(e) => failure = Some(e.into()),
+            }
         }
     }
     let printed = print(context, &job, &decisions, unreadable(&listing), &incomplete, dry_run);
