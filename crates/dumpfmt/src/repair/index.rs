@@ -4,20 +4,21 @@ use std::collections::HashMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use sha2::{Digest, Sha256};
 
 use super::blocks::{Begins, Blocks, Rest};
 use super::journal::{Field, Invalid, Journal, digest_part};
 use super::lengths::{OTHER_LENGTH, Placed, of_other_length};
-use crate::block::Block;
 use crate::error::Error;
 use crate::header::{Format, Header, MAGIC};
 use crate::input::{Input, MAX_INT_BYTES, TextBudget};
 use crate::limits::ReadOptions;
-use crate::named_objects::{NamedObjects, Reading};
+use crate::named_objects::NamedObjects;
 use crate::reader::ArchiveReader;
 use crate::toc::{DataState, PositionFields, Toc, TocEntry, position_field};
+use crate::verify::{BUFFER_BYTES, verify_block};
 
 /// How [`index_in_place`] works.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -407,8 +408,8 @@ fn walk(
     progress: &mut dyn FnMut(u64),
 ) -> Result<(HashMap<i32, u64>, u64), Error> {
     let mut blocks = Blocks::new(file, header, toc, &options.read.limits);
-    let (mut positions, mut placed, mut named) = (HashMap::new(), Vec::new(), NamedObjects::of(toc));
-    let mut position = data_start;
+    let (mut positions, mut placed, mut position) = (HashMap::new(), Vec::new(), data_start);
+    let (named, mut buffer) = (Mutex::new(NamedObjects::of(toc)), vec![0; BUFFER_BYTES]);
     loop {
         progress(position);
         match blocks.begins_at(position)? {
@@ -429,7 +430,7 @@ fn walk(
         let (dump_id, end) = blocks.read(position, Rest::Seek, |block| {
             let dump_id = block.entry().dump_id();
             if options.verify {
-                verify(block, position, &mut named, progress)?;
+                verify_block(block, false, Some(&named), &mut buffer, &mut *progress)?;
             }
             Ok(dump_id)
         })?;
@@ -463,37 +464,6 @@ fn walk(
         Some(missing) => Err(Error::truncated(format!("before the data of {missing}"), position)),
         None => Ok((positions, position)),
     }
-}
-
-/// Decodes a block to its end.
-fn verify<R: Read>(
-    block: Block<'_, R>,
-    position: u64,
-    named: &mut NamedObjects,
-    progress: &mut dyn FnMut(u64),
-) -> Result<(), Error> {
-    let drain = |body: &mut dyn Read| io::copy(body, &mut io::sink()).map_err(|e| Error::from_io(e, position));
-    match block {
-        Block::Data(data) if data.entry().copy_statement().is_some_and(|s| !s.is_empty()) => {
-            let mut rows = data.rows();
-            while rows.next_batch()?.is_some() {
-                progress(rows.position());
-            }
-        }
-        Block::Data(mut data) => {
-            drain(&mut data)?;
-        }
-        Block::LargeObjects(mut objects) => {
-            let reading = Reading { dump_id: objects.entry().dump_id(), number: 0 };
-            while let Some(mut object) = objects.next_object()? {
-                named.find(object.oid(), reading, object.position())?;
-                drain(&mut object)?;
-                progress(object.position());
-            }
-            named.end_entry(reading.dump_id, objects.position())?;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -148,7 +148,7 @@ pub(crate) fn verify_block<R: Read>(
     digests: bool,
     named: Option<&Mutex<NamedObjects>>,
     buffer: &mut [u8],
-    progress: &mut impl FnMut(u64),
+    progress: &mut (impl FnMut(u64) + ?Sized),
 ) -> Result<VerifiedEntry> {
     let dump_id = block.entry().dump_id();
     let mut digest = digests.then(Sha256::new);
@@ -184,7 +184,7 @@ fn verify_large_objects<R: Read>(
     named: Option<&Mutex<NamedObjects>>,
     buffer: &mut [u8],
     mut list: Option<&mut Sha256>,
-    progress: &mut impl FnMut(u64),
+    progress: &mut (impl FnMut(u64) + ?Sized),
 ) -> Result<(u64, u64)> {
     let (mut count, mut bytes) = (0, 0);
     let reading = Reading { dump_id: objects.entry().dump_id(), number: 0 };

@@ -62,6 +62,24 @@ fn each_entry_gets_the_position_of_its_block_and_nothing_else_changes() {
 }
 
 #[test]
+fn what_verify_refuses_gets_no_positions_unless_it_is_not_to_be_verified() {
+    let copy = Some("COPY public.t (a, b) FROM stdin;\n");
+    for (row, expected) in
+        [(&b"1\t2\t3\n"[..], "1 rows of 2 columns have 3 fields"), (b"1\t\x00\n", "a byte 0 in text")]
+    {
+        let mut builder = Builder::new(16, 0);
+        builder.entry(2, 3, true, [Some("t"), Some("TABLE DATA"), None, None, copy]).data(2, &[row, b"\\.\n\n\n"]);
+        let before = builder.build();
+        let (_folder, path) = stored(&before);
+        let error = index(&path).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("TABLE DATA public.t"), "{error}");
+        assert_eq!((fs::read(&path).unwrap(), files_beside(&path)), (before, 0));
+        let unverified = IndexOptions { verify: false, ..IndexOptions::default() };
+        assert_eq!(index_in_place(&path, &unverified, |_| {}).unwrap().written, 1);
+    }
+}
+
+#[test]
 fn the_repeated_contents_behind_the_data_move_to_their_place() {
     let (once, twice) = (archive(false), archive(true));
     let (_folder, path) = stored(&twice);
