@@ -23,6 +23,10 @@ use crate::failure::Failure;
 
 /// What is read at once.
 const PIECE_BYTES: usize = 256 << 10;
+/// How much pg_dump may write before it waits for us: it writes a few KiB at once, and each change to the other side takes time.
+const PIPE_BYTES: usize = 1 << 20;
+/// How long it is left alone when it had written little.
+const PAUSE: Duration = Duration::from_millis(2);
 /// How many pieces may wait to be stored.
 const WAITING: usize = 4;
 /// How many of the last lines of its standard error are kept.
@@ -66,6 +70,8 @@ pub(crate) async fn dump(
         command.spawn().with_context(|| format!("cannot {what}: cannot run `{}`", source.pg_dump.display()))?;
     let stdout = child.stdout.take().expect("it was asked for").into_owned_fd();
     let stdout = File::from(stdout.context("cannot read what pg_dump writes")?);
+    // More than an unprivileged user may have in all, or a system without this: then it stays as it is.
+    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
     let complaints = tokio::spawn(last_lines(child.stderr.take().expect("it was asked for")));
 
     let verifier = DumpVerifier::new(source.format);
@@ -202,6 +208,9 @@ fn pass_on(mut stdout: File, mut verifier: DumpVerifier, pieces: &mpsc::Sender<B
         }
         piece.truncate(read);
         verifier.write_all(&piece)?;
+        if read < PIECE_BYTES / 4 {
+            thread::sleep(PAUSE);
+        }
         // Whoever stores it has failed, and says why.
         let is_stopped = pieces.blocking_send(piece.freeze()).is_err();
         if is_stopped || verifier.has_failed() {
