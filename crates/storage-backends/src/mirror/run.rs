@@ -36,8 +36,8 @@ pub(super) async fn run(source: Place, target: Place, options: &MirrorOptions) -
     let report = MirrorReport::new(source.location(), target.location());
     let permits = usize::try_from(MEMORY / UNIT).unwrap_or(Semaphore::MAX_PERMITS);
     let transfers = options.concurrency.max(1);
-    // While files are brought to the disk, others arrive.
-    let concurrency = if matches!(target, Place::Folder(_)) { 2 * transfers } else { transfers };
+    // While files are brought to the disk, others arrive; and a disk syncs many in about the time of one.
+    let concurrency = if matches!(target, Place::Folder(_)) { 4 * transfers } else { transfers };
     let (memory, transfers) = (Semaphore::new(permits), Semaphore::new(transfers));
     let progress = options.progress.clone();
     let job = Job { source, target, compare: options.compare, memory, transfers, progress };
