@@ -16,7 +16,7 @@ mod table;
 pub mod work;
 
 pub use contents::contents;
-pub use process::{Usage, measure, measure_output};
+pub use process::{Usage, measure, measure_into, measure_output};
 pub use rows::rows;
 pub use store::{Provisioned, archives, mapping, provision};
 pub use table::{Sample, Table};

@@ -1,6 +1,6 @@
 //! The cost of one process.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -56,7 +56,19 @@ pub fn measure_output(command: &mut Command) -> Result<(Usage, String)> {
     Ok((usage, String::from_utf8_lossy(&said).into_owned()))
 }
 
+/// The same of a command whose standard output is `file`.
+///
+/// # Errors
+///
+/// It cannot be started, or fails; the error has its standard error.
+pub fn measure_into(command: &mut Command, file: File) -> Result<Usage> {
+    command.stdout(file);
+    run(command)
+}
+
 fn run(command: &mut Command) -> Result<Usage> {
+    // What another one has written is not to be brought to the disk at this one's cost.
+    rustix::fs::sync();
     let name = command.get_program().to_string_lossy().into_owned();
     let errors = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     command.stderr(errors.reopen()?);

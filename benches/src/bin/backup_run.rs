@@ -11,7 +11,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
-use pgmig_benches::{Sample, Table, Usage, archives, measure};
+use pgmig_benches::{Sample, Table, Usage, archives, measure, measure_into};
 use pgmig_tests::{Compression, PgTools, Server};
 
 /// The server's version: Debian's, which everyone has.
@@ -69,8 +69,8 @@ fn main() -> Result<()> {
 fn pg_dump(server: &Server, folder: &Path, compress: &str) -> Result<Usage> {
     let file = folder.join("plain.dump");
     let mut command = server.client(server.tools(), "pg_dump", DATABASE);
-    command.args(["-Fc", "--file"]).arg(&file).arg(format!("--compress={compress}"));
-    let usage = measure(&mut command)?;
+    command.arg("-Fc").arg(format!("--compress={compress}"));
+    let usage = measure_into(&mut command, File::create(&file)?)?;
     fs::remove_file(file)?;
     Ok(usage)
 }
