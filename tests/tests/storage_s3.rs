@@ -477,6 +477,24 @@ async fn an_access_key_that_may_not_list_uploads_can_still_clean_up_the_rest() {
 }
 
 #[tokio::test]
+async fn an_abandoned_upload_is_found_whatever_its_name_has_in_it() {
+    let server = S3Server::shared();
+    let mut config = server.config("odd-uploads");
+    let (client, bucket) = (server.client(), config.bucket.clone());
+    config.prefix = "b%C3 +".into();
+    let s3 = S3::connect_or_create(config).await.unwrap();
+    for name in ["a b%20c/d+e", "plain", "\u{e4}"] {
+        let begun = client.create_multipart_upload().bucket(&bucket).key(format!("b%C3 +/{name}"));
+        begun.send().await.unwrap();
+    }
+    client.create_multipart_upload().bucket(&bucket).key("another").send().await.unwrap();
+    assert_eq!(s3.unfinished_uploads(Duration::ZERO).await.unwrap(), 3);
+    assert_eq!(s3.remove_abandoned(Duration::ZERO).await.unwrap(), 3);
+    let left = client.list_multipart_uploads().bucket(&bucket).send().await.unwrap();
+    assert_eq!(left.uploads().iter().map(|upload| upload.key().unwrap()).collect::<Vec<_>>(), ["another"]);
+}
+
+#[tokio::test]
 async fn an_upload_that_gets_a_part_now_and_then_is_not_abandoned() {
     let s3 = S3::connect_or_create(S3Server::shared().config("slow")).await.unwrap();
     let mut upload = s3.put(&key("slow"), Existing::Keep).await.unwrap();

@@ -119,11 +119,16 @@ impl S3 {
             let page = request.encoding_type(EncodingType::Url).send().await;
             let page = page.map_err(|e| self.store.error("list the uploads of", "", &e))?;
             for upload in page.uploads() {
-                let (Some(name), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-                let name = decoded(name, page.encoding_type());
-                let is_below = name.starts_with(&self.store.root);
-                if is_below && is_old(time(upload.initiated()), age) && self.has_rested(&name, id, age).await? {
-                    abandoned.push((name, id.to_owned()));
+                let (Some(listed), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
+                if !is_old(time(upload.initiated()), age) {
+                    continue;
+                }
+                for name in spellings(listed, page.encoding_type()) {
+                    let is_below = name.starts_with(&self.store.root);
+                    if is_below && self.has_rested(&name, id, age).await? {
+                        abandoned.push((name, id.to_owned()));
+                        break;
+                    }
                 }
             }
             let next = page.next_key_marker().map(|marker| decoded(marker, page.encoding_type()));
@@ -193,6 +198,13 @@ fn objects(
         Ok(Some((stream::iter(objects), (at, prefix))))
     });
     pages.try_flatten()
+}
+
+/// What a name in a list of uploads can stand for. Ceph encodes it, as it was asked to, and does not say so in this list alone; others that
+/// say nothing may not have done it. Under the wrong name there is no such upload.
+fn spellings(name: &str, encoding: Option<&EncodingType>) -> Vec<String> {
+    let decoded = decoded(name, Some(&EncodingType::Url));
+    if encoding == Some(&EncodingType::Url) || decoded == name { vec![decoded] } else { vec![decoded, name.to_owned()] }
 }
 
 /// A name in a listing. `+` stands for a blank there.
