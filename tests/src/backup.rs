@@ -79,6 +79,11 @@ impl Backups {
         self
     }
 
+    /// The database that is backed up.
+    pub fn database(&self) -> &str {
+        &self.source["database"]
+    }
+
     /// With another destination, in YAML.
     #[must_use]
     pub fn destination(mut self, yaml: &str) -> Self {

@@ -29,7 +29,7 @@ static DATABASE: LazyLock<(&'static Server, String)> = LazyLock::new(|| {
 });
 
 /// Of a copy of that database: each test has one of its own, which no other one locks.
-fn backups() -> Backups {
+pub(crate) fn backups() -> Backups {
     let (server, template) = &*DATABASE;
     let database = unique("faults");
     server.psql("postgres", &format!("create database \"{database}\" template \"{template}\""));
@@ -37,7 +37,7 @@ fn backups() -> Backups {
 }
 
 /// A `pg_dump` that writes so slowly that there is time to do something meanwhile.
-const SLOW: &str = "exec 3>&1; \"$PG_DUMP\" --compress=0 \"$@\" | \
+pub(crate) const SLOW: &str = "exec 3>&1; \"$PG_DUMP\" --compress=0 \"$@\" | \
     while [ \"$(dd bs=64k count=1 iflag=fullblock status=none | tee /dev/fd/3 | wc -c)\" -gt 0 ]; do sleep 0.05; done; \
     exit ${PIPESTATUS[0]}";
 
@@ -444,9 +444,14 @@ fn a_store_whose_certificate_nobody_signed_is_refused() {
     assert_eq!(insecure.ids().len(), 1);
 }
 
-fn in_bucket(test: &str, endpoint: &str, more: &str) -> Backups {
+/// In a bucket of that name, at the store or a proxy in front of it.
+pub(crate) fn in_bucket(test: &str, endpoint: &str, more: &str) -> Backups {
+    to_bucket(backups(), test, endpoint, more)
+}
+
+/// The same for backups of another database.
+pub(crate) fn to_bucket(backups: Backups, test: &str, endpoint: &str, more: &str) -> Backups {
     let store = S3Server::shared();
-    let backups = backups();
     fs::write(backups.file("secret-key"), store.secret_key()).expect("writable");
     let more = if more.is_empty() { String::new() } else { format!(", {more}") };
     backups.destination(&format!(
@@ -457,7 +462,7 @@ fn in_bucket(test: &str, endpoint: &str, more: &str) -> Backups {
 }
 
 #[track_caller]
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !is_so() {
         assert!(begun.elapsed() < Duration::from_secs(60), "not within a minute: {what}");

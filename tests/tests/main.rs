@@ -4,6 +4,7 @@
 mod archive_copy;
 mod backup_config;
 mod backup_faults;
+mod backup_faults_s3;
 mod backup_mirror;
 mod backup_plain;
 mod backup_restore;
