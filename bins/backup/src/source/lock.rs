@@ -4,8 +4,9 @@
 //! none. So it reaches as far as this machine; two runs on two machines make two backups, each of them whole.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::os::unix::fs::OpenOptionsExt as _;
+
+use sha2::{Digest as _, Sha256};
 
 use crate::failure::{Failure, Status};
 
@@ -22,9 +23,7 @@ impl Lock {
     ///
     /// Another run holds the lock, or the file cannot be made.
     pub(super) fn of(what: &str) -> Result<Self, Failure> {
-        let mut hasher = DefaultHasher::new();
-        what.hash(&mut hasher);
-        let path = std::env::temp_dir().join(format!("backup-{:016x}.lock", hasher.finish()));
+        let path = std::env::temp_dir().join(file_name(what));
         let mut options = OpenOptions::new();
         // A link that somebody has put there is not followed.
         let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
@@ -46,5 +45,22 @@ impl Lock {
             }
             Err(TryLockError::Error(e)) => Err(Failure::from(e).context(format!("cannot lock `{}`", path.display()))),
         }
+    }
+}
+
+/// The same for every version of this program: two of them keep each other away too.
+fn file_name(what: &str) -> String {
+    let digest: String = Sha256::digest(what).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("backup-{digest}.lock")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_lock_never_changes() {
+        let name = "backup-038b6152df149494701d8bc0b471f085812eee81557352abf39c0edd8c258744.lock";
+        assert_eq!(file_name("the bucket https://minio:9000/models"), name);
     }
 }
