@@ -1,6 +1,7 @@
 //! `backup.yaml`: what it may say, and every fault of it at once.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 
 use pgmig_tests::backup::program;
@@ -12,6 +13,12 @@ fn check(yaml: &str, prepare: impl FnOnce(&std::path::Path, &mut Command)) -> Ru
     fs::write(folder.path().join("backup.yaml"), yaml).expect("writable");
     let mut command = Command::new(program());
     command.args(["config", "check"]).current_dir(folder.path()).stdin(Stdio::null());
+    fs::create_dir(folder.path().join("bin")).expect("writable");
+    for program in ["pg_dump", "no-program"] {
+        fs::write(folder.path().join("bin").join(program), "").expect("writable");
+    }
+    fs::set_permissions(folder.path().join("bin/pg_dump"), Permissions::from_mode(0o755)).expect("it is ours");
+    command.env("PATH", folder.path().join("bin"));
     prepare(folder.path(), &mut command);
     Run::of(&mut command)
 }
@@ -168,15 +175,20 @@ sources:
     host: h
     database: d
     username: u
-    pg-dump: bin/pg_dump
+    pg-dump: bin/nothing
     ca-file: ca.crt
   models: {type: bucket, endpoint: 'https://minio', bucket: models, prefix: a/../b, access-key: a, secret-key: s}
+  other: {type: postgresql, host: h, database: d, username: u, pg-dump: no-program}
   all: {type: bucket, endpoint: 'https://MINIO:443/', bucket: models, access-key: a, secret-key: s}
   speech: {type: watson-speech, host: h, username: u, minio: {endpoint: 'https://minio?x', access-key: a, secret-key: s}}
 destinations:
   same: {type: s3, endpoint: 'https://minio', bucket: models, prefix: backups, access-key: a, secret-key: s}
   user: {type: s3, endpoint: 'https://user:hunter2@minio', bucket: b, access-key: a, secret-key: s}
   here: {type: local, path: .}
+  volume:
+    type: local
+    path: .
+    expect-mount: true
 jobs:
   one: {source: store, destination-env: WHERE, at-root: true, encryption: {
     recipients: [age1nobody]}, metrics-file: nowhere/metrics}
@@ -189,16 +201,45 @@ jobs:
     });
     assert!(!checked.stderr.contains("hunter2"), "{checked}");
     let _ = checked.failed(&[
-        "it has 8 faults",
-        "line 7: the source `store`: there is no program `bin/pg_dump`",
+        "it has 10 faults",
+        "line 7: the source `store`: there is no program `bin/nothing`",
         "line 8: the source `store`: cannot connect to database `d`",
         "line 9: the source `models`: cannot use `https://minio`: the prefix",
-        "line 11: the source `speech`: cannot use `the endpoint`: it has something behind `?`",
-        "line 14: the destination `user`: cannot use `the endpoint`: it has a user or a password in it",
-        "line 18: `encryption` of the job `one`: `recipients`",
-        "line 19: the job `two`: it has its backups at the root of `here`, and so has `one`",
-        "line 20: the job `full`: its source `all` has the backups themselves in it: they go to `same`",
+        "line 10: the source `other`: there is no program `no-program` in the folders of `PATH`",
+        "line 12: the source `speech`: cannot use `the endpoint`: it has something behind `?`",
+        "line 15: the destination `user`: cannot use `the endpoint`: it has a user or a password in it",
+        "line 20: the destination `volume`: cannot use the folder `.`: nothing is mounted there",
+        "line 23: `encryption` of the job `one`: `recipients`",
+        "line 24: the job `two`: it has its backups at the root of `here`, and so has `one`",
+        "line 25: the job `full`: its source `all` has the backups themselves in it: they go to `same`",
     ]);
+}
+
+#[test]
+fn backups_that_lie_in_their_own_source_are_given_back_and_only_new_ones_are_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let store = "endpoint: 'https://minio', bucket: b, access-key: a, secret-key: s";
+    let yaml = format!(
+        "sources: {{all: {{type: bucket, {store}}}}}\ndestinations: {{same: {{type: s3, {store}, prefix: backups, ca-file: ca.crt}}}}\n\
+         jobs: {{full: {{source: all, destination: same, retention: {{keep-last: 1}}}}}}\n"
+    );
+    fs::write(folder.path().join("backup.yaml"), yaml).expect("writable");
+    let run = |arguments: &[&str]| {
+        Run::of(Command::new(program()).args(arguments).current_dir(folder.path()).stdin(Stdio::null()))
+    };
+    for refused in [&["config", "check"][..], &["run", "full"]] {
+        let _ = run(refused).failed(&["line 3: the job `full`: its source `all` has the backups themselves in it"]);
+    }
+    let list = run(&["list", "full"]).failed(&["`ca-file`: cannot read `ca.crt`"]);
+    assert!(!list.stderr.contains("in it"), "{list}");
+}
+
+#[test]
+fn a_list_without_a_job_says_that_there_is_none() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fs::write(folder.path().join("backup.yaml"), "destinations: {v: {type: local, path: .}}\n").expect("writable");
+    let list = Run::of(Command::new(program()).arg("list").current_dir(folder.path()).stdin(Stdio::null())).done();
+    assert_eq!((list.stdout.as_str(), list.stderr.contains("has no job")), ("", true), "{list}");
 }
 
 #[test]

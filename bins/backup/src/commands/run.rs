@@ -71,6 +71,7 @@ struct Made {
 async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     catalog::expect_own(job)?;
     catalog::expect_writable(job)?;
+    context.config.expect_apart(job)?;
     let parts = context.config.parts(job)?;
     // First, since it keeps other runs away.
     let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;

@@ -12,6 +12,7 @@ use storage_backends::{Backend, Error};
 
 use super::place::Place;
 use super::section::Section;
+use super::source::Problem;
 
 /// Where backups go.
 #[derive(Debug)]
@@ -110,14 +111,16 @@ impl Destination {
     }
 
     /// What of it cannot be used, as far as that is known without asking a store.
-    pub(super) fn problem(&self) -> Option<String> {
+    pub(super) fn problem(&self) -> Option<Problem> {
         match self {
             Self::Local { path, .. } if !path.is_dir() => {
-                Some(format!("`{}` is no folder that is there", path.display()))
+                Some(("path", format!("`{}` is no folder that is there", path.display())))
             }
-            Self::Local { path, expect_mount: true } => Local::open_mounted(path).err().map(|e| e.to_string()),
+            Self::Local { path, expect_mount: true } => {
+                Local::open_mounted(path).err().map(|e| ("expect-mount", e.to_string()))
+            }
             Self::Local { .. } => None,
-            Self::S3(bucket) => bucket.problem(),
+            Self::S3(bucket) => bucket.problem().map(|why| ("endpoint", why)),
         }
     }
 

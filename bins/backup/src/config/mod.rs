@@ -9,7 +9,7 @@ mod source;
 mod watson_speech;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use pgmig_core::config_file::{self, ConfigFileError, Fault, list, quoted_key};
@@ -20,7 +20,7 @@ pub(crate) use job::Job;
 pub(crate) use place::Place;
 use section::{Outside, Section};
 use source::Source;
-pub(crate) use source::{Parts, PostgresqlSource};
+pub(crate) use source::{Parts, PgDump, PostgresqlSource};
 
 const WHAT: &str = "configuration";
 /// What the names of jobs end with that have the backups of targets.
@@ -58,17 +58,19 @@ impl ConfigFile {
     /// [`expect_sound`](Self::expect_sound).
     pub(crate) fn load(path: &Path, environment: BTreeMap<OsString, OsString>) -> Result<Self, ConfigFileError> {
         let text = config_file::read_text(WHAT, path)?;
-        let outside = Outside { folder: path.parent().map(Path::to_owned), environment };
+        let outside = Outside { folder: path.parent().map(Path::to_owned), environment, named: Vec::new() };
         Self::parse(&text, path, outside).map_err(|faults| ConfigFileError::faults_in(WHAT, Some(path), faults))
     }
 
-    fn parse(text: &str, path: &Path, outside: Outside) -> Result<Self, Vec<Fault>> {
+    fn parse(text: &str, path: &Path, mut outside: Outside) -> Result<Self, Vec<Fault>> {
         let at = |line, message: String| Fault { line, message };
         let expected = format!("expected the sections {}", list(&SECTIONS));
         let root = yaml::parse(text).map_err(|fault| vec![at(Some(fault.line), fault.message)])?;
         let Some(Node { value: Value::Mapping(sections), .. }) = root else {
             return Err(vec![at(root.map(|node| node.line), expected)]);
         };
+        sections.iter().for_each(|(_, section)| variables(section, &mut outside.named));
+        outside.named.retain(|name| outside.environment.contains_key(name));
         let mut faults = Vec::new();
         let mut found: [Option<Vec<Named>>; 3] = [const { None }; 3];
         for (key, value) in sections {
@@ -168,7 +170,7 @@ impl ConfigFile {
     /// # Errors
     ///
     /// Its value cannot be read.
-    pub(crate) fn pg_dump(&self, job: &Job) -> Result<PathBuf, ConfigFileError> {
+    pub(crate) fn pg_dump(&self, job: &Job) -> Result<PgDump, ConfigFileError> {
         let named = self.sources.iter().find(|source| source.name == job.source);
         let named = named.expect("the job was read, which looks for its source");
         source::pg_dump(self.section("source", named)).map_err(|faults| self.error(faults))
@@ -201,6 +203,7 @@ impl ConfigFile {
     /// All faults of the file.
     pub(crate) fn check(&self) -> Result<(), ConfigFileError> {
         let mut faults = self.faults.clone();
+        let path = self.outside.environment.get(OsStr::new("PATH")).map(OsString::as_os_str);
         // What is there only now, or not yet, is no fault of the file for who only lists others.
         let unusable = |kind: &str, named: &Named, (key, why): (&str, String)| Fault {
             line: Some(named.line_of(key)),
@@ -209,7 +212,7 @@ impl ConfigFile {
         for named in &self.sources {
             match Source::read(self.section("source", named)) {
                 Ok(source) => {
-                    faults.extend(source.problems().into_iter().map(|problem| unusable("source", named, problem)));
+                    faults.extend(source.problems(path).into_iter().map(|problem| unusable("source", named, problem)));
                 }
                 Err(read) => faults.extend(read),
             }
@@ -217,8 +220,7 @@ impl ConfigFile {
         for named in &self.destinations {
             match Destination::read(self.section("destination", named)) {
                 Ok(destination) => {
-                    let problem = destination.problem().map(|why| ("", why));
-                    faults.extend(problem.map(|problem| unusable("destination", named, problem)));
+                    faults.extend(destination.problem().map(|problem| unusable("destination", named, problem)));
                 }
                 Err(read) => faults.extend(read),
             }
@@ -231,6 +233,7 @@ impl ConfigFile {
                     let problem =
                         missing.map(|folder| ("metrics-file", format!("there is no folder `{}`", folder.display())));
                     faults.extend(problem.map(|problem| unusable("job", named, problem)));
+                    faults.extend(self.overlap(&job));
                 }
                 Err(read) => faults.extend(read),
             }
@@ -264,17 +267,30 @@ impl ConfigFile {
             let destination = &read.destination;
             return fault(format!("it has its backups at the root of `{destination}`, and so has `{}`", other.name));
         }
-        // What cannot be read of the two is told where they are.
-        let source = self.sources.iter().find(|source| source.name == read.source);
-        let source = source.and_then(|named| Place::of_source(self.section("source", named)).ok()).unwrap_or_default();
-        let destination = self.place_of(&read.destination).ok();
-        if destination.is_some_and(|destination| source.iter().any(|place| place.overlaps(&destination))) {
-            return fault(format!(
-                "its source `{}` has the backups themselves in it: they go to `{}`",
-                read.source, read.destination
-            ));
-        }
         Ok(read)
+    }
+
+    /// That the backups of a job are not in its own source, where each new one would have all others in it.
+    ///
+    /// # Errors
+    ///
+    /// They are.
+    pub(crate) fn expect_apart(&self, job: &Job) -> Result<(), ConfigFileError> {
+        self.overlap(job).map_or(Ok(()), |fault| Err(self.error(vec![fault])))
+    }
+
+    fn overlap(&self, job: &Job) -> Option<Fault> {
+        let Job { name, source, destination, .. } = job;
+        // What cannot be read of the two is told where they are.
+        let named = self.sources.iter().find(|named| named.name == *source)?;
+        let places = Place::of_source(self.section("source", named)).ok()?;
+        let backups = self.place_of(destination).ok()?;
+        let is_in_it = places.iter().any(|place| place.overlaps(&backups));
+        let line = self.jobs.iter().find(|named| named.name == name.as_str()).map(|named| named.line);
+        let message = format!(
+            "the job `{name}`: its source `{source}` has the backups themselves in it: they go to `{destination}`"
+        );
+        is_in_it.then_some(Fault { line, message })
     }
 
     /// The name of a job whose backups can be in `place`.
@@ -320,6 +336,22 @@ impl Named {
             _ => None,
         });
         line.unwrap_or(self.line)
+    }
+}
+
+/// The environment variables that values come from.
+fn variables(node: &Node, found: &mut Vec<OsString>) {
+    match &node.value {
+        Value::Mapping(pairs) => {
+            for (key, value) in pairs {
+                match (&key.value, &value.value) {
+                    (Value::Scalar(key), Value::Scalar(name)) if key.ends_with("-env") => found.push(name.into()),
+                    _ => variables(value, found),
+                }
+            }
+        }
+        Value::Sequence(nodes) => nodes.iter().for_each(|node| variables(node, found)),
+        _ => {}
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Outside {
     pub(crate) folder: Option<PathBuf>,
     /// The environment variables of this process.
     pub(crate) environment: BTreeMap<OsString, OsString>,
+    /// Those that values of the configuration come from.
+    pub(crate) named: Vec<OsString>,
 }
 
 /// The keys and values of one section.
@@ -262,6 +264,11 @@ impl<'a> Section<'a> {
     /// The line that it begins on.
     pub(crate) fn line(&self) -> usize {
         self.line
+    }
+
+    /// The environment variables that values of the configuration come from, here or elsewhere in it.
+    pub(crate) fn named_variables(&self) -> &[OsString] {
+        &self.outside.named
     }
 
     /// The value of `type`, one of `kinds`. With another one nobody can tell which keys there may be.

@@ -1,6 +1,9 @@
 //! What is backed up.
 
-use std::path::PathBuf;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pgmig_core::config_file::Fault;
@@ -56,8 +59,8 @@ impl From<Source> for Parts {
 pub(crate) struct PostgresqlSource {
     /// How to connect to each of the databases; at least one.
     pub(crate) databases: Vec<TargetConfig>,
-    /// The program; looked for in `PATH` if it has no slash.
-    pub(crate) pg_dump: PathBuf,
+    /// The program.
+    pub(crate) pg_dump: PgDump,
     /// Which format `pg_dump` writes: an archive or a script.
     pub(crate) format: ObjectFormat,
     /// What `pg_dump --compress` is given.
@@ -73,13 +76,40 @@ impl PostgresqlSource {
         Ok(TargetConfig { database: "postgres".to_owned(), ..first.clone() })
     }
 
-    /// What of it cannot be used: the key, and why.
-    fn problems(&self) -> impl Iterator<Item = Problem> {
+    /// What of it cannot be used: the key, and why. `path` is where programs are looked for.
+    fn problems(&self, path: Option<&OsStr>) -> impl Iterator<Item = Problem> {
         let ca_file = self.databases.first().and_then(|database| connection::check(database).err());
         let ca_file = ca_file.map(|e| ("ca-file", e.to_string()));
-        let is_missing = self.pg_dump.components().count() > 1 && !self.pg_dump.is_file();
-        let pg_dump = is_missing.then(|| ("pg-dump", format!("there is no program `{}`", self.pg_dump.display())));
-        ca_file.into_iter().chain(pg_dump)
+        ca_file.into_iter().chain(self.pg_dump.problem(path).map(|why| ("pg-dump", why)))
+    }
+}
+
+/// The program that dumps databases.
+#[derive(Clone, Debug)]
+pub(crate) struct PgDump {
+    /// It is looked for in `PATH` if it has no slash.
+    pub(crate) program: PathBuf,
+    /// The environment variables that are not its business: they have the keys of a store, or the password of another source.
+    pub(crate) withheld: Vec<OsString>,
+}
+
+impl PgDump {
+    fn of(section: &mut Section<'_>) -> Self {
+        let program = section.program("pg-dump").unwrap_or_else(|| "pg_dump".into());
+        let withheld = section.named_variables().iter().filter(|name| *name != "PATH").cloned().collect();
+        Self { program, withheld }
+    }
+
+    /// Why it cannot be run. `path` is where it is looked for, as `PATH` has it.
+    fn problem(&self, path: Option<&OsStr>) -> Option<String> {
+        let is_program =
+            |path: &Path| path.metadata().is_ok_and(|it| it.is_file() && it.permissions().mode() & 0o111 != 0);
+        let name = self.program.display();
+        if self.program.as_os_str().as_encoded_bytes().contains(&b'/') {
+            return (!is_program(&self.program)).then(|| format!("there is no program `{name}`"));
+        }
+        let is_there = path.is_some_and(|path| env::split_paths(path).any(|at| is_program(&at.join(&self.program))));
+        (!is_there).then(|| format!("there is no program `{name}` in the folders of `PATH`"))
     }
 }
 
@@ -100,14 +130,14 @@ impl Source {
         section.finish(source)
     }
 
-    /// What of it cannot be used, as far as that is known without asking anybody.
-    pub(super) fn problems(&self) -> Vec<Problem> {
+    /// What of it cannot be used, as far as that is known without asking anybody. `path` is where programs are looked for.
+    pub(super) fn problems(&self, path: Option<&OsStr>) -> Vec<Problem> {
         let of_bucket = |key, bucket: &Bucket| bucket.problem().map(|problem| (key, problem));
         match self {
-            Self::Postgresql(source) => source.problems().collect(),
+            Self::Postgresql(source) => source.problems(path).collect(),
             Self::Bucket(bucket) => of_bucket("endpoint", bucket).into_iter().collect(),
             Self::WatsonSpeech(parts) => {
-                let databases = parts.databases.iter().flat_map(PostgresqlSource::problems);
+                let databases = parts.databases.iter().flat_map(|source| source.problems(path));
                 // All of them are in one store.
                 databases.chain(parts.buckets.first().and_then(|bucket| of_bucket("minio", bucket))).collect()
             }
@@ -127,7 +157,7 @@ pub(super) fn server(
     let password = section.secret("password");
     let ca_file = section.path("ca-file");
     let sslmode = sslmode(section, ca_file.is_some());
-    let pg_dump = pg_dump_of(section);
+    let pg_dump = PgDump::of(section);
     let format = section.parsed("format", "`custom` or `plain`", |text| match text {
         "custom" => Some(ObjectFormat::Archive),
         "plain" => Some(ObjectFormat::Plain),
@@ -159,13 +189,9 @@ pub(super) fn server(
 }
 
 /// The program of a source, whatever else is wrong with that.
-pub(super) fn pg_dump(mut section: Section<'_>) -> Result<PathBuf, Vec<Fault>> {
-    let program = pg_dump_of(&mut section);
+pub(super) fn pg_dump(mut section: Section<'_>) -> Result<PgDump, Vec<Fault>> {
+    let program = PgDump::of(&mut section);
     section.finish_unread(Some(program))
-}
-
-fn pg_dump_of(section: &mut Section<'_>) -> PathBuf {
-    section.program("pg-dump").unwrap_or_else(|| "pg_dump".into())
 }
 
 fn compress(section: &mut Section<'_>, format: ObjectFormat) -> Option<String> {

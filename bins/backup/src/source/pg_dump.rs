@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use tokio::process::{ChildStderr, Command};
 use tokio::sync::mpsc;
 
 use super::dump::{DumpVerifier, VerifiedDump};
-use crate::config::PostgresqlSource;
+use crate::config::{PgDump, PostgresqlSource};
 use crate::failure::Failure;
 
 /// What is read at once.
@@ -38,9 +37,9 @@ const LINE_BYTES: usize = 500;
 
 /// The major version of the program, and its whole version.
 pub(crate) async fn version(source: &PostgresqlSource) -> Result<(u32, String), Failure> {
-    let program = source.pg_dump.display();
+    let program = source.pg_dump.program.display();
     let hint = "install PostgreSQL's client programs, or name the program with `pg-dump` in the configuration";
-    let output = Command::new(&source.pg_dump).arg("--version").stdin(Stdio::null()).output().await;
+    let output = child(&source.pg_dump).arg("--version").stdin(Stdio::null()).output().await;
     let output = output.map_err(|e| Failure::new(format!("cannot run `{program}`: {e}"), hint))?;
     let text = String::from_utf8_lossy(&output.stdout);
     // `pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`
@@ -67,7 +66,7 @@ pub(crate) async fn dump(
     let what = format!("dump the database `{}`", database.database);
     let mut command = command(source, database, snapshot);
     let mut child =
-        command.spawn().with_context(|| format!("cannot {what}: cannot run `{}`", source.pg_dump.display()))?;
+        command.spawn().with_context(|| format!("cannot {what}: cannot run `{}`", source.pg_dump.program.display()))?;
     let stdout = child.stdout.take().expect("it was asked for").into_owned_fd();
     let stdout = File::from(stdout.context("cannot read what pg_dump writes")?);
     // More than an unprivileged user may have in all, or a system without this: then it stays as it is.
@@ -154,14 +153,22 @@ fn command(source: &PostgresqlSource, database: &TargetConfig, snapshot: &str) -
     command
 }
 
-/// One of PostgreSQL's programs, which is to connect to a database.
-pub(super) fn client(program: &Path, database: &TargetConfig) -> Command {
-    let mut command = Command::new(program);
-    command.stderr(Stdio::piped()).kill_on_drop(true);
+/// The program, with no secret that is none of its business.
+fn child(pg_dump: &PgDump) -> Command {
+    let mut command = Command::new(&pg_dump.program);
     // What a shell happens to have set must not lead it elsewhere.
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"PG")) {
+    let misleading =
+        std::env::vars_os().map(|(name, _)| name).filter(|name| name.as_encoded_bytes().starts_with(b"PG"));
+    for name in misleading.chain(pg_dump.withheld.iter().cloned()) {
         command.env_remove(name);
     }
+    command
+}
+
+/// The program, which is to connect to a database.
+fn client(pg_dump: &PgDump, database: &TargetConfig) -> Command {
+    let mut command = child(pg_dump);
+    command.stderr(Stdio::piped()).kill_on_drop(true);
     command
         .env("PGHOST", &database.host)
         .env("PGPORT", database.port.to_string())
