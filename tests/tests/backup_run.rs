@@ -8,6 +8,7 @@ use age::secrecy::ExposeSecret as _;
 use age::x25519::Identity;
 use pgmig_tests::awkward::unique;
 use pgmig_tests::backup::Backups;
+use pgmig_tests::pgmig::Run;
 use pgmig_tests::{DumpOptions, Fingerprint, Server};
 use serde_json::json;
 use ssh_key::LineEnding;
@@ -249,6 +250,17 @@ fn the_dumps_of_the_products_own_job_are_adopted_where_they_lie() {
     let list = backups.list();
     assert_eq!(list["adoptable"].as_array().map(Vec::len), Some(3));
     assert_eq!(list["foreign"], json!(["notes.txt"]));
+    // Nobody has verified them yet, so they are given back to nobody.
+    let to_file = ["--to", "copy.dump"];
+    let to_target = ["--target", "postgres.yaml", "--same-ids"];
+    for name in [names[0], names[2]] {
+        let told = [&format!("`{name}` is a dump of the product's own job")[..], "`backup adopt nightly`"];
+        for (command, more) in [("show", &[][..]), ("verify", &[]), ("fetch", &to_file), ("restore", &to_target)] {
+            let _ = backups.run(&[&[command, "nightly", name][..], more].concat()).failed(&told);
+        }
+    }
+    let none = ["has no verified backup, but 3 dumps of the product's own job", "`backup adopt nightly`"];
+    let _ = backups.run(&["show", "nightly", "latest"]).failed(&none);
     let adopted = backups.run(&["adopt", "nightly"]).failed(&["1 dump cannot be adopted", "pgmig repair"]);
     let _ = adopted.says(&["20260105T220003Z", "20260111T220002Z", "store.dump_20260106-230004 is not adopted"]);
     assert_eq!(backups.verified(), ["20260105T220003Z", "20260111T220002Z"]);
@@ -269,6 +281,29 @@ fn the_dumps_of_the_products_own_job_are_adopted_where_they_lie() {
     let left = backups.vault();
     assert!(!left.contains(&names[0].to_owned()) && left.contains(&names[1].to_owned()), "{left:?}");
     assert!(left.contains(&names[2].to_owned()) && left.contains(&"notes.txt".to_owned()), "{left:?}");
+}
+
+#[test]
+fn pg_dump_does_not_see_the_secrets_that_the_configuration_names() {
+    let backups = backups()
+        .pg_dump("env > environment; exec \"$PG_DUMP\" \"$@\"")
+        .source("password-file", "")
+        .source("password-env", "STORE_PASSWORD")
+        .job("encryption: {identity-env: AGE_KEY}")
+        .destination("{type: local, path-env: VAULT}");
+    let password = DATABASE.0.password();
+    let key = Identity::generate().to_string();
+    let mut command = backups.command(&["run", "nightly"]);
+    command.env("STORE_PASSWORD", password).env("AGE_KEY", key.expose_secret()).env("VAULT", "vault").env("OTHER", "x");
+    let _ = Run::of(&mut command).done();
+    let seen = fs::read_to_string(backups.file("environment")).expect("it was written");
+    for name in ["STORE_PASSWORD=", "AGE_KEY=", "VAULT=", "AGE-SECRET-KEY"] {
+        assert!(!seen.contains(name), "{name}");
+    }
+    // What it needs it has.
+    for name in ["PGPASSWORD=", "PATH=", "OTHER=x"] {
+        assert!(seen.lines().any(|line| line.starts_with(name)), "{name}");
+    }
 }
 
 #[test]

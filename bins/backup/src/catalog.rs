@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use retention::Policy;
+use retention::{BackupName, Policy};
 use serde::Serialize;
-use storage_backends::{Backend, BackupId, Catalog, Listing, Manifest};
+use storage_backends::{Backend, BackupId, Catalog, Key, Listing, Manifest};
+use terminal::text::counted;
 
 use crate::config::{BEFORE_RESTORE, ConfigFile, Job};
 use crate::failure::Failure;
@@ -99,6 +100,18 @@ pub(crate) fn unreadable(listing: &Listing) -> Vec<Unreadable> {
     listing.unreadable.iter().map(unreadable).collect()
 }
 
+/// The dumps with the names that the product gives them.
+pub(crate) fn dumps(job: &Job, listing: &Listing) -> Vec<(Key, BackupName)> {
+    let folder = if job.at_root { String::new() } else { format!("{}/", job.name) };
+    let dump = |key: &Key| {
+        let name: BackupName = key.as_str().strip_prefix(&folder)?.parse().ok()?;
+        Some((key.clone(), name))
+    };
+    let mut dumps: Vec<_> = listing.foreign.iter().filter_map(dump).collect();
+    dumps.sort_by_key(|(_, name)| name.time());
+    dumps
+}
+
 /// The catalog of a job, and where it is.
 ///
 /// # Errors
@@ -122,9 +135,15 @@ pub(crate) async fn open(config: &ConfigFile, job: &Job, now: DateTime<Utc>) -> 
 ///
 /// # Errors
 ///
-/// There is no such backup, or its manifest cannot be used.
+/// There is no such backup, its manifest cannot be used, or it is a dump that was not adopted.
 pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, Manifest), Failure> {
     let list = format!("`backup list {}` shows which there are", job.name);
+    let dumps = dumps(job, listing);
+    let adopt = format!(
+        "`backup adopt {}` reads the dumps to their ends and makes backups of those that are whole, where they lie; \
+         then `backup list {}` shows their IDs",
+        job.name, job.name
+    );
     if id == "latest" {
         let newest = listing.backups.iter().rev().find(|(_, manifest)| manifest.is_verified());
         for (id, why) in &listing.unreadable {
@@ -132,8 +151,20 @@ pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, 
                 terminal::warn(format_args!("the backup `{id}` is newer, but cannot be used: its manifest {why}"));
             }
         }
-        let none = || Failure::new(format!("the job `{}` has no verified backup", job.name), list);
-        return newest.cloned().ok_or_else(none);
+        return newest.cloned().ok_or_else(|| {
+            let none = format!("the job `{}` has no verified backup", job.name);
+            match dumps.len() as u64 {
+                0 => Failure::new(none, list),
+                number => {
+                    Failure::new(format!("{none}, but {} of the product's own job", counted(number, "dump")), adopt)
+                }
+            }
+        });
+    }
+    // By its name or its path, as it is listed.
+    if let Some((key, _)) = dumps.iter().find(|(key, dump)| key.as_str() == id || dump.to_string() == id) {
+        let message = format!("`{key}` is a dump of the product's own job, and no backup yet: nobody has verified it");
+        return Err(Failure::new(message, adopt));
     }
     let id: BackupId = id.parse().map_err(|e| Failure::from(anyhow::Error::new(e)).with_hint(list.clone()))?;
     if let Some((_, why)) = listing.unreadable.iter().find(|(other, _)| *other == id) {

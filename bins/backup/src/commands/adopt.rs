@@ -37,7 +37,7 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
     let (mut adopted, mut refused) = (Vec::new(), Vec::new());
     let mut listing = catalog.list().await?;
-    for (key, dump) in dumps(&job, &listing) {
+    for (key, dump) in catalog::dumps(&job, &listing) {
         step(format_args!("reading {key}"));
         match adopt(context, &job, &catalog, &listing, &key, &dump).await {
             Ok((id, manifest)) => {
@@ -58,18 +58,6 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
     let message = format!("{} cannot be adopted, and {stays}", counted(failed, "dump"));
     let hint = "mend what is told of each; a dump that is not whole can be saved in part by `pgmig repair`";
     outcome(printed, Err(Failure::new(message, hint)))
-}
-
-/// The dumps with the names that the product gives them.
-pub(crate) fn dumps(job: &Job, listing: &Listing) -> Vec<(Key, BackupName)> {
-    let folder = if job.at_root { String::new() } else { format!("{}/", job.name) };
-    let dump = |key: &Key| {
-        let name: BackupName = key.as_str().strip_prefix(&folder)?.parse().ok()?;
-        Some((key.clone(), name))
-    };
-    let mut dumps: Vec<_> = listing.foreign.iter().filter_map(dump).collect();
-    dumps.sort_by_key(|(_, name)| name.time());
-    dumps
 }
 
 async fn adopt(

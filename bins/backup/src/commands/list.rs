@@ -6,7 +6,6 @@ use storage_backends::{BackupId, Listing, Manifest};
 use terminal::text::{count, size, table};
 
 use super::Context;
-use super::adopt::dumps;
 use super::prune::decisions;
 use super::run::{objects, rows};
 use crate::catalog::{self, Unreadable, unreadable};
@@ -65,6 +64,9 @@ pub(crate) async fn run(context: &Context, name: Option<&str>) -> Result<(), Fai
         Some(name) => vec![name],
         None => context.config.jobs().collect(),
     };
+    if names.is_empty() {
+        terminal::warn("the configuration has no job, so there is no backup to list");
+    }
     let mut jobs = Vec::new();
     let mut failures = Vec::new();
     for name in names {
@@ -109,7 +111,7 @@ async fn of_job(context: &Context, name: &str) -> Result<OfJob, Failure> {
     let now = (context.now)();
     let catalog = catalog::open(&context.config, &job, now).await?;
     let listing = catalog.list().await?;
-    let adoptable: Vec<_> = dumps(&job, &listing).into_iter().map(|(key, _)| key.to_string()).collect();
+    let adoptable: Vec<_> = catalog::dumps(&job, &listing).into_iter().map(|(key, _)| key.to_string()).collect();
     Ok(OfJob {
         job: name.to_owned(),
         location: catalog.location(),
