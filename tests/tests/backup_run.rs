@@ -89,6 +89,8 @@ fn a_backup_is_made_listed_shown_verified_and_given_back() {
     Fingerprint::of(server, database).assert_same(&Fingerprint::of(server, &restored));
     let stdout = backups.command(&["fetch", "nightly", id, "--to", "-"]).output().expect("the program starts");
     assert_eq!(stdout.stdout, fs::read(backups.file("copy.dump")).expect("it was fetched"));
+    let both = backups.run(&["fetch", "nightly", id, "--to", "-", "--output", "json"]);
+    assert_eq!(both.failed(&["cannot both have standard output"]).json()["version"], 1);
 
     // What is there is not replaced.
     let _ = backups.run(&["fetch", "nightly", id, "--to", "copy.dump"]).failed(&["copy.dump"]);
@@ -406,7 +408,7 @@ fn of_the_products_policy_what_is_not_said_is_as_the_product_has_it() {
         ("keep-weekly: 0", "keeps none made on a Sunday, 6 of other days"),
     ] {
         let backups = backups().job(&format!("retention: {{weekly-backup-day: 0, {line}}}"));
-        let _ = backups.run(&["explain", "nightly"]).done().says(&[words]);
+        let _ = backups.run(&["explain", "nightly"]).done().says(&[words, "no backup"]);
     }
     let nothing = backups().job("retention: {weekly-backup-day: 0, keep-weekly: 0, keep-daily: 0}");
     let _ = nothing.run(&["explain", "nightly"]).failed(&["the retention policy keeps nothing"]);

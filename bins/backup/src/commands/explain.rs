@@ -69,6 +69,10 @@ pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> R
         return Ok(());
     }
     let mut text = format!("{name}: {said}; days of {}\n\n", job.time_zone);
+    if items.is_empty() && unreadable.is_empty() {
+        terminal::print(&format!("{text}no backup\n"))?;
+        return Ok(());
+    }
     text += &calendar(&months(&items, job.time_zone));
     let rows = items.iter().rev().map(|item| {
         let what = if item.decision.is_removal() { "goes" } else { "stays" };

@@ -30,11 +30,16 @@ pub(crate) async fn run(
     to: &Path,
     object: Option<&str>,
 ) -> Result<(), Failure> {
+    let is_stdout = to == Path::new("-");
+    if is_stdout && context.is_json() {
+        let message = "`--to -` and `--output json` cannot both have standard output";
+        return Err(Failure::new(message, "give a file, or leave out `--output json`"));
+    }
     let job = catalog::job(&context.config, name)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
     let (id, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
     let object = one_of(&manifest, object)?;
-    if to == Path::new("-") {
+    if is_stdout {
         return to_stdout(&catalog, &id, object).await;
     }
     to_file(&catalog, &id, object, to).await?;
