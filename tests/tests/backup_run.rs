@@ -133,6 +133,11 @@ fn several_databases_are_one_backup() {
     assert_eq!(names, [&json!(object(&one)), &json!(object(&other))]);
     assert!(manifest["consistency"].as_str().is_some_and(|text| text.contains(&other)), "{manifest}");
     assert_eq!(backups.verified().len(), 1);
+    // None of them is the product's.
+    let told = [&format!("cannot read the tenants of `{one}`")[..], "leave out its `profile`"];
+    let backups = backups.source("profile", "watson-assistant");
+    let _ = backups.run(&["run", "nightly"]).failed(&told);
+    let backups = backups.source("profile", "");
     let _ = backups.run(&["fetch", "nightly", "latest", "--to", "x"]).failed(&["which object"]);
     // What is not in the next one any more is told.
     let backups = backups.source("databases", &format!("[{one}]"));

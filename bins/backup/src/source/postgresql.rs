@@ -47,10 +47,14 @@ impl Session {
         let target = match profile {
             Some(profile) => {
                 let target = Target::read(client, profile).await;
-                Some(
-                    target
-                        .map_err(|e| Failure::from(e).context("cannot read the tenants that the `profile` promises"))?,
-                )
+                // Its own hint is for who restores.
+                let hint =
+                    "check `database` of the source, or leave out its `profile` if that is no database of the product";
+                Some(target.map_err(|e| {
+                    let what =
+                        format!("cannot read the tenants of `{}`, which its `profile` promises", database.database);
+                    Failure::from(e).context(what).with_hint(hint)
+                })?)
             }
             None => None,
         };
