@@ -75,7 +75,7 @@ fn pg_dump(server: &Server, folder: &Path, compress: &str) -> Result<Usage> {
     Ok(usage)
 }
 
-/// Over the Unix socket, as the peer. One old backup stays, so that the disk does not fill.
+/// Over the Unix socket, as the peer, which removes no old dump either.
 fn write_configuration(server: &Server, folder: &Path, compress: &str) -> Result<()> {
     fs::create_dir(folder.join("vault"))?;
     let password = File::options().write(true).create_new(true).mode(0o600).open(folder.join("password"))?;
@@ -84,7 +84,7 @@ fn write_configuration(server: &Server, folder: &Path, compress: &str) -> Result
         "sources:\n  store: {{type: postgresql, host: {}, port: {}, database: {DATABASE}, username: {}, \
          password-file: password, pg-dump: {}, compress: {compress}}}\n\
          destinations:\n  vault: {{type: local, path: vault}}\n\
-         jobs:\n  nightly: {{source: store, destination: vault, retention: {{keep-last: 1}}}}\n",
+         jobs:\n  nightly: {{source: store, destination: vault, retention: {{keep-last: 1000}}}}\n",
         server.socket_folder().display(),
         server.port(),
         server.user(),
