@@ -45,7 +45,6 @@ impl Failure {
 
 /// What [`mirror`](super::mirror) has done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 #[must_use = "it tells whether everything was copied"]
 pub struct MirrorReport {
@@ -129,7 +128,6 @@ pub enum DifferenceKind {
 
 /// An object that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub struct Difference {
     /// Its key; in a folder, the path of what is no object.
     pub key: String,
@@ -145,7 +143,6 @@ pub struct Difference {
 
 /// What [`verify`](super::verify) has found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 #[must_use = "it tells whether both sides are the same"]
 pub struct VerifyReport {
