@@ -10,9 +10,10 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use hyper::Method;
 use pgmig_tests::s3::{Asked, Fault, S3Proxy, S3Server, at_once};
 use storage_backends::s3::{Retention, RetentionMode, S3, S3Config};
-use storage_backends::{Backend as _, Catalog, Error, ErrorKind, Existing, Key, conformance};
+use storage_backends::{Abandoned, Backend as _, Catalog, Error, ErrorKind, Existing, Key, conformance};
 
 const PART: usize = 8 << 20;
+const HOUR: Duration = Duration::from_secs(3600);
 
 fn key(text: &str) -> Key {
     text.parse().expect("a key")
@@ -43,6 +44,12 @@ async fn read(s3: &S3, name: &str) -> Result<Vec<u8>, Error> {
 
 async fn names(s3: &S3) -> Vec<String> {
     s3.list(None).await.map_ok(|object| object.key.as_str().to_owned()).try_collect().await.expect("it can be listed")
+}
+
+/// Removes what nobody has written to for so long, as if that was more than an hour, and tells how much that was.
+async fn abandoned(s3: &S3, age: Duration) -> u64 {
+    let later = SystemTime::now() + HOUR - age;
+    s3.remove_abandoned(&Abandoned::new(HOUR, later, |_| true)).await.unwrap()
 }
 
 /// A bucket of its own, and the way to it through a proxy that passes everything on.
@@ -129,7 +136,7 @@ async fn of_two_uploads_that_keep_what_has_the_name_one_wins() {
         }
         assert!(read(&s3, name).await.unwrap() == vec![won[0]; bytes]);
     }
-    assert_eq!(s3.remove_abandoned(Duration::ZERO).await.unwrap(), 0, "those that lost removed what they wrote");
+    assert_eq!(abandoned(&s3, Duration::ZERO).await, 0, "those that lost removed what they wrote");
 }
 
 #[tokio::test]
@@ -276,7 +283,7 @@ async fn what_cannot_be_replaced_stays_and_that_is_told() {
         assert_eq!(read(&s3, "object").await.unwrap(), content(10));
     }
     proxy.set_rule(|_| Fault::None);
-    assert_eq!(s3.remove_abandoned(Duration::ZERO).await.unwrap(), 0, "the parts were removed");
+    assert_eq!(abandoned(&s3, Duration::ZERO).await, 0, "the parts were removed");
 }
 
 #[tokio::test]
@@ -437,7 +444,7 @@ async fn an_upload_that_is_dropped_leaves_nothing_or_is_found() {
     }
     proxy.set_rule(|_| Fault::None);
     assert_eq!(names(&s3).await, [""; 0]);
-    assert_eq!(s3.remove_abandoned(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(s3.remove_abandoned(&Abandoned::new(HOUR, SystemTime::now(), |_| true)).await.unwrap(), 0);
     assert_eq!(s3.unfinished_uploads(Duration::from_secs(3600)).await.unwrap(), 0);
     // Ceph tells times in whole seconds.
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -446,10 +453,55 @@ async fn an_upload_that_is_dropped_leaves_nothing_or_is_found() {
         assert_eq!(s3.unfinished_uploads(Duration::from_secs(2)).await.unwrap(), 2);
         assert_eq!(below.unfinished_uploads(Duration::from_secs(2)).await.unwrap(), 1);
     }
-    assert_eq!(below.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1, "only what is below the prefix");
-    assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1);
-    assert_eq!(s3.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 0);
-    assert_eq!(other_bucket.remove_abandoned(Duration::from_secs(2)).await.unwrap(), 1);
+    assert_eq!(abandoned(&below, Duration::from_secs(2)).await, 1, "only what is below the prefix");
+    assert_eq!(abandoned(&s3, Duration::from_secs(2)).await, 1);
+    assert_eq!(abandoned(&s3, Duration::from_secs(2)).await, 0);
+    assert_eq!(abandoned(&other_bucket, Duration::from_secs(2)).await, 1);
+}
+
+#[tokio::test]
+async fn uploads_of_other_jobs_and_other_programs_are_left_alone() {
+    let (proxy, config) = behind_proxy("uploads-of-others").await;
+    let s3 = S3::connect(config).await.unwrap();
+    let begin = async |name: &str| {
+        let mut upload = s3.put(&key(name), Existing::Keep).await.unwrap();
+        upload.write(content(PART)).await.unwrap();
+        std::mem::forget(upload);
+    };
+    let theirs = ["theirs.iso", "theirs/20261121T230004Z", "other/20261121T230004Z/store.dump"];
+    let ours = ["20261121T230004Z/store.dump", "20261121T230004Z/a/b.tar"];
+    let of_nightly = "nightly/20261121T230004Z/store.dump";
+    let at_work = "nightly/20261122T230004Z/store.dump";
+    for name in theirs.into_iter().chain(ours).chain([of_nightly, at_work]) {
+        begin(name).await;
+    }
+    // The parts have to arrive, and Ceph tells times in whole seconds.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    s3.put_if_absent(&key("nightly/20261122T230004Z/still-being-made"), "x".into()).await.unwrap();
+    let heartbeat = SystemTime::now();
+    let aborted = || {
+        let asked = proxy.asked().into_iter();
+        let ends = asked.filter(|it| it.method == Method::DELETE && it.query.contains("uploadId="));
+        let mut ended: Vec<_> = ends.map(|it| it.path.splitn(3, '/').nth(2).unwrap_or_default().to_owned()).collect();
+        ended.sort();
+        ended
+    };
+    let at_root = Catalog::at_root(Arc::new(s3.clone()));
+    let nightly = Catalog::new(Arc::new(s3.clone()), key("nightly")).unwrap();
+    let now = SystemTime::now();
+    for catalog in [&at_root, &nightly] {
+        // Less than an hour is an hour.
+        assert!(catalog.clean_up(Duration::ZERO, now).await.unwrap().problems.is_empty());
+    }
+    assert_eq!(aborted(), [""; 0]);
+    let later = heartbeat + HOUR - Duration::from_secs(2);
+    assert!(at_root.clean_up(HOUR, later).await.unwrap().problems.is_empty());
+    assert_eq!(aborted(), [ours[1], ours[0]]);
+    assert!(nightly.clean_up(HOUR, later).await.unwrap().problems.is_empty());
+    assert_eq!(aborted(), [ours[1], ours[0], of_nightly], "one that is still being made has its upload");
+    assert!(nightly.clean_up(HOUR, later + HOUR).await.unwrap().problems.is_empty());
+    assert_eq!(aborted(), [ours[1], ours[0], of_nightly, at_work]);
+    assert_eq!(s3.unfinished_uploads(Duration::ZERO).await.unwrap(), theirs.len() as u64);
 }
 
 #[tokio::test]
@@ -467,7 +519,7 @@ async fn an_access_key_that_may_not_list_uploads_can_still_clean_up_the_rest() {
         if lists_uploads { Fault::Answer(403, "AccessDenied", "Access Denied.".into()) } else { Fault::None }
     });
     let catalog = Catalog::at_root(Arc::new(s3));
-    let later = SystemTime::now() + Duration::from_secs(3600);
+    let later = SystemTime::now() + HOUR;
     let cleaned = catalog.clean_up(Duration::ZERO, later).await.unwrap();
     assert_eq!(cleaned.removed, ["20261121T230004Z".parse().unwrap()]);
     let [problem] = &cleaned.problems[..] else { panic!("{cleaned:?}") };
@@ -502,7 +554,7 @@ async fn an_upload_that_gets_a_part_now_and_then_is_not_abandoned() {
     tokio::time::sleep(Duration::from_secs(4)).await;
     upload.write(content(PART)).await.unwrap();
     tokio::time::sleep(Duration::from_millis(500)).await;
-    assert_eq!(s3.remove_abandoned(Duration::from_secs(3)).await.unwrap(), 0);
+    assert_eq!(abandoned(&s3, Duration::from_secs(3)).await, 0);
     upload.commit().await.unwrap();
     assert_eq!(s3.stat(&key("slow")).await.unwrap().unwrap().bytes, 2 * PART as u64);
 }

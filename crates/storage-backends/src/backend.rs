@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -57,13 +58,60 @@ pub trait Backend: fmt::Debug + Send + Sync {
     /// It is there still.
     async fn delete(&self, key: &Key) -> Result<(), Error>;
 
-    /// Removes what uploads left behind that were never ended, if nobody writes to it and it is older than `age`. Returns
-    /// how many there were.
+    /// Removes what uploads left behind that were never ended, and to which nobody has written for [`age`](Abandoned::age). Returns how
+    /// many there were.
     ///
     /// # Errors
     ///
     /// Some of it could not be removed.
-    async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error>;
+    async fn remove_abandoned(&self, abandoned: &Abandoned) -> Result<u64, Error>;
+}
+
+/// The shortest time after which something that is being written can be taken for what somebody left behind who was killed: several
+/// times as long as whoever makes a backup lets pass before saying that it is still being made. Whoever asks for less gets this.
+pub const SHORTEST_GRACE_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// Which uploads somebody takes for abandoned; see [`Backend::remove_abandoned`].
+#[derive(Clone)]
+pub struct Abandoned {
+    age: Duration,
+    now: SystemTime,
+    is_ours: Arc<dyn Fn(Option<&Key>) -> bool + Send + Sync>,
+}
+
+impl Abandoned {
+    /// Those to which nobody has written for `age` before `now`, but at least for the [`SHORTEST_GRACE_TIME`]; and only those of
+    /// objects in folders of which `is_ours` says so. Others may write to the same place, another job or another program, and a
+    /// store does not tell whose upload it is. `None` is the folder of everything.
+    pub fn new(age: Duration, now: SystemTime, is_ours: impl Fn(Option<&Key>) -> bool + Send + Sync + 'static) -> Self {
+        Self { age: age.max(SHORTEST_GRACE_TIME), now, is_ours: Arc::new(is_ours) }
+    }
+
+    /// How long nobody has written to them.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.age
+    }
+
+    /// Whether what was written to at this time last is old enough. A time to come is that of a clock that was set back: not known to be
+    /// old.
+    #[must_use]
+    pub fn is_old(&self, modified: SystemTime) -> bool {
+        self.now.duration_since(modified).is_ok_and(|elapsed| elapsed >= self.age)
+    }
+
+    /// Whether the uploads of objects in this folder are meant.
+    #[must_use]
+    pub fn is_ours(&self, folder: Option<&Key>) -> bool {
+        (self.is_ours)(folder)
+    }
+}
+
+impl fmt::Debug for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { age, now, .. } = self;
+        f.debug_struct("Abandoned").field("age", age).field("now", now).finish_non_exhaustive()
+    }
 }
 
 /// What becomes of an object that has the name already.

@@ -10,12 +10,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use crate::backend::{Backend, Existing, ObjectInfo};
+use crate::backend::{Abandoned, Backend, Existing, ObjectInfo};
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
 
@@ -212,7 +212,8 @@ impl Suite<'_> {
     async fn what_is_being_written_is_not_abandoned(&self) {
         let mut upload = self.backend.put(&self.key("slow"), Existing::Keep).await.expect("it can begin");
         upload.write("slow".into()).await.expect("it can be written");
-        self.backend.remove_abandoned(Duration::from_secs(3600)).await.expect("it can be cleaned up");
+        let abandoned = Abandoned::new(Duration::ZERO, SystemTime::now(), |_| true);
+        self.backend.remove_abandoned(&abandoned).await.expect("it can be cleaned up");
         upload.commit().await.expect("it is still there");
         assert_eq!(self.content("slow").await.expect("it can be read"), b"slow");
         self.remove(&["slow"]).await;

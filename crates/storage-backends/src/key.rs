@@ -35,6 +35,12 @@ impl Key {
         self.0.rsplit('/').next().unwrap_or_default()
     }
 
+    /// The key of the folder that it lies in; `None` for that of everything.
+    #[must_use]
+    pub fn folder(&self) -> Option<Self> {
+        self.0.rsplit_once('/').map(|(folder, _)| Self(folder.into()))
+    }
+
     /// The key of something below this one.
     ///
     /// # Errors

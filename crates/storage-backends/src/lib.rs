@@ -117,7 +117,7 @@ mod signing;
 #[cfg(feature = "s3")]
 mod task;
 
-pub use backend::{Backend, Download, Existing, ObjectInfo, Upload};
+pub use backend::{Abandoned, Backend, Download, Existing, ObjectInfo, SHORTEST_GRACE_TIME, Upload};
 pub use catalog::{BackupId, Catalog, CleanedUp, InvalidBackupId, Listing, NewBackup, NewObject};
 #[cfg(feature = "encryption")]
 pub use encryption::{Identities, Recipients};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::TryStreamExt as _;
 use storage_backends::local::Local;
-use storage_backends::{Backend, ErrorKind, Existing, Key, conformance};
+use storage_backends::{Abandoned, Backend, ErrorKind, Existing, Key, SHORTEST_GRACE_TIME, conformance};
 
 fn key(text: &str) -> Key {
     text.parse().expect("a key")
@@ -48,7 +48,11 @@ async fn what_a_killed_process_left_is_removed_when_it_is_old_and_nobody_writes_
     upload.write("x".into()).await.unwrap();
     let ours = format!(".staging-{}-0", std::process::id());
     set(&ours, old);
-    assert_eq!(local.remove_abandoned(Duration::from_secs(3600)).await.unwrap(), 2);
+    // Less than an hour is an hour.
+    let of_nobody = Abandoned::new(Duration::ZERO, SystemTime::now(), |_| false);
+    assert_eq!(local.remove_abandoned(&of_nobody).await.unwrap(), 0);
+    let all = Abandoned::new(Duration::ZERO, SystemTime::now(), |_| true);
+    assert_eq!((all.age(), local.remove_abandoned(&all).await.unwrap()), (SHORTEST_GRACE_TIME, 2));
     upload.commit().await.unwrap();
     let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     left.sort();
@@ -75,7 +79,8 @@ fn cleaning_up_passes_over_what_belongs_to_others() {
     };
     set_modes([0, 0, 0o500, 0]);
     let local = Local::open(folder.path()).unwrap();
-    let removed = as_somebody(local.remove_abandoned(Duration::from_secs(3600)));
+    let all = Abandoned::new(Duration::from_secs(3600), SystemTime::now(), |_| true);
+    let removed = as_somebody(local.remove_abandoned(&all));
     let listed = as_somebody(async { local.list(None).await.try_collect::<Vec<_>>().await });
     set_modes([0, 0o700, 0o700, 0o600]);
     let listed_without_theirs = as_somebody(async { local.list(None).await.try_collect::<Vec<_>>().await });

@@ -6,14 +6,14 @@ use std::sync::Arc;
 #[cfg(feature = "encryption")]
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 use storage_backends::local::Local;
 use storage_backends::{
-    Backend, Catalog, Download, Error, ErrorKind, Existing, Key, Listing, Manifest, ObjectInfo, Upload,
+    Abandoned, Backend, Catalog, Download, Error, ErrorKind, Existing, Key, Listing, Manifest, ObjectInfo, Upload,
 };
 use tempfile::TempDir;
 
@@ -75,8 +75,8 @@ impl Backend for Mortal {
         self.step(self.inner.delete(key)).await
     }
 
-    async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
-        self.inner.remove_abandoned(age).await
+    async fn remove_abandoned(&self, abandoned: &Abandoned) -> Result<u64, Error> {
+        self.inner.remove_abandoned(abandoned).await
     }
 }
 

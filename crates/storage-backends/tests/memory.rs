@@ -6,12 +6,12 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use storage_backends::{Backend, Download, Error, ErrorKind, Existing, Key, ObjectInfo, Upload};
+use storage_backends::{Abandoned, Backend, Download, Error, ErrorKind, Existing, Key, ObjectInfo, Upload};
 
 /// What is asked before each step, with the names of the step and of the object: it may fail, or change what is there.
 type Rule = dyn FnMut(&'static str, &str, &mut Objects) -> Result<(), Error> + Send;
@@ -152,7 +152,7 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn remove_abandoned(&self, _: Duration) -> Result<u64, Error> {
+    async fn remove_abandoned(&self, _: &Abandoned) -> Result<u64, Error> {
         self.step("remove abandoned", "").await.map(|_| 0)
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 
-use crate::backend::Backend;
+use crate::backend::{Abandoned, Backend};
 use crate::digest::Digest;
 use crate::encryption::{Identities, Recipients, Undecryptable};
 use crate::error::{Error, ErrorKind};
@@ -461,8 +461,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// Removes what is no backup and to which nothing was written for `age`, and what uploads left behind. What cannot be removed stays,
-    /// and is [told](CleanedUp::problems): rubbish takes room, but is no reason to make no backup.
+    /// Removes what is no backup and to which nothing was written for `age` before `now`, and what uploads for backups of this catalog left
+    /// behind. An `age` of less than the [`SHORTEST_GRACE_TIME`](crate::SHORTEST_GRACE_TIME) is taken for that. What cannot be removed stays, and
+    /// is [told](CleanedUp::problems): rubbish takes room, but is no reason to make no backup.
     ///
     /// # Errors
     ///
@@ -470,10 +471,17 @@ impl Catalog {
     pub async fn clean_up(&self, age: Duration, now: SystemTime) -> Result<CleanedUp, Error> {
         let without_manifest = self.survey().await?.without_manifest;
         let mut cleaned = CleanedUp::default();
-        cleaned.problems.extend(self.backend.remove_abandoned(age).await.err());
+        let (catalog, written) = (self.clone(), without_manifest.clone());
+        // Only what is in the folder of a backup, and not of one that is still being made: a part that waits for the next piece of a
+        // dump can be older than its heartbeat.
+        let is_old = Abandoned::new(age, now, |_| false);
+        let abandoned = Abandoned::new(age, now, move |folder| {
+            let Some(id) = folder.and_then(|folder| catalog.id_of_folder(folder)) else { return false };
+            written.get(&id).is_none_or(|written| is_old.is_old(*written))
+        });
+        cleaned.problems.extend(self.backend.remove_abandoned(&abandoned).await.err());
         for (id, written) in without_manifest {
-            // A time to come is that of a clock that was set back: not known to be old.
-            if now.duration_since(written).is_ok_and(|elapsed| elapsed >= age) {
+            if abandoned.is_old(written) {
                 match self.remove_unpublished(&id).await {
                     Ok(true) => cleaned.removed.push(id),
                     Ok(false) => {}
@@ -588,6 +596,11 @@ impl Catalog {
             None => Some(key.as_str()),
             Some(folder) => key.as_str().strip_prefix(folder.as_str())?.strip_prefix('/'),
         }
+    }
+
+    /// The backup in whose folder this one is, or which it is.
+    fn id_of_folder(&self, folder: &Key) -> Option<BackupId> {
+        self.path_of(folder)?.split('/').next()?.parse().ok()
     }
 
     fn folder_of(&self, id: &BackupId) -> Key {

@@ -4,7 +4,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::{Folder, LocalError, StagedFile, sync_dir};
-use crate::backend::{Backend, Download, Existing, ObjectInfo, Upload};
+use crate::backend::{Abandoned, Backend, Download, Existing, ObjectInfo, Upload};
 use crate::error::{Error, ErrorKind};
 use crate::key::{Key, STAGING_PREFIX};
 
@@ -157,10 +157,11 @@ impl Backend for Local {
         .await
     }
 
-    async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
+    async fn remove_abandoned(&self, abandoned: &Abandoned) -> Result<u64, Error> {
+        let abandoned = abandoned.clone();
         self.blocking(move |folder| {
             let mut removed = 0;
-            remove_staging_files(&folder.dir, folder.path(), age, &mut removed)?;
+            remove_staging_files(&folder.dir, folder.path(), "", &abandoned, &mut removed)?;
             Ok(removed)
         })
         .await
@@ -339,18 +340,31 @@ fn remove_empty_folders(root: &Dir, mut path: &str) {
     }
 }
 
-fn remove_staging_files(dir: &Dir, path: &Path, age: Duration, removed: &mut u64) -> Result<(), LocalError> {
+fn remove_staging_files(
+    dir: &Dir,
+    path: &Path,
+    prefix: &str,
+    abandoned: &Abandoned,
+    removed: &mut u64,
+) -> Result<(), LocalError> {
+    let folder = (!prefix.is_empty()).then(|| prefix.parse::<Key>()).transpose();
+    // Where no object can be, nobody begins one.
+    let Ok(folder) = folder else { return Ok(()) };
+    let is_ours = abandoned.is_ours(folder.as_ref());
     let fail = |e| LocalError::new("clean up", path.to_owned(), e);
     let Some(entries) = unless_of_others(dir.entries()).map_err(fail)? else { return Ok(()) };
     for entry in entries {
         let entry = entry.map_err(fail)?;
         let name = entry.file_name();
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            if let Some(below) = unless_of_others(entry.open_dir()).map_err(fail)? {
-                remove_staging_files(&below, &path.join(name), age, removed)?;
-            }
-        } else if name.as_encoded_bytes().starts_with(STAGING_PREFIX.as_bytes())
-            && unless_of_others(is_abandoned(dir, &entry, age)).map_err(fail)? == Some(true)
+            let Some(below) = unless_of_others(entry.open_dir()).map_err(fail)? else { continue };
+            // One that is no text is no key either.
+            let Some(key) = name.to_str() else { continue };
+            let key = if prefix.is_empty() { key.to_owned() } else { format!("{prefix}/{key}") };
+            remove_staging_files(&below, &path.join(name), &key, abandoned, removed)?;
+        } else if is_ours
+            && name.as_encoded_bytes().starts_with(STAGING_PREFIX.as_bytes())
+            && unless_of_others(is_abandoned(dir, &entry, abandoned)).map_err(fail)? == Some(true)
             && unless_of_others(entry.remove_file()).map_err(fail)?.is_some()
         {
             *removed += 1;
@@ -369,11 +383,9 @@ fn unless_of_others<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     }
 }
 
-/// Whether nobody writes to it, and nobody did for `age`.
-fn is_abandoned(dir: &Dir, entry: &cap_std::fs::DirEntry, age: Duration) -> io::Result<bool> {
+/// Whether nobody writes to it, and nobody did for long.
+fn is_abandoned(dir: &Dir, entry: &cap_std::fs::DirEntry, abandoned: &Abandoned) -> io::Result<bool> {
     let file = dir.open(entry.file_name())?;
     let modified = file.metadata()?.modified()?.into_std();
-    // A time to come is that of a clock that was set back: not known to be old.
-    let is_old = modified.elapsed().is_ok_and(|elapsed| elapsed >= age);
-    Ok(is_old && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
+    Ok(abandoned.is_old(modified) && rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok())
 }

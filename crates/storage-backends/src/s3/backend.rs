@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::S3;
 use super::store::{Content, Store, time};
 use super::upload::S3Upload;
-use crate::backend::{Backend, Download, Existing, ObjectInfo, Upload};
+use crate::backend::{Abandoned, Backend, Download, Existing, ObjectInfo, Upload};
 use crate::error::Error;
 use crate::key::{Key, STAGING_PREFIX};
 
@@ -61,35 +61,40 @@ impl Backend for S3 {
         self.store.remove(&self.store.name(key)).await
     }
 
-    async fn remove_abandoned(&self, age: Duration) -> Result<u64, Error> {
+    async fn remove_abandoned(&self, abandoned: &Abandoned) -> Result<u64, Error> {
         // An access key that may not list uploads can still remove claims.
-        let uploads = self.abort_uploads(age).await;
-        let claims = self.remove_claims(age).await;
-        Ok(uploads? + claims?)
+        let uploads = self.abort_uploads(abandoned).await;
+        let claims = self.remove_claims(abandoned).await;
+        match (uploads, claims) {
+            (Ok(uploads), Ok(claims)) => Ok(uploads + claims),
+            (Err(e), Ok(_)) | (Ok(_), Err(e)) => Err(e),
+            (Err(e), Err(also)) => {
+                let why = format!("{e}; and {also}");
+                Err(Error::new(e.kind(), "clean up", self.store.location(), why).with_cause(e))
+            }
+        }
     }
 }
 
 impl S3 {
     /// Ends the uploads that nobody ends any more, and tells how many there were.
-    async fn abort_uploads(&self, age: Duration) -> Result<u64, Error> {
-        let mut aborted = 0;
-        for (name, id) in self.abandoned_uploads(age).await? {
-            // Other names are not ours.
-            if self.store.key(&name).is_some() {
-                self.store.abort_parts(&name, &id).await?;
-                aborted += 1;
-            }
+    async fn abort_uploads(&self, abandoned: &Abandoned) -> Result<u64, Error> {
+        // Other names are not ours.
+        let is_ours = |name: &str| self.store.key(name).is_some_and(|key| abandoned.is_ours(key.folder().as_ref()));
+        let uploads = self.uploads(is_ours, |time| abandoned.is_old(time)).await?;
+        for (name, id) in &uploads {
+            self.store.abort_parts(name, id).await?;
         }
-        Ok(aborted)
+        Ok(uploads.len() as u64)
     }
 
-    /// Removes the claims of those who are gone, and tells how many there were.
-    async fn remove_claims(&self, age: Duration) -> Result<u64, Error> {
+    /// Removes the claims of those who are gone, whatever they were for: none lives longer than a minute. Tells how many there were.
+    async fn remove_claims(&self, abandoned: &Abandoned) -> Result<u64, Error> {
         let mut removed = 0;
         let claims = objects(&self.store, format!("{}{STAGING_PREFIX}", self.store.root));
         let mut claims = std::pin::pin!(claims);
         while let Some((name, _, modified)) = claims.try_next().await? {
-            if is_old(modified, age) {
+            if abandoned.is_old(modified) {
                 self.store.remove(&name).await?;
                 removed += 1;
             }
@@ -105,11 +110,18 @@ impl S3 {
     ///
     /// They cannot be listed, which takes a permission of its own.
     pub async fn unfinished_uploads(&self, age: Duration) -> Result<u64, Error> {
-        Ok(self.abandoned_uploads(age).await?.len() as u64)
+        // By the clock of this machine; one that is wrong by more than some minutes is refused by the store anyway.
+        let is_old = |time: SystemTime| time.elapsed().is_ok_and(|elapsed| elapsed >= age);
+        Ok(self.uploads(|_| true, is_old).await?.len() as u64)
     }
 
-    /// The names and IDs of the uploads below the prefix of which nothing has arrived for `age`.
-    async fn abandoned_uploads(&self, age: Duration) -> Result<Vec<(String, String)>, Error> {
+    /// The names and IDs of the uploads below the prefix whose name is one of those, and of which nothing has arrived since a time that is
+    /// not old.
+    async fn uploads(
+        &self,
+        is_meant: impl Fn(&str) -> bool,
+        is_old: impl Fn(SystemTime) -> bool,
+    ) -> Result<Vec<(String, String)>, Error> {
         let mut abandoned = Vec::new();
         let (mut key_marker, mut id_marker) = (None, None);
         loop {
@@ -120,12 +132,12 @@ impl S3 {
             let page = page.map_err(|e| self.store.error("list the uploads of", "", &e))?;
             for upload in page.uploads() {
                 let (Some(listed), Some(id)) = (upload.key(), upload.upload_id()) else { continue };
-                if !is_old(time(upload.initiated()), age) {
+                if !is_old(time(upload.initiated())) {
                     continue;
                 }
                 for name in spellings(listed, page.encoding_type()) {
-                    let is_below = name.starts_with(&self.store.root);
-                    if is_below && self.has_rested(&name, id, age).await? {
+                    let is_meant = name.starts_with(&self.store.root) && is_meant(&name);
+                    if is_meant && self.has_rested(&name, id, &is_old).await? {
                         abandoned.push((name, id.to_owned()));
                         break;
                     }
@@ -141,7 +153,7 @@ impl S3 {
     }
 
     /// Whether no part of an upload has arrived for long.
-    async fn has_rested(&self, name: &str, upload: &str, age: Duration) -> Result<bool, Error> {
+    async fn has_rested(&self, name: &str, upload: &str, is_old: &impl Fn(SystemTime) -> bool) -> Result<bool, Error> {
         let mut marker = None;
         loop {
             let request = self.store.client.list_parts().bucket(&self.store.bucket).key(name).upload_id(upload);
@@ -152,7 +164,7 @@ impl S3 {
                 }
                 other => other.map_err(|e| self.store.error("look at the upload of", name, &e))?,
             };
-            if page.parts().iter().any(|part| !is_old(time(part.last_modified()), age)) {
+            if page.parts().iter().any(|part| !is_old(time(part.last_modified()))) {
                 return Ok(false);
             }
             let next = page.next_part_number_marker().map(str::to_owned);
@@ -162,11 +174,6 @@ impl S3 {
             marker = next;
         }
     }
-}
-
-/// By the clock of this machine; one that is wrong by more than some minutes is refused by the store anyway.
-fn is_old(modified: SystemTime, age: Duration) -> bool {
-    modified.elapsed().is_ok_and(|elapsed| elapsed >= age)
 }
 
 /// All names that begin with `prefix`, with lengths and times, a page at a time.
