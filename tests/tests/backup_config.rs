@@ -151,16 +151,17 @@ destinations:
   here: {type: local, path: .}
 jobs:
   one: {source: store, destination: here, at-root: true}
-  two: {source: store, destination: here, at-root: true, success-url: not a url}
+  two: {source: store, destination: here, at-root: true, success-url: not a url, clean-up-after-hours: 0}
   one.before-restore: {source: store, destination: here}
 ";
     let _ = check(yaml, |_, _| {}).failed(&[
-        "it has 7 faults",
+        "it has 8 faults",
         "line 2: the source `store`: `compress` must be what `pg_dump --compress` takes",
         "line 4: the destination `gone`: `nowhere` is no folder that is there",
         "line 5: the destination `s3`: `endpoint` must be a URL such as `https://minio:9000`",
         "line 5: `object-lock` of the destination `s3`: `mode` must be `governance` or `compliance`",
         "line 8: the job `one`: it has its backups at the root of `here`, and so has `two`",
+        "line 9: the job `two`: `clean-up-after-hours` must be a number of hours, at least 1: a run that is at work",
         "line 9: the job `two`: `success-url` must be a URL",
         "line 10: the job `one.before-restore`: names that end with `.before-restore`",
     ]);

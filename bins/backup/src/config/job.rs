@@ -55,7 +55,8 @@ impl Job {
             Some(rules) => section.take(policy(rules)).map(Some),
             None => Some(None),
         };
-        let hours = section.parsed("clean-up-after-hours", "a number of hours", |text| text.parse::<u32>().ok());
+        let hours = "a number of hours, at least 1: a run that is at work says so only now and then, and would be taken for a killed one";
+        let hours = section.parsed("clean-up-after-hours", hours, |text| text.parse::<u32>().ok().filter(|it| *it > 0));
         let clean_up_after = Duration::from_secs(u64::from(hours.unwrap_or(24)) * 60 * 60);
         let metrics_file = section.path("metrics-file");
         let success_url = url(&mut section, "success-url");
