@@ -36,7 +36,7 @@
 //!
 //! ```
 //! # #[cfg(all(feature = "encryption", feature = "signing"))]
-//! # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+//! # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
 //! # use age::secrecy::ExposeSecret as _;
 //! # use ssh_key::{LineEnding, PrivateKey, private::Ed25519Keypair};
 //! use std::sync::Arc;
@@ -90,7 +90,10 @@
 //! `mirror`, with the feature `s3`, copies whole buckets with all that belongs to their objects, to folders, to other buckets and back,
 //! and proves that a copy is exact. `bucket_archive` makes one stream of a whole bucket, for a backup, and a bucket of that.
 //!
-//! Without a runtime, a [`Folder`](local::Folder) does the same for files.
+//! # Runtimes
+//!
+//! All of this needs a runtime of tokio, of any flavour: for making backups one with a timer (`enable_time`), for `s3` with all that it
+//! offers (`enable_all`). Without a runtime, a [`Folder`](local::Folder) does the same for files.
 
 mod backend;
 #[cfg(feature = "s3")]
@@ -114,7 +117,6 @@ pub mod s3;
 mod sealed;
 #[cfg_attr(not(feature = "signing"), path = "no_signing.rs")]
 mod signing;
-#[cfg(feature = "s3")]
 mod task;
 
 pub use backend::{Abandoned, Backend, Download, Existing, ObjectInfo, SHORTEST_GRACE_TIME, Upload};

@@ -3,6 +3,7 @@
 use tokio::task::JoinHandle;
 
 /// A task on any thread of the runtime. Dropped, it is given up.
+#[derive(Debug)]
 pub(crate) struct AbortOnDrop<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> AbortOnDrop<T> {

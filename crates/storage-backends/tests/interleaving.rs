@@ -1,8 +1,9 @@
 //! A backup that is published while somebody cleans up: in every order of their steps, with either of them killed at any.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::Poll;
 use std::time::SystemTime;
 
 use storage_backends::{Catalog, Error, Manifest, NewBackup};
@@ -47,12 +48,14 @@ impl Choices {
 }
 
 /// Does the next step of a process, and tells whether that was its last one.
-fn step<T>(process: &mut Process<T>, result: &mut Option<T>) {
+async fn step<T>(process: &mut Process<T>, result: &mut Option<T>) {
     let Some(future) = process else { return };
-    if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+    if let Poll::Ready(value) = poll_fn(|context| Poll::Ready(future.as_mut().poll(context))).await {
         *result = Some(value);
         *process = None;
     }
+    // A heartbeat that is asked to end does so.
+    tokio::task::yield_now().await;
 }
 
 /// Publishes what `begin` begins while somebody cleans up, in every way in which that can go.
@@ -60,7 +63,7 @@ fn in_every_order(
     mut begin: impl AsyncFnMut(&Catalog, &Memory) -> NewBackup,
     mut check: impl AsyncFnMut(&Catalog, &Memory),
 ) {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let (mut choices, mut published, mut cleaned, mut ways) = (Choices::default(), 0, 0, 0);
     loop {
         let memory = Memory::default();
@@ -76,14 +79,14 @@ fn in_every_order(
             match (&publishing, &cleaning) {
                 (None, None) => break,
                 (Some(_), Some(_)) => match choices.choose(4) {
-                    0 => step(&mut publishing, &mut made),
-                    1 => step(&mut cleaning, &mut removed),
+                    0 => runtime.block_on(step(&mut publishing, &mut made)),
+                    1 => runtime.block_on(step(&mut cleaning, &mut removed)),
                     2 => publishing = None,
                     _ => cleaning = None,
                 },
-                (Some(_), None) if choices.choose(2) == 0 => step(&mut publishing, &mut made),
+                (Some(_), None) if choices.choose(2) == 0 => runtime.block_on(step(&mut publishing, &mut made)),
                 (Some(_), None) => publishing = None,
-                (None, Some(_)) if choices.choose(2) == 0 => step(&mut cleaning, &mut removed),
+                (None, Some(_)) if choices.choose(2) == 0 => runtime.block_on(step(&mut cleaning, &mut removed)),
                 (None, Some(_)) => cleaning = None,
             }
         }

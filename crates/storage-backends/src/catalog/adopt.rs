@@ -30,7 +30,7 @@ impl Catalog {
     /// use storage_backends::local::Local;
     /// use storage_backends::{BackupId, Catalog, Manifest};
     ///
-    /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+    /// # tokio::runtime::Builder::new_current_thread().enable_time().build()?.block_on(async {
     /// # let volume = tempfile::tempdir()?;
     /// # let volume = volume.path();
     /// # std::fs::write(volume.join("store.dump_20240310-230003"), "PGDMP")?;

@@ -364,15 +364,20 @@ impl Catalog {
         }
     }
 
-    /// Begins a backup. Nobody sees it before [`NewBackup::publish`].
+    /// Begins a backup. Nobody sees it before [`NewBackup::publish`]. Until then a task tells those who clean up, every 15 minutes, that it is
+    /// still being made.
     ///
     /// # Errors
     ///
     /// There is something under that ID already, or nothing can be stored.
+    ///
+    /// # Panics
+    ///
+    /// In a runtime without a timer.
     pub async fn begin(&self, id: BackupId) -> Result<NewBackup, Error> {
         let mut backup = self.begin_without_claim(id).await?;
         self.claim(&backup.id).await?;
-        backup.heartbeat = Some(Heartbeat::new(self.clone(), backup.id.clone()));
+        backup.heartbeat = Some(Heartbeat::start(self.clone(), backup.id.clone()));
         Ok(backup)
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::heartbeat::Heartbeat;
+use super::heartbeat::{Heartbeat, Pulse};
 use super::{BackupId, Catalog, MANIFEST_BYTES, is_reserved};
 use crate::backend::{Existing, Upload};
 use crate::digest::Digest;
@@ -46,9 +46,9 @@ impl NewBackup {
             return Err(invalid("what a catalog itself keeps beside the objects has such names"));
         }
         let upload = self.catalog.backend.put(&key, Existing::Keep).await?;
-        let heartbeat = self.heartbeat.clone();
+        let pulse = self.heartbeat.as_ref().map(Heartbeat::pulse).cloned();
         let (name, stored) = (name.to_owned(), Digest::default());
-        let mut object = NewObject { upload, key, name, stored, encrypting: None, heartbeat };
+        let mut object = NewObject { upload, key, name, stored, encrypting: None, pulse };
         if let Some(recipients) = &self.catalog.keys.recipients {
             let encrypting = recipients.encrypt().map_err(|e| object.not_encrypted(e))?;
             object.encrypting = Some((encrypting, Digest::default()));
@@ -62,7 +62,7 @@ impl NewBackup {
     ///
     /// It could not be committed.
     pub async fn add(&mut self, mut object: NewObject) -> Result<&mut StoredObject, Error> {
-        object.beat().await?;
+        object.expect_pulse()?;
         let mut plain = None;
         if let Some((encrypting, digest)) = object.encrypting.take() {
             let last = encrypting.finish().map_err(|e| object.not_encrypted(e))?;
@@ -92,7 +92,8 @@ impl NewBackup {
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn publish(self, manifest: Manifest) -> Result<Manifest, Error> {
         let Self { catalog, id, objects, heartbeat } = self;
-        if heartbeat.is_some() {
+        if let Some(heartbeat) = heartbeat {
+            heartbeat.stop().await?;
             return catalog.publish(&id, objects, manifest).await;
         }
         // What is adopted lies elsewhere, so nothing was claimed yet.
@@ -111,7 +112,10 @@ impl NewBackup {
     ///
     /// Some of it is still there.
     pub async fn abort(self) -> Result<(), Error> {
-        if self.heartbeat.is_some() { self.catalog.remove_folder(&self.id).await } else { Ok(()) }
+        let Some(heartbeat) = self.heartbeat else { return Ok(()) };
+        // Whoever has cleaned it up may have left something.
+        let _ = heartbeat.stop().await;
+        self.catalog.remove_folder(&self.id).await
     }
 }
 
@@ -196,7 +200,7 @@ pub struct NewObject {
     stored: Digest,
     /// And what went into it.
     encrypting: Option<(Encrypting, Digest)>,
-    heartbeat: Option<Heartbeat>,
+    pulse: Option<Pulse>,
 }
 
 impl NewObject {
@@ -207,18 +211,15 @@ impl NewObject {
     /// They could not be written; or somebody has taken the backup for what a killed run had left behind
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn write(&mut self, piece: Bytes) -> Result<(), Error> {
-        self.beat().await?;
+        self.expect_pulse()?;
         let Some((encrypting, plain)) = &mut self.encrypting else { return self.store(piece).await };
         plain.update(&piece);
         let piece = encrypting.push(&piece).map_err(|e| self.not_encrypted(e))?;
         if piece.is_empty() { Ok(()) } else { self.store(piece).await }
     }
 
-    async fn beat(&self) -> Result<(), Error> {
-        match &self.heartbeat {
-            Some(heartbeat) => heartbeat.beat().await,
-            None => Ok(()),
-        }
+    fn expect_pulse(&self) -> Result<(), Error> {
+        self.pulse.as_ref().map_or(Ok(()), Pulse::check)
     }
 
     async fn store(&mut self, piece: Bytes) -> Result<(), Error> {
