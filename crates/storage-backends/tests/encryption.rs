@@ -96,7 +96,7 @@ async fn store(catalog: &Catalog, content: &[u8], piece: usize) -> Manifest {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap()
 }
 
 /// Sizes at which a chunk of age is full, and others.

@@ -19,10 +19,21 @@ type Rule = dyn FnMut(&'static str, &str, &mut Objects) -> Result<(), Error> + S
 /// The objects by their names, and when each was written.
 pub(crate) type Objects = BTreeMap<Key, (Bytes, SystemTime)>;
 
+/// How a step fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It is not done.
+    Before,
+    /// It is done, and nobody hears of that.
+    After,
+}
+
 #[derive(Clone)]
 pub(crate) struct Memory {
     objects: Arc<Mutex<Objects>>,
     rule: Arc<Mutex<Box<Rule>>>,
+    /// The next step fails.
+    fault: Arc<Mutex<Option<Fault>>>,
     /// How many steps wait for their turn, and how many were the most.
     waiting: Arc<Mutex<(usize, usize)>>,
 }
@@ -30,7 +41,12 @@ pub(crate) struct Memory {
 impl Default for Memory {
     fn default() -> Self {
         let rule: Box<Rule> = Box::new(|_, _, _| Ok(()));
-        Self { objects: Arc::default(), rule: Arc::new(Mutex::new(rule)), waiting: Arc::default() }
+        Self {
+            objects: Arc::default(),
+            rule: Arc::new(Mutex::new(rule)),
+            fault: Arc::default(),
+            waiting: Arc::default(),
+        }
     }
 }
 
@@ -46,6 +62,19 @@ impl Memory {
         rule: impl FnMut(&'static str, &str, &mut Objects) -> Result<(), Error> + Send + 'static,
     ) {
         *self.rule.lock().unwrap() = Box::new(rule);
+    }
+
+    /// Has the next step fail, or no one. Returns what was to fail and has not.
+    pub(crate) fn set_fault(&self, fault: Option<Fault>) -> Option<Fault> {
+        std::mem::replace(&mut self.fault.lock().unwrap(), fault)
+    }
+
+    /// Fails if the next step is to fail so.
+    fn expect_no(&self, fault: Fault) -> Result<(), Error> {
+        match self.fault.lock().unwrap().take_if(|it| *it == fault) {
+            Some(_) => Err(Error::new(ErrorKind::Unavailable, "reach", "memory", format!("it fails: {fault:?}"))),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn objects(&self) -> MutexGuard<'_, Objects> {
@@ -66,6 +95,7 @@ impl Memory {
         count(|waiting| waiting + 1);
         Others { had_their_turn: false }.await;
         count(|waiting| waiting - 1);
+        self.expect_no(Fault::Before)?;
         let mut objects = self.objects();
         (self.rule.lock().unwrap())(doing, key, &mut objects)?;
         Ok(objects)
@@ -117,7 +147,7 @@ impl Backend for Memory {
             return Err(taken(key));
         }
         objects.insert(key.clone(), (content, SystemTime::now()));
-        Ok(())
+        self.expect_no(Fault::After)
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Download, Error> {
@@ -149,7 +179,7 @@ impl Backend for Memory {
 
     async fn delete(&self, key: &Key) -> Result<(), Error> {
         self.step("delete", key.as_str()).await?.remove(key);
-        Ok(())
+        self.expect_no(Fault::After)
     }
 
     async fn remove_abandoned(&self, _: &Abandoned) -> Result<u64, Error> {

@@ -212,7 +212,7 @@ proptest! {
 
     #[test]
     fn no_bit_of_a_signed_manifest_can_be_changed(at in any::<prop::sample::Index>(), bit in 0..8_u32) {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let vault = Vault::new();
         let trusting = vault.plain.clone().with_trusted_keys(TrustedKeys::parse(PUBLIC).unwrap());
         vault.put(ID, MANIFEST, SIGNATURE);
@@ -227,7 +227,7 @@ proptest! {
     /// Whatever is in the place of a signature, of a length like that of one: no panic, and only one that verifies is believed.
     #[test]
     fn anything_can_be_in_the_place_of_a_signature(at in any::<prop::sample::Index>(), by in "[A-Za-z0-9+/=\n\u{e4}-]{1,3}") {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let vault = Vault::new();
         let at = at.index(SIGNATURE.len());
         let signature = format!("{}{by}{}", &SIGNATURE[..at], &SIGNATURE[(at + by.len()).min(SIGNATURE.len())..]);

@@ -127,17 +127,15 @@ impl Catalog {
         Ok(adopted)
     }
 
-    /// Removes a manifest that was just written, if another one names the same object. Of two that are written at the same time,
+    /// That no other manifest names the same object as one that was just written. Of two that are written at the same time,
     /// at least one sees the other.
-    pub(super) async fn withdraw_if_adopted_twice(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
+    pub(super) async fn expect_not_adopted_twice(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
         let keys = self.adopted_keys(manifest);
         if keys.is_empty() {
             return Ok(());
         }
         let others = self.adopted_by_others(id).await?;
         let Some((key, owner)) = keys.iter().find_map(|key| others.get_key_value(key)) else { return Ok(()) };
-        // Not what it names, which is the other's, even if that one withdraws at the same time.
-        self.remove_folder(id).await?;
         let why = format!("the backup `{owner}` is made of it already");
         Err(Error::new(ErrorKind::AlreadyExists, "adopt", key.as_str(), why))
     }

@@ -436,7 +436,8 @@ impl Catalog {
     /// If the other one sees its claim, we remove that after the manifest was written, so we see the manifest, and stop. At worst
     /// both see each other: then nobody removes anything but who withdraws, and the backup has to be made again.
     ///
-    /// Whoever is killed in between changes none of that. If it is who was to withdraw, a manifest can stay whose objects we have
+    /// That holds however many clean up at the same time: all of them do both in the same order. Whoever is killed in between changes none of
+    /// it either. If it is who was to withdraw, a manifest can stay whose objects we have
     /// removed: [`list`](Self::list) tells that some are missing, and it counts for nothing.
     ///
     /// For that the claim must never come back, which is why [`Heartbeat`] is another object.
@@ -459,6 +460,11 @@ impl Catalog {
     /// Removes the manifest of a backup, and then what lies in its folder.
     async fn remove_folder(&self, id: &BackupId) -> Result<(), Error> {
         self.backend.delete(&self.manifest_of(id)).await?;
+        self.remove_objects(id).await
+    }
+
+    /// Removes what lies in the folder of what is no backup.
+    async fn remove_objects(&self, id: &BackupId) -> Result<(), Error> {
         let objects: Vec<_> = self.backend.list(Some(&self.folder_of(id))).await.try_collect().await?;
         for object in objects {
             self.backend.delete(&object.key).await?;

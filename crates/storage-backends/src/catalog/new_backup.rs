@@ -87,23 +87,42 @@ impl NewBackup {
     ///
     /// # Errors
     ///
-    /// It is no backup. That is also so when what it [adopts](Catalog::adopt) became that of another backup meanwhile
+    /// It is no backup, and what was stored of it is removed; where it can be listed nevertheless, since that failed too, the error says so. That
+    /// is also so when what it [adopts](Catalog::adopt) became that of another backup meanwhile
     /// ([`AlreadyExists`](ErrorKind::AlreadyExists)), and when somebody has taken it for what a killed run had left behind
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn publish(self, manifest: Manifest) -> Result<Manifest, Error> {
         let Self { catalog, id, objects, heartbeat } = self;
-        if let Some(heartbeat) = heartbeat {
-            heartbeat.stop().await?;
-            return catalog.publish(&id, objects, manifest).await;
+        if heartbeat.is_none() {
+            // What is adopted lies elsewhere, so nothing was claimed yet.
+            catalog.claim(&id).await?;
         }
-        // What is adopted lies elsewhere, so nothing was claimed yet.
-        catalog.claim(&id).await?;
-        let published = catalog.publish(&id, objects, manifest).await;
-        if published.is_err() {
-            // If something stays, the next clean-up removes it.
-            let _ = catalog.remove_unpublished(&id).await;
+        let prepared = async {
+            if let Some(heartbeat) = heartbeat {
+                heartbeat.stop().await?;
+            }
+            catalog.prepare(&id, objects, manifest).await
+        };
+        let (manifest, json) = match prepared.await {
+            Ok(prepared) => prepared,
+            Err(e) => {
+                // It has no manifest, so if something stays, the next clean-up removes it.
+                let _ = catalog.remove_unpublished(&id).await;
+                return Err(e);
+            }
+        };
+        let put = catalog.backend.put_if_absent(&catalog.manifest_of(&id), json.into()).await;
+        let published = match put {
+            Ok(()) => catalog.confirm(&id, &manifest).await,
+            // Our claim was cleaned up, and somebody else has made a backup under the same ID, which stays.
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
+            // It can be there all the same.
+            Err(e) => Err(e),
+        };
+        match published {
+            Ok(()) => Ok(manifest),
+            Err(e) => Err(catalog.withdraw(&id, e).await),
         }
-        published
     }
 
     /// Removes what was stored of it; what it was to [adopt](Catalog::adopt) stays.
@@ -120,13 +139,13 @@ impl NewBackup {
 }
 
 impl Catalog {
-    /// Makes what was claimed a backup.
-    async fn publish(
+    /// All that comes before the manifest of a backup, and how that is written.
+    async fn prepare(
         &self,
         id: &BackupId,
         objects: Vec<StoredObject>,
         mut manifest: Manifest,
-    ) -> Result<Manifest, Error> {
+    ) -> Result<(Manifest, Vec<u8>), Error> {
         manifest.objects = objects;
         let key = self.manifest_of(id);
         let fail = |why: String| Error::new(ErrorKind::Other, "write", key.as_str(), why);
@@ -148,31 +167,34 @@ impl Catalog {
             let signature = key.sign(&json).map_err(|why| fail(format!("it cannot be signed: {why}")))?;
             self.backend.put_if_absent(&self.signature_of(id), signature.into()).await?;
         }
-        self.backend.put_if_absent(&key, json.into()).await?;
-        self.withdraw_if_cleaned_up(id).await?;
-        self.withdraw_if_adopted_twice(id, &manifest).await?;
+        Ok((manifest, json))
+    }
+
+    /// That a manifest which was just written makes it a backup.
+    async fn confirm(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
+        // See `remove_unpublished`. When it cannot be asked, nobody knows, which is not enough.
+        if self.backend.stat(&self.claim_of(id)).await?.is_none() {
+            return Err(self.cleaned_up(id));
+        }
+        self.expect_not_adopted_twice(id, manifest).await?;
         // If they stay, they go with the backup.
         for key in [self.claim_of(id), self.heartbeat_of(id)] {
             let _ = self.backend.delete(&key).await;
         }
-        Ok(manifest)
+        Ok(())
     }
 
-    /// Removes a manifest that was just written, if somebody has taken the backup for rubbish; see
-    /// [`remove_unpublished`](Self::remove_unpublished).
-    async fn withdraw_if_cleaned_up(&self, id: &BackupId) -> Result<(), Error> {
-        let error = match self.backend.stat(&self.claim_of(id)).await {
-            Ok(Some(_)) => return Ok(()),
-            Ok(None) => self.cleaned_up(id),
-            // Nobody knows, which is not enough.
-            Err(e) => e,
-        };
-        match self.remove_folder(id).await {
-            Ok(()) => Err(error),
+    /// Removes what has a manifest of ours and is no backup, and tells why. What it has adopted stays: that can be another's.
+    async fn withdraw(&self, id: &BackupId, error: Error) -> Error {
+        match self.backend.delete(&self.manifest_of(id)).await {
+            Ok(()) => {
+                // If something stays, the next clean-up removes it.
+                let _ = self.remove_objects(id).await;
+                error
+            }
             Err(e) => {
-                let why =
-                    format!("{error}. It may be listed nevertheless, since what is left of it cannot be removed: {e}");
-                Err(Error::new(error.kind(), "publish", self.folder_of(id).as_str(), why))
+                let why = format!("{error}. It may be listed nevertheless, since its manifest cannot be removed: {e}");
+                Error::new(error.kind(), "publish", self.folder_of(id).as_str(), why)
             }
         }
     }
