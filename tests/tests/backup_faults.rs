@@ -141,6 +141,53 @@ fn a_prune_that_is_killed_at_any_moment_leaves_no_bad_backup() {
 }
 
 #[test]
+fn a_prune_that_fails_midway_tells_what_went_and_what_did_not() {
+    let store = S3Proxy::start(|_| Fault::None);
+    let backups = in_bucket("backup_prune_midway", &store.endpoint(), "create-bucket: true");
+    let ids = [backups.make(), backups.make(), backups.make(), backups.make()];
+    let backups = backups.job("retention: {keep-last: 1}");
+    let refuse = |id: &str, name: &'static str| {
+        let folder = format!("/{id}/");
+        store.set_rule(move |asked| {
+            let is_meant = asked.path.contains(&folder) && asked.path.ends_with(name);
+            if asked.method == Method::DELETE && is_meant {
+                Fault::Answer(403, "AccessDenied", "no".into())
+            } else {
+                Fault::None
+            }
+        });
+    };
+    refuse(&ids[1], "manifest.json");
+    let run = backups.run(&["prune", "nightly", "--output", "json"]);
+    assert_eq!(run.status.code(), Some(1), "{run}");
+    let told = format!("cannot remove the backup `{}`", ids[1]);
+    assert!(run.stderr.contains("not all that was to be removed is") && run.stderr.contains(&told), "{run}");
+    let pruned = run.json();
+    let in_list = |list: &str| -> Vec<String> {
+        let list = pruned[list].as_array().expect("a list");
+        list.iter().map(|it| it["id"].as_str().expect("an ID").to_owned()).collect()
+    };
+    assert_eq!([in_list("removed"), in_list("not_removed"), in_list("kept")].concat(), ids, "{pruned}");
+    assert_eq!(in_list("not_removed"), ids[1..3]);
+    assert_eq!(backups.ids(), ids[1..]);
+
+    // Without its manifest it is no backup any more, whatever is left of it.
+    refuse(&ids[1], ".dump");
+    let run = backups.run(&["prune", "nightly"]);
+    assert_eq!(run.status.code(), Some(1), "{run}");
+    let told = format!("the backup `{}` is removed, but not all that it had stored", ids[1]);
+    assert!(run.stderr.contains(&told), "{run}");
+    let _ = run.says(&["1 backup removed, ", "; 1 not removed; 1 stays"]);
+    assert_eq!(backups.ids(), ids[2..]);
+
+    // A run tells what it has removed too.
+    refuse(&ids[3], "manifest.json");
+    let run = backups.run(&["run", "nightly", "--output", "json"]);
+    assert_eq!(run.status.code(), Some(3), "{run}");
+    assert_eq!(run.json()["removed"], serde_json::json!([ids[2]]));
+}
+
+#[test]
 fn an_interrupted_run_leaves_nothing() {
     let backups = backups().pg_dump(&format!("touch begun; {SLOW}"));
     for signal in ["INT", "TERM"] {

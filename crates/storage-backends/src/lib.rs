@@ -120,7 +120,7 @@ mod signing;
 mod task;
 
 pub use backend::{Abandoned, Backend, Download, Existing, ObjectInfo, SHORTEST_GRACE_TIME, Upload};
-pub use catalog::{BackupId, Catalog, CleanedUp, InvalidBackupId, Listing, NewBackup, NewObject};
+pub use catalog::{BackupId, Catalog, CleanedUp, InvalidBackupId, Listing, NewBackup, NewObject, Removed};
 #[cfg(feature = "encryption")]
 pub use encryption::{Identities, Recipients};
 pub use error::{Error, ErrorKind};

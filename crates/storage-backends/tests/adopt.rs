@@ -8,10 +8,11 @@ use std::time::{Duration, SystemTime};
 use chrono::{DateTime, Utc};
 use proptest::prelude::*;
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Manifest, NewBackup};
+use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Listing, Manifest, NewBackup};
 use tempfile::TempDir;
 
-use crate::catalog::{HOUR, clean_up, files, id, read, time};
+use crate::catalog::{HOUR, clean_up, files, id, read, remove, time};
+use crate::memory::Memory;
 
 const DAILY: &str = "store.dump_20240310-230003";
 const WEEKLY: &str = "weekly/store.dump_20240310-230003";
@@ -33,7 +34,8 @@ fn volume() -> (TempDir, Catalog) {
 }
 
 async fn begin(catalog: &Catalog, id_text: &str, dump: &str) -> Result<NewBackup, Error> {
-    catalog.adopt(id(id_text), &key(dump), async |_| Ok(())).await
+    let known = catalog.list().await?;
+    catalog.adopt(id(id_text), &key(dump), &known, async |_| Ok(())).await
 }
 
 async fn publish(backup: NewBackup) -> Result<Manifest, Error> {
@@ -56,7 +58,7 @@ async fn dumps_that_were_there_before_become_backups_where_they_lie() {
     assert_eq!(foreign(&listing), [DAILY, WEEKLY]);
     let mut seen = Vec::new();
     let backup = catalog
-        .adopt(id(ID), &key(DAILY), async |piece| {
+        .adopt(id(ID), &key(DAILY), &Listing::default(), async |piece| {
             seen.extend_from_slice(&piece);
             Ok(())
         })
@@ -88,10 +90,10 @@ async fn dumps_that_were_there_before_become_backups_where_they_lie() {
     let error = read(&catalog, NEXT_ID, &weekly.objects[0]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Incomplete, "{error}");
 
-    catalog.remove(&id(ID)).await.unwrap();
+    remove(&catalog, ID).await;
     assert_eq!(files(volume.path()), ["manifest.json", "store.dump_20240310-230003"]);
     assert!(!volume.path().join(DAILY).exists());
-    catalog.remove(&id(NEXT_ID)).await.unwrap();
+    remove(&catalog, NEXT_ID).await;
     assert_eq!(files(volume.path()), [""; 0]);
 }
 
@@ -106,7 +108,7 @@ async fn a_catalog_below_the_root_adopts_what_lies_in_its_own_folder() {
     assert_eq!(read(&catalog, ID, &manifest.objects[0]).await.unwrap(), b"PGDMP weekly");
     let error = begin(&catalog, NEXT_ID, DAILY).await.unwrap_err();
     assert!(error.kind() == ErrorKind::InvalidKey && error.to_string().contains("in the folder"), "{error}");
-    catalog.remove(&id(ID)).await.unwrap();
+    remove(&catalog, ID).await;
     assert_eq!(files(volume.path()), ["store.dump_20240310-230003"]);
 }
 
@@ -147,6 +149,49 @@ async fn those_who_adopt_an_object_at_the_same_time_never_lose_it() {
 }
 
 #[tokio::test]
+async fn whoever_adopts_or_removes_many_reads_no_manifest_that_is_known() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    let dumps: Vec<_> = (10..30).map(|second| key(&format!("store.dump_20240310-2300{second}"))).collect();
+    for dump in &dumps {
+        memory.objects().insert(dump.clone(), ("PGDMP".into(), SystemTime::UNIX_EPOCH));
+    }
+    let read = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let seen = Arc::clone(&read);
+    memory.set_rule(move |doing, name, _| {
+        if doing == "get" && name.ends_with("/manifest.json") {
+            seen.lock().unwrap().push(name.to_owned());
+        }
+        Ok(())
+    });
+    let mut listing = catalog.list().await.unwrap();
+    for (second, dump) in (10..).zip(&dumps) {
+        let id = id(&format!("20240310T2200{second}Z"));
+        let backup = catalog.adopt(id.clone(), dump, &listing, async |_| Ok(())).await.unwrap();
+        listing.backups.push((id, publish(backup).await.unwrap()));
+    }
+    assert_eq!(*read.lock().unwrap(), [""; 0]);
+    let error = catalog.adopt(id(NEXT_ID), &dumps[3], &listing, async |_| Ok(())).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::AlreadyExists && error.to_string().contains("20240310T220013Z"), "{error}");
+
+    // What was adopted since is read, and nothing else.
+    let late = key("store.dump_late");
+    memory.objects().insert(late.clone(), ("PGDMP".into(), SystemTime::UNIX_EPOCH));
+    let backup = catalog.adopt(id(ID), &late, &listing, async |_| Ok(())).await.unwrap();
+    publish(catalog.adopt(id(NEXT_ID), &late, &listing, async |_| Ok(())).await.unwrap()).await.unwrap();
+    assert_eq!(publish(backup).await.unwrap_err().kind(), ErrorKind::AlreadyExists);
+    let theirs = format!("{NEXT_ID}/manifest.json");
+    assert_eq!(*read.lock().unwrap(), [theirs.as_str()]);
+
+    read.lock().unwrap().clear();
+    for (id, _) in &listing.backups {
+        assert!(catalog.remove(id, &listing).await.unwrap().problems.is_empty());
+    }
+    assert!(read.lock().unwrap().iter().all(|name| *name == theirs), "{read:?}");
+    assert_eq!(memory.objects().len(), 2, "{memory:?}");
+}
+
+#[tokio::test]
 async fn a_second_manifest_that_names_an_object_is_no_backup_and_takes_nothing_with_it() {
     let (volume, catalog) = volume();
     let manifest = adopt(&catalog, ID, DAILY).await.unwrap();
@@ -160,7 +205,7 @@ async fn a_second_manifest_that_names_an_object_is_no_backup_and_takes_nothing_w
     assert!(unreadable.as_str() == NEXT_ID && why.contains(ID) && why.contains(DAILY), "{why}");
     for id_text in [NEXT_ID, ID] {
         assert!(volume.path().join(DAILY).exists());
-        catalog.remove(&id(id_text)).await.unwrap();
+        remove(&catalog, id_text).await;
     }
     assert!(!volume.path().join(DAILY).exists(), "the last one takes it");
 }
@@ -182,7 +227,7 @@ async fn an_adopted_dump_that_is_gone_or_was_changed_is_no_backup_any_more() {
     fs::write(volume.path().join(NEXT_ID).join("manifest.json"), other).unwrap();
     let listing = catalog.list().await.unwrap();
     assert_eq!((&listing.backups[0].0, &listing.unreadable[0].0), (&id(NEXT_ID), &id(ID)));
-    catalog.remove(&id(NEXT_ID)).await.unwrap();
+    remove(&catalog, NEXT_ID).await;
     fs::remove_file(&path).ok();
     let listing = catalog.list().await.unwrap();
     assert_eq!(listing.unreadable[0].1, "names the object `store.dump_20240310-230003`, which is missing");
@@ -227,7 +272,7 @@ async fn what_fails_or_changes_while_it_is_read_is_not_adopted() {
     let (volume, catalog) = volume();
     let refused = Error::new(ErrorKind::Other, "read", DAILY, "it is no archive");
     let mut refused = Some(refused);
-    let failed = catalog.adopt(id(ID), &key(DAILY), async |_| Err(refused.take().unwrap())).await;
+    let failed = catalog.adopt(id(ID), &key(DAILY), &Listing::default(), async |_| Err(refused.take().unwrap())).await;
     assert!(failed.unwrap_err().to_string().contains("no archive"));
 
     let path = volume.path().join(DAILY);
@@ -241,7 +286,7 @@ async fn what_fails_or_changes_while_it_is_read_is_not_adopted() {
         fs::write(&path, "PGDMP daily").unwrap();
         fs::File::options().write(true).open(&path).unwrap().set_modified(SystemTime::now() - HOUR).unwrap();
         let changed = catalog
-            .adopt(id(ID), &key(DAILY), async |_| {
+            .adopt(id(ID), &key(DAILY), &Listing::default(), async |_| {
                 change(&path);
                 Ok(())
             })
@@ -293,7 +338,7 @@ async fn a_manifest_that_names_what_is_not_its_own_is_told_and_left_alone() {
         let error = read(&catalog, ID, &hostile.objects[0]).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidKey, "{at}: {error}");
     }
-    catalog.remove(&id(ID)).await.unwrap();
+    remove(&catalog, ID).await;
     let listing = catalog.list().await.unwrap();
     assert_eq!((listing.backups.len(), foreign(&listing)), (1, vec![DAILY, WEEKLY]), "what it named is not removed");
     assert_eq!(read(&catalog, NEXT_ID, &own.objects[0]).await.unwrap(), b"PGDMP own");

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use storage_backends::local::Local;
-use storage_backends::{BackupId, Catalog, Error, ErrorKind, Key, Manifest, ObjectFormat, StoredObject, Verification};
+use storage_backends::{
+    BackupId, Catalog, Error, ErrorKind, Key, Listing, Manifest, ObjectFormat, StoredObject, Verification,
+};
 use tempfile::TempDir;
 
 use crate::memory::Memory;
@@ -58,6 +60,12 @@ pub(crate) async fn clean_up(catalog: &Catalog, age: Duration, now: SystemTime) 
     let cleaned = catalog.clean_up(age, now).await.unwrap();
     assert!(cleaned.problems.is_empty(), "{cleaned:?}");
     cleaned.removed
+}
+
+/// Removes a backup of which nothing is in the way.
+pub(crate) async fn remove(catalog: &Catalog, text: &str) {
+    let removed = catalog.remove(&id(text), &Listing::default()).await.unwrap();
+    assert!(removed.problems.is_empty(), "{removed:?}");
 }
 
 pub(crate) fn files(folder: &Path) -> Vec<String> {
@@ -140,7 +148,7 @@ async fn a_backup_of_which_an_object_is_missing_or_has_another_length_is_none_an
     fs::write(&path, "PGDMP").unwrap();
     assert_eq!(catalog.list().await.unwrap().backups.len(), 2);
     fs::remove_file(&path).unwrap();
-    catalog.remove(&id("20261122T230004Z")).await.unwrap();
+    remove(&catalog, "20261122T230004Z").await;
     assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
 }
 
@@ -171,6 +179,40 @@ async fn what_is_stored_or_removed_while_it_is_listed_is_not_taken_for_damaged()
     });
     let listing = catalog.list().await.unwrap();
     assert!(listing.backups.is_empty() && listing.unreadable.is_empty(), "{listing:?}");
+}
+
+#[tokio::test]
+async fn a_removal_tells_whether_it_is_a_backup_still_and_what_is_left_of_it() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    make(&catalog, "20261121T230004Z", "PGDMP").await;
+    let refuse = |refused: &'static str| {
+        memory.set_rule(move |doing, name, _| match doing {
+            "delete" if name.ends_with(refused) => Err(Error::new(ErrorKind::PermissionDenied, "remove", name, "no")),
+            _ => Ok(()),
+        });
+    };
+    let id = id("20261121T230004Z");
+    refuse("manifest.json");
+    let error = catalog.remove(&id, &Listing::default()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::PermissionDenied, "{error}");
+    assert_eq!((catalog.list().await.unwrap().backups.len(), memory.objects().len()), (1, 2));
+    refuse("store.dump");
+    let removed = catalog.remove(&id, &Listing::default()).await.unwrap();
+    assert!(removed.problems.len() == 1 && removed.problems[0].to_string().contains("store.dump"), "{removed:?}");
+    let listing = catalog.list().await.unwrap();
+    assert_eq!((listing.backups.len(), listing.incomplete.len()), (0, 1));
+    // Its manifest was removed, and nobody has heard of that.
+    refuse("nothing");
+    make(&catalog, "20261122T230004Z", "PGDMP").await;
+    memory.set_rule(|doing, name, objects| {
+        if doing == "delete" && name.ends_with("manifest.json") && objects.remove(&name.parse().unwrap()).is_some() {
+            return Err(Error::new(ErrorKind::Unavailable, "remove", name, "no answer"));
+        }
+        Ok(())
+    });
+    remove(&catalog, "20261122T230004Z").await;
+    assert_eq!(memory.objects().len(), 1);
 }
 
 #[tokio::test]
@@ -273,7 +315,7 @@ async fn what_no_manifest_names_is_rubbish_when_nothing_was_written_to_it_for_a_
     assert_eq!(clean_up(&catalog, HOUR, now + 2 * HOUR).await, [id("20261123T230004Z")]);
     assert_eq!(files(folder.path()), ["manifest.json", "store.dump"]);
 
-    catalog.remove(&id("20261121T230004Z")).await.unwrap();
+    remove(&catalog, "20261121T230004Z").await;
     assert_eq!(files(folder.path()), [""; 0]);
     assert!(catalog.list().await.unwrap().backups.is_empty());
     let mut backup = catalog.begin(id("20261121T230004Z")).await.unwrap();

@@ -17,7 +17,7 @@ use storage_backends::{
 };
 use tempfile::TempDir;
 
-use crate::catalog::{HOUR, id, read, time};
+use crate::catalog::{HOUR, id, read, remove, time};
 
 const ID: &str = "20240310T220003Z";
 const DUMP: &str = "store.dump_20240310-230003";
@@ -167,7 +167,7 @@ async fn make(catalog: &Catalog) -> Result<Manifest, Error> {
 }
 
 async fn adopt(catalog: &Catalog) -> Result<Manifest, Error> {
-    let backup = catalog.adopt(id(ID), &DUMP.parse().unwrap(), async |_| Ok(())).await?;
+    let backup = catalog.adopt(id(ID), &DUMP.parse().unwrap(), &Listing::default(), async |_| Ok(())).await?;
     let manifest = Manifest::new(backup.id(), "store", time());
     backup.publish(manifest).await
 }
@@ -234,19 +234,20 @@ async fn a_backup_whose_removal_dies_is_whole_or_none() {
             } else {
                 make(&vault.next).await.unwrap()
             };
-            let removed = vault.mortal.remove(&id(ID)).await;
+            let removed = vault.mortal.remove(&id(ID), &Listing::default()).await;
+            let removed = removed.and_then(|removed| removed.problems.into_iter().next().map_or(Ok(()), Err));
             let listing = vault.listed().await;
             assert!(removed.is_err() || listing.backups.is_empty());
             assert_eq!(listing.foreign.len() == 1, vault.has_dump() && !(is_adopted && listing.backups.len() == 1));
             if listing.backups.is_empty() {
                 clean_up(&vault.next).await;
             } else {
-                vault.next.remove(&id(ID)).await.unwrap();
+                remove(&vault.next, ID).await;
             }
             // What is left can be adopted again.
             if is_adopted && vault.has_dump() {
                 adopt(&vault.next).await.unwrap();
-                vault.next.remove(&id(ID)).await.unwrap();
+                remove(&vault.next, ID).await;
             }
             let left = fs::read_dir(vault.folder.path()).unwrap().count();
             assert_eq!(left, usize::from(!is_adopted), "all of it is gone, and nothing else");

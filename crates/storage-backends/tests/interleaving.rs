@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::SystemTime;
 
-use storage_backends::{Catalog, Error, Manifest, NewBackup};
+use storage_backends::{Catalog, Error, Listing, Manifest, NewBackup};
 
 use crate::catalog::{HOUR, clean_up, id, time};
 use crate::memory::{Fault, Memory};
@@ -182,7 +182,7 @@ fn whatever_fails_while_somebody_cleans_up_no_bad_backup_is_listed() {
 
 async fn begin_to_adopt(catalog: &Catalog, memory: &Memory) -> NewBackup {
     memory.objects().insert(DUMP.parse().unwrap(), ("PGDMP adopted".into(), SystemTime::UNIX_EPOCH));
-    catalog.adopt(id(ID), &DUMP.parse().unwrap(), async |_| Ok(())).await.unwrap()
+    catalog.adopt(id(ID), &DUMP.parse().unwrap(), &Listing::default(), async |_| Ok(())).await.unwrap()
 }
 
 async fn expect_dump(catalog: &Catalog, _: &Memory) {

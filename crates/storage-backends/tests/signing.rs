@@ -12,7 +12,7 @@ use storage_backends::local::Local;
 use storage_backends::{Catalog, ErrorKind, Listing, Manifest, SigningKey, TrustedKeys};
 use tempfile::TempDir;
 
-use crate::catalog::{HOUR, clean_up, id, make, read, time};
+use crate::catalog::{HOUR, clean_up, id, make, read, remove, time};
 
 const ID: &str = "20261121T230004Z";
 const OTHER_ID: &str = "20261122T230004Z";
@@ -109,7 +109,7 @@ async fn what_a_trusted_key_has_signed_is_a_backup() {
     assert!(refusal(&other).contains("is signed with a key that is not trusted here: SHA256:"), "{other:?}");
     // Who trusts no key in particular believes everything.
     assert_eq!(vault.plain.list().await.unwrap().backups.len(), 1);
-    vault.signing.remove(&id(ID)).await.unwrap();
+    remove(&vault.signing, ID).await;
     assert_eq!(fs::read_dir(vault.folder.path()).unwrap().count(), 0);
 }
 
@@ -276,14 +276,14 @@ async fn a_forged_backup_neither_keeps_nor_takes_what_it_claims_to_have_adopted(
     let vault = Vault::new();
     fs::write(vault.path("store.dump_20240310-230003"), "PGDMP").unwrap();
     let dump = vault.plain.list().await.unwrap().foreign.remove(0);
-    let forged = vault.plain.adopt(id(ID), &dump, async |_| Ok(())).await.unwrap();
+    let forged = vault.plain.adopt(id(ID), &dump, &Listing::default(), async |_| Ok(())).await.unwrap();
     forged.publish(Manifest::new(&id(ID), "store", time())).await.unwrap();
     let listing = vault.signing.list().await.unwrap();
     assert!(listing.backups.is_empty() && listing.foreign == [dump.clone()], "{listing:?}");
-    let backup = vault.signing.adopt(id(OTHER_ID), &dump, async |_| Ok(())).await.unwrap();
+    let backup = vault.signing.adopt(id(OTHER_ID), &dump, &Listing::default(), async |_| Ok(())).await.unwrap();
     let manifest = Manifest::new(backup.id(), "store", time());
     let adopted = backup.publish(manifest).await.unwrap();
-    vault.signing.remove(&id(ID)).await.unwrap();
+    remove(&vault.signing, ID).await;
     let listing = vault.signing.list().await.unwrap();
     assert_eq!((listing.backups.len(), listing.unreadable.len(), listing.foreign.len()), (1, 0, 0));
     assert_eq!(read(&vault.signing, OTHER_ID, &adopted.objects[0]).await.unwrap(), b"PGDMP");

@@ -79,7 +79,7 @@ async fn adopt(
 
     let mut verifier = Verifier::new(VerifyOptions::default().digests(true));
     let bar = progress::unknown_bytes();
-    let read = catalog.adopt(id.clone(), key, async |piece| {
+    let read = catalog.adopt(id.clone(), key, listing, async |piece| {
         bar.inc(piece.len() as u64);
         // What it finds is told at its end.
         let _ = verifier.write_all(&piece);

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use retention::{Candidate, Decision, Policy, decide};
 use serde::Serialize;
 use storage_backends::{BackupId, Catalog, Listing, Manifest};
-use terminal::text::{counted, size, table};
+use terminal::text::{count, counted, size, table};
 use terminal::warn;
 
 use super::Context as Command;
@@ -19,7 +19,10 @@ struct Pruned<'a> {
     version: u32,
     job: &'a str,
     dry_run: bool,
+    /// What is gone, or would be.
     removed: Vec<Line>,
+    /// What the policy does not keep, and is still there: removing it, or something before it, has failed.
+    not_removed: Vec<Line>,
     kept: Vec<Line>,
     /// What cannot be used, and is left alone.
     unreadable: Vec<Unreadable>,
@@ -43,9 +46,9 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
     let listing = catalog.list().await?;
     let decisions = decisions(policy, now, &listing);
     let mut failure = None;
-    let mut incomplete = Vec::new();
+    let (mut removed, mut incomplete) = (Vec::new(), Vec::new());
     if !dry_run {
-        failure = remove(&catalog, &decisions).await.err();
+        failure = remove(&catalog, &listing, &decisions, &mut removed).await.err();
         if failure.is_none() {
             // What is gone already is told whatever comes of this.
             match catalog.clean_up(job.clean_up_after, now.into()).await {
@@ -57,12 +60,13 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
             }
         }
     }
-    let printed = print(context, &job, &decisions, unreadable(&listing), &incomplete, dry_run);
-    let removed = failure.map_or(Ok(()), |failure| Err(failure.context("not all that was to be removed is")));
-    outcome(printed, removed)
+    let pruned = Fate { decisions: &decisions, removed: (!dry_run).then_some(&removed), incomplete: &incomplete };
+    let printed = print(context, &job, &pruned, unreadable(&listing));
+    let failed = failure.map_or(Ok(()), |failure| Err(failure.context("not all that was to be removed is")));
+    outcome(printed, failed)
 }
 
-/// Removes what the policy of a job does not keep, if it has one.
+/// Removes what the policy of a job does not keep, if it has one. What is gone is added to `removed`, whatever fails afterwards.
 ///
 /// # Errors
 ///
@@ -72,9 +76,10 @@ pub(crate) async fn apply(
     job: &Job,
     listing: &Listing,
     now: DateTime<Utc>,
-) -> Result<Vec<BackupId>, Failure> {
-    let Some(policy) = &job.retention else { return Ok(Vec::new()) };
-    remove(catalog, &decisions(policy, now, listing)).await
+    removed: &mut Vec<BackupId>,
+) -> Result<(), Failure> {
+    let Some(policy) = &job.retention else { return Ok(()) };
+    remove(catalog, listing, &decisions(policy, now, listing), removed).await
 }
 
 /// What becomes of each backup, the oldest first.
@@ -94,49 +99,74 @@ pub(crate) fn decisions<'a>(
     listing.backups.iter().zip(decisions).map(|((id, manifest), decision)| (id, manifest, decision)).collect()
 }
 
-async fn remove(catalog: &Catalog, decisions: &[(&BackupId, &Manifest, Decision)]) -> Result<Vec<BackupId>, Failure> {
-    let mut removed = Vec::new();
-    for (id, _, decision) in decisions {
-        if decision.is_removal() {
-            catalog.remove(id).await.with_context(|| format!("cannot remove the backup `{id}`"))?;
-            removed.push((*id).clone());
+async fn remove(
+    catalog: &Catalog,
+    listing: &Listing,
+    decisions: &[(&BackupId, &Manifest, Decision)],
+    removed: &mut Vec<BackupId>,
+) -> Result<(), Failure> {
+    for (id, ..) in decisions.iter().filter(|(_, _, decision)| decision.is_removal()) {
+        let went = catalog.remove(id, listing).await.with_context(|| format!("cannot remove the backup `{id}`"))?;
+        removed.push((*id).clone());
+        let mut problems = went.problems.into_iter();
+        if let Some(problem) = problems.next() {
+            problems.for_each(warn);
+            let what = format!("the backup `{id}` is removed, but not all that it had stored");
+            return Err(Failure::from(problem).context(what));
         }
     }
-    Ok(removed)
+    Ok(())
 }
 
-fn print(
-    context: &Command,
-    job: &Job,
-    decisions: &[(&BackupId, &Manifest, Decision)],
-    unreadable: Vec<Unreadable>,
-    incomplete: &[BackupId],
-    dry_run: bool,
-) -> Result<(), Failure> {
+/// What has become of everything.
+struct Fate<'a> {
+    decisions: &'a [(&'a BackupId, &'a Manifest, Decision)],
+    /// What is gone; `None` when nothing was to be removed yet.
+    removed: Option<&'a Vec<BackupId>>,
+    /// What killed runs had left behind, and is gone.
+    incomplete: &'a [BackupId],
+}
+
+impl Fate<'_> {
+    fn of(&self, (id, _, decision): &(&BackupId, &Manifest, Decision)) -> &'static str {
+        match self.removed {
+            _ if !decision.is_removal() => "stays",
+            None => "would be removed",
+            Some(removed) if removed.contains(id) => "removed",
+            Some(_) => "not removed",
+        }
+    }
+}
+
+fn print(context: &Command, job: &Job, fate: &Fate<'_>, unreadable: Vec<Unreadable>) -> Result<(), Failure> {
     let line = |(id, manifest, decision): &(&BackupId, &Manifest, Decision)| Line {
         id: id.to_string(),
         bytes: manifest.bytes(),
         verified: manifest.is_verified(),
         why: decision.to_string(),
     };
-    let (removed, kept): (Vec<_>, Vec<_>) = decisions.iter().partition(|(_, _, decision)| decision.is_removal());
-    let incomplete: Vec<_> = incomplete.iter().map(ToString::to_string).collect();
+    let of = |what: &str| -> Vec<Line> { fate.decisions.iter().filter(|it| fate.of(it) == what).map(line).collect() };
+    let gone = if fate.removed.is_some() { "removed" } else { "would be removed" };
+    let (removed, not_removed, kept) = (of(gone), of("not removed"), of("stays"));
+    let incomplete: Vec<_> = fate.incomplete.iter().map(ToString::to_string).collect();
     if context.is_json() {
-        let (removed, kept) = (removed.into_iter().map(line).collect(), kept.into_iter().map(line).collect());
-        let job = job.name.as_str();
-        terminal::print_json(&Pruned { version: 1, job, dry_run, removed, kept, unreadable, incomplete })?;
+        let (job, dry_run) = (job.name.as_str(), fate.removed.is_none());
+        let pruned = Pruned { version: 1, job, dry_run, removed, not_removed, kept, unreadable, incomplete };
+        terminal::print_json(&pruned)?;
         return Ok(());
     }
-    let verb = if dry_run { "would be removed" } else { "removed" };
-    let rows = decisions.iter().map(|decision| {
-        let what = if decision.2.is_removal() { verb } else { "stays" };
+    let rows = fate.decisions.iter().map(|decision| {
         let line = line(decision);
-        vec![line.id, size(line.bytes), what.to_owned(), line.why]
+        vec![line.id, size(line.bytes), fate.of(decision).to_owned(), line.why]
     });
     let left_alone = unreadable.into_iter().map(|it| vec![it.id, String::new(), "is left alone".to_owned(), it.why]);
     let mut text = table(&["Backup", "Size", "", "Why"], &[1], rows.chain(left_alone));
-    let bytes = removed.iter().map(|(_, manifest, _)| manifest.bytes()).sum();
-    text += &format!("\n{} {verb}, {}; {}\n", counted(removed.len() as u64, "backup"), size(bytes), stay(kept.len()));
+    let bytes = removed.iter().map(|line| line.bytes).sum();
+    text += &format!("\n{} {gone}, {}; ", counted(removed.len() as u64, "backup"), size(bytes));
+    if !not_removed.is_empty() {
+        text += &format!("{} not removed; ", count(not_removed.len() as u64));
+    }
+    text += &format!("{}\n", stay(kept.len()));
     if !incomplete.is_empty() {
         let ids = incomplete.join(", ");
         text += &format!("removed what killed runs had left behind: {ids}\n");
@@ -146,5 +176,5 @@ fn print(
 }
 
 fn stay(number: usize) -> String {
-    if number == 1 { "1 stays".to_owned() } else { format!("{} stay", terminal::text::count(number as u64)) }
+    if number == 1 { "1 stays".to_owned() } else { format!("{} stay", count(number as u64)) }
 }

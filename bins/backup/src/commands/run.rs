@@ -48,7 +48,7 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
         }
     };
     let printed = print(context, &job, &made);
-    let after = [made.pruned.map(drop), told, pinged];
+    let after = [made.pruned, told, pinged];
     let failed = after.into_iter().filter_map(Result::err).reduce(|first, also| {
         warn(also);
         first
@@ -65,7 +65,10 @@ fn after_backup(failure: Failure) -> Failure {
 struct Made {
     location: String,
     manifest: Manifest,
-    pruned: Result<Vec<BackupId>, Failure>,
+    /// The old backups that are gone.
+    removed: Vec<BackupId>,
+    /// Whether that are all that were to go.
+    pruned: Result<(), Failure>,
 }
 
 async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
@@ -76,15 +79,17 @@ async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     // First, since it keeps other runs away.
     let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;
     let (catalog, manifest) = make(context, job, &job.source, source).await?;
+    let mut removed = Vec::new();
     let pruned = match context.interruptible(async { Ok(catalog.list().await?) }).await {
         Ok(listing) => {
             expect_usable(&listing, &manifest)?;
             compare(&listing, &manifest);
-            context.interruptible(prune::apply(&catalog, job, &listing, (context.now)())).await
+            let apply = prune::apply(&catalog, job, &listing, (context.now)(), &mut removed);
+            context.interruptible(apply).await
         }
         Err(failure) => Err(failure),
     };
-    Ok(Made { location: catalog.location(), manifest, pruned })
+    Ok(Made { location: catalog.location(), manifest, removed, pruned })
 }
 
 /// That a new backup is one to whoever looks for it.
@@ -144,8 +149,9 @@ pub(super) async fn make(
         Ok(manifest) => Ok((catalog, manifest)),
         Err(failure) => {
             // It is no backup, and its ID is ours; what cannot be removed now the next run removes.
-            if let Err(e) = catalog.remove(&id).await {
-                warn(e);
+            match catalog.remove(&id, &Listing::default()).await {
+                Ok(removed) => removed.problems.into_iter().for_each(warn),
+                Err(e) => warn(e),
             }
             Err(failure)
         }
@@ -175,7 +181,7 @@ async fn begin(context: &Context, catalog: &Catalog) -> Result<DateTime<Utc>, Fa
 
 fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
     let manifest = &made.manifest;
-    let removed: Vec<_> = made.pruned.iter().flatten().map(ToString::to_string).collect();
+    let removed: Vec<_> = made.removed.iter().map(ToString::to_string).collect();
     let duration = duration(manifest.finished - manifest.started);
     let mut text =
         format!("{}: verified, {}, {} in {duration}\n", manifest.id, content(manifest), size(manifest.bytes()));

@@ -1,12 +1,12 @@
 //! Objects that are there already, and become backups where they lie.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
-use super::{BackupId, Catalog, NewBackup, is_reserved};
+use super::{BackupId, Catalog, Listing, NewBackup, is_reserved};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind};
 use crate::key::Key;
@@ -19,9 +19,12 @@ pub(crate) fn is_adoptable(path: &str) -> bool {
 }
 
 impl Catalog {
-    /// Begins a backup of which an object is a part that is there already: one of [`Listing::foreign`](super::Listing::foreign). It
+    /// Begins a backup of which an object is a part that is there already: one of [`Listing::foreign`]. It
     /// stays where it is; only a manifest will be written. It is read once, and each piece is shown to `take`, which is to find out whether
     /// it is a whole backup of what it should be.
+    ///
+    /// What is in `known`, which was [listed](Self::list) before, is not read again: whoever adopts many adds each of them to its
+    /// backups. What others have adopted since then is looked for when the backup is [published](NewBackup::publish).
     ///
     /// In a catalog that encrypts, the object stays as it is, and [`StoredObject::encryption`] says so.
     ///
@@ -42,7 +45,7 @@ impl Catalog {
     /// let begun = "2024-03-10T23:00:03+01:00".parse()?;
     /// let id = BackupId::at(begun).and_then(|id| listing.free_id(id)).ok_or("the year has more than four digits")?;
     /// let mut read = 0;
-    /// let backup = catalog.adopt(id, dump, async |piece| Ok(read += piece.len())).await?;
+    /// let backup = catalog.adopt(id, dump, &listing, async |piece| Ok(read += piece.len())).await?;
     /// let manifest = Manifest::new(backup.id(), "store", begun);
     /// assert!(backup.publish(manifest).await?.is_adopted());
     /// assert_eq!(catalog.list().await?.foreign, []);
@@ -61,6 +64,7 @@ impl Catalog {
         &self,
         id: BackupId,
         key: &Key,
+        known: &Listing,
         mut take: impl AsyncFnMut(Bytes) -> Result<(), Error>,
     ) -> Result<NewBackup, Error> {
         let refuse = |kind, why: &str| Error::new(kind, "adopt", key.as_str(), why);
@@ -71,7 +75,9 @@ impl Catalog {
             return Err(invalid("a manifest or its signature has such a name"));
         }
         let mut backup = self.begin_without_claim(id).await?;
-        if let Some(owner) = self.adopted_by_others(&backup.id).await?.get(key) {
+        backup.known = known.ids();
+        let is_owner = |(_, manifest): &&(BackupId, Manifest)| self.adopted_keys(manifest).contains(key);
+        if let Some((owner, _)) = known.backups.iter().find(is_owner) {
             return Err(refuse(ErrorKind::AlreadyExists, &format!("the backup `{owner}` is made of it already")));
         }
         let before = self.backend.stat(key).await?;
@@ -108,11 +114,15 @@ impl Catalog {
         paths.filter_map(|path| self.adoptable(path).ok()).collect()
     }
 
-    /// What the other backups have adopted.
-    pub(super) async fn adopted_by_others(&self, id: &BackupId) -> Result<BTreeMap<Key, BackupId>, Error> {
+    /// What other backups than this one and those that are known have adopted.
+    pub(super) async fn adopted_by_others(
+        &self,
+        id: &BackupId,
+        known: &BTreeSet<BackupId>,
+    ) -> Result<BTreeMap<Key, BackupId>, Error> {
         let mut adopted = BTreeMap::new();
         let mut ids = self.survey().await?.with_manifest;
-        ids.remove(id);
+        ids.retain(|other| other != id && !known.contains(other));
         let mut manifests = pin!(self.manifests(ids));
         while let Some((other, manifest)) = manifests.next().await {
             match manifest {
@@ -129,12 +139,18 @@ impl Catalog {
 
     /// That no other manifest names the same object as one that was just written. Of two that are written at the same time,
     /// at least one sees the other.
-    pub(super) async fn expect_not_adopted_twice(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
+    /// Those that are known have adopted something else, and manifests never change.
+    pub(super) async fn expect_not_adopted_twice(
+        &self,
+        id: &BackupId,
+        manifest: &Manifest,
+        known: &BTreeSet<BackupId>,
+    ) -> Result<(), Error> {
         let keys = self.adopted_keys(manifest);
         if keys.is_empty() {
             return Ok(());
         }
-        let others = self.adopted_by_others(id).await?;
+        let others = self.adopted_by_others(id, known).await?;
         let Some((key, owner)) = keys.iter().find_map(|key| others.get_key_value(key)) else { return Ok(()) };
         let why = format!("the backup `{owner}` is made of it already");
         Err(Error::new(ErrorKind::AlreadyExists, "adopt", key.as_str(), why))

@@ -66,8 +66,8 @@ struct Keys {
     trusted: Option<TrustedKeys>,
 }
 
-/// What is in the folder of a catalog.
-#[derive(Debug)]
+/// What is in the folder of a catalog. An empty one tells nothing.
+#[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Listing {
     /// The backups, the oldest first.
@@ -82,6 +82,11 @@ pub struct Listing {
 }
 
 impl Listing {
+    /// The IDs of the backups.
+    fn ids(&self) -> BTreeSet<BackupId> {
+        self.backups.iter().map(|(id, _)| id.clone()).collect()
+    }
+
     /// `id`, or the next one that nothing in the listing has; `None` where the years of four digits end.
     #[must_use]
     pub fn free_id(&self, id: BackupId) -> Option<BackupId> {
@@ -103,6 +108,15 @@ pub struct CleanedUp {
     /// The IDs of what was removed.
     pub removed: Vec<BackupId>,
     /// Why some of it is still there.
+    pub problems: Vec<Error>,
+}
+
+/// What became of a backup that was removed; see [`Catalog::remove`].
+#[derive(Debug, Default)]
+#[must_use]
+#[non_exhaustive]
+pub struct Removed {
+    /// Why some of it is still there, although it is no backup any more.
     pub problems: Vec<Error>,
 }
 
@@ -401,29 +415,52 @@ impl Catalog {
             ));
         }
         drop(objects);
-        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), heartbeat: None })
+        Ok(NewBackup { catalog: self.clone(), id, objects: Vec::new(), heartbeat: None, known: BTreeSet::new() })
     }
 
     /// Removes a backup: first its manifest, so that nothing that is incomplete is taken for one. An object that it has
     /// [adopted](Self::adopt) is removed too, where it lies, unless another manifest names it as well.
     ///
+    /// What is in `known`, which was [listed](Self::list) before, is not read again: for whoever removes many.
+    ///
     /// # Errors
     ///
-    /// Some of it is still there. Without its manifest it is no backup any more.
-    pub async fn remove(&self, id: &BackupId) -> Result<(), Error> {
-        let adopted = match self.manifest(id).await {
-            Ok(Ok(manifest)) => self.adopted_keys(&manifest),
-            // What a manifest names that cannot be used is not known to be its own.
-            Ok(Err(_)) => Vec::new(),
-            Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
-            Err(e) => return Err(e),
+    /// It is still there. Once its manifest is gone it is no backup any more, and what is left of it is [told](Removed::problems).
+    pub async fn remove(&self, id: &BackupId, known: &Listing) -> Result<Removed, Error> {
+        let adopted = match known.backups.iter().find(|(other, _)| other == id) {
+            Some((_, manifest)) => self.adopted_keys(manifest),
+            None => match self.manifest(id).await {
+                Ok(Ok(manifest)) => self.adopted_keys(&manifest),
+                // What a manifest names that cannot be used is not known to be its own.
+                Ok(Err(_)) => Vec::new(),
+                Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+                Err(e) => return Err(e),
+            },
         };
-        self.remove_folder(id).await?;
-        if !adopted.is_empty() {
-            let others = self.adopted_by_others(id).await?;
-            for key in adopted.iter().filter(|key| !others.contains_key(key)) {
-                self.backend.delete(key).await?;
+        let manifest = self.manifest_of(id);
+        if let Err(e) = self.backend.delete(&manifest).await {
+            // It can be gone all the same.
+            if !matches!(self.backend.stat(&manifest).await, Ok(None)) {
+                return Err(e);
             }
+        }
+        let mut removed = Removed::default();
+        removed.problems.extend(self.remove_objects(id).await.err());
+        removed.problems.extend(self.remove_adopted(id, adopted, known).await.err());
+        Ok(removed)
+    }
+
+    /// Removes what a backup had adopted that is none any more.
+    async fn remove_adopted(&self, id: &BackupId, mut adopted: Vec<Key>, known: &Listing) -> Result<(), Error> {
+        let others = known.backups.iter().filter(|(other, _)| other != id);
+        let kept: BTreeSet<_> = others.flat_map(|(_, manifest)| self.adopted_keys(manifest)).collect();
+        adopted.retain(|key| !kept.contains(key));
+        if adopted.is_empty() {
+            return Ok(());
+        }
+        let others = self.adopted_by_others(id, &known.ids()).await?;
+        for key in adopted.iter().filter(|key| !others.contains_key(key)) {
+            self.backend.delete(key).await?;
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! How a backup comes into being.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::heartbeat::{Heartbeat, Pulse};
@@ -20,6 +22,8 @@ pub struct NewBackup {
     pub(super) objects: Vec<StoredObject>,
     /// There is one if what is in its folder is ours.
     pub(super) heartbeat: Option<Heartbeat>,
+    /// The backups of which it is known that they have adopted nothing that this one adopts.
+    pub(super) known: BTreeSet<BackupId>,
 }
 
 impl NewBackup {
@@ -92,7 +96,7 @@ impl NewBackup {
     /// ([`AlreadyExists`](ErrorKind::AlreadyExists)), and when somebody has taken it for what a killed run had left behind
     /// ([`Incomplete`](ErrorKind::Incomplete)).
     pub async fn publish(self, manifest: Manifest) -> Result<Manifest, Error> {
-        let Self { catalog, id, objects, heartbeat } = self;
+        let Self { catalog, id, objects, heartbeat, known } = self;
         if heartbeat.is_none() {
             // What is adopted lies elsewhere, so nothing was claimed yet.
             catalog.claim(&id).await?;
@@ -113,7 +117,7 @@ impl NewBackup {
         };
         let put = catalog.backend.put_if_absent(&catalog.manifest_of(&id), json.into()).await;
         let published = match put {
-            Ok(()) => catalog.confirm(&id, &manifest).await,
+            Ok(()) => catalog.confirm(&id, &manifest, &known).await,
             // Our claim was cleaned up, and somebody else has made a backup under the same ID, which stays.
             Err(e) if e.kind() == ErrorKind::AlreadyExists => return Err(e),
             // It can be there all the same.
@@ -171,12 +175,12 @@ impl Catalog {
     }
 
     /// That a manifest which was just written makes it a backup.
-    async fn confirm(&self, id: &BackupId, manifest: &Manifest) -> Result<(), Error> {
+    async fn confirm(&self, id: &BackupId, manifest: &Manifest, known: &BTreeSet<BackupId>) -> Result<(), Error> {
         // See `remove_unpublished`. When it cannot be asked, nobody knows, which is not enough.
         if self.backend.stat(&self.claim_of(id)).await?.is_none() {
             return Err(self.cleaned_up(id));
         }
-        self.expect_not_adopted_twice(id, manifest).await?;
+        self.expect_not_adopted_twice(id, manifest, known).await?;
         // If they stay, they go with the backup.
         for key in [self.claim_of(id), self.heartbeat_of(id)] {
             let _ = self.backend.delete(&key).await;
