@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::local::{LocalError, LocalErrorKind};
+use crate::local::{CHECK_MOUNT, LocalError, LocalErrorKind};
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -98,9 +98,7 @@ impl Error {
             ErrorKind::ReadOnly => {
                 "make it writable; when a file system became read-only by itself, look into the system's log for why"
             }
-            ErrorKind::NotMounted => {
-                "see that the volume is mounted, and that the disk or the server behind it answers; when it went away by itself, the system's log says why"
-            }
+            ErrorKind::NotMounted => CHECK_MOUNT,
             ErrorKind::InUse => "wait until that has ended, then try again",
             ErrorKind::Incomplete => "do it again from the start",
             ErrorKind::Encrypted => "give the key file of somebody for whom it was encrypted",

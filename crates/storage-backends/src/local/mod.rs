@@ -21,6 +21,8 @@ pub use backend::Local;
 #[cfg(feature = "s3")]
 pub(crate) use backend::{is_absent, received};
 
+/// What to do when a volume is not there.
+pub(crate) const CHECK_MOUNT: &str = "see that the volume is mounted, and that the disk or the server behind it answers; when it went away by itself, the system's log says why";
 /// How often a file is begun anew whose folder was removed in between.
 const MOST_ATTEMPTS: u32 = 100;
 
@@ -280,8 +282,9 @@ impl LocalErrorKind {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::DiskFull,
             io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
             _ => match error.raw_os_error().map(Errno::from_raw_os_error) {
-                // A server that knows the folder no more, a FUSE that has ended, a disk that was taken out or does not answer.
-                Some(Errno::STALE | Errno::NOTCONN | Errno::NODEV | Errno::NXIO | Errno::IO) => Self::NotMounted,
+                // A server that knows the folder no more, a FUSE that has ended, a disk that was taken out. Not what a disk cannot read
+                // or write (EIO): that can be one file.
+                Some(Errno::STALE | Errno::NOTCONN | Errno::NODEV | Errno::NXIO) => Self::NotMounted,
                 _ => Self::Other,
             },
         }
@@ -336,9 +339,7 @@ impl LocalError {
             LocalErrorKind::ReadOnly => {
                 "mount the file system writable; when it became read-only by itself, look into the system's log for why"
             }
-            LocalErrorKind::NotMounted => {
-                "see that the volume is mounted, and that the disk or the server behind it answers; when it went away by itself, the system's log says why"
-            }
+            LocalErrorKind::NotMounted => CHECK_MOUNT,
             LocalErrorKind::Incomplete => {
                 "mend the cause of the failed write, then write the file again from the start"
             }
@@ -356,20 +357,25 @@ impl fmt::Display for LocalError {
 
 impl std::error::Error for LocalError {}
 
-/// Whether a folder is the root of a file system. What is looked at is the folder that is open, whatever its path means by now.
+/// Whether something is mounted on a folder. What is looked at is the folder that is open, whatever its path means by now.
 fn is_mount_point(dir: &Dir) -> io::Result<bool> {
+    #[cfg(target_os = "linux")]
+    if let Ok(found) = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::empty())
+        && let Some(is_mount_root) = is_mount_root(found.stx_attributes, found.stx_attributes_mask)
+    {
+        return Ok(is_mount_root);
+    }
     let own = rustix::fs::fstat(dir)?;
     let parent = rustix::fs::statat(dir, "..", AtFlags::empty())?;
     // Only the root of everything is its own parent.
-    if own.st_dev != parent.st_dev || own.st_ino == parent.st_ino {
-        return Ok(true);
-    }
-    // A folder of the same file system can be mounted in another place as well. Not every system can tell.
-    #[cfg(target_os = "linux")]
-    if let Ok(found) = rustix::fs::statx(dir, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
-        return Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT));
-    }
-    Ok(false)
+    Ok(own.st_dev != parent.st_dev || own.st_ino == parent.st_ino)
+}
+
+/// What the system says of that, if it can tell (Linux from 5.8 on). Devices alone would not: a folder of the same file system can be
+/// mounted in another place as well, and a subvolume of btrfs has a device of its own where nothing is mounted.
+#[cfg(target_os = "linux")]
+fn is_mount_root(attributes: StatxAttributes, known: StatxAttributes) -> Option<bool> {
+    known.contains(StatxAttributes::MOUNT_ROOT).then(|| attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The folders on the way and the last name, if the path is relative and every part is a plain name.
@@ -449,6 +455,17 @@ pub(crate) fn sync_dir(dir: &Dir) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn what_the_system_says_of_a_mount_point_is_believed_where_it_can_tell() {
+        let (mount_root, none) = (StatxAttributes::MOUNT_ROOT, StatxAttributes::empty());
+        assert_eq!(is_mount_root(mount_root, mount_root), Some(true));
+        assert_eq!(is_mount_root(none, mount_root), Some(false), "as a subvolume that is not mounted");
+        assert_eq!(is_mount_root(none, StatxAttributes::COMPRESSED), None);
+        let open = |path: &str| Dir::open_ambient_dir(path, ambient_authority()).unwrap();
+        assert!(is_mount_point(&open("/proc")).unwrap() && !is_mount_point(&open("/proc/self")).unwrap());
+    }
+
     #[test]
     fn what_the_system_says_is_cut_by_what_can_be_done() {
         use LocalErrorKind::*;
@@ -463,7 +480,7 @@ mod tests {
             (Errno::NOTCONN, NotMounted),
             (Errno::NODEV, NotMounted),
             (Errno::NXIO, NotMounted),
-            (Errno::IO, NotMounted),
+            (Errno::IO, Other),
             (Errno::MFILE, Other),
         ] {
             let error = LocalError::new("read", "/backups".into(), errno.into());

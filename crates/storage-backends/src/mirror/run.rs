@@ -174,7 +174,14 @@ impl Run {
 
 /// Whether it would be the same with all other objects.
 pub(super) fn is_hopeless(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::NoSpace | ErrorKind::ReadOnly | ErrorKind::Credentials | ErrorKind::Untrusted)
+    matches!(
+        error.kind(),
+        ErrorKind::NoSpace
+            | ErrorKind::ReadOnly
+            | ErrorKind::NotMounted
+            | ErrorKind::Credentials
+            | ErrorKind::Untrusted
+    )
 }
 
 /// What is needed to copy an object.
@@ -347,4 +354,20 @@ fn is_known(source: &Entry, target: &Entry) -> bool {
     let Some(file) = &target.file else { return false };
     let is_of_source = file.record.as_ref().is_some_and(|it| it.source == source.mark && it.bytes == source.bytes);
     is_of_source && file.is_intact() && !file.is_doubled && source.bytes == target.bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+    use crate::local::LocalError;
+
+    #[test]
+    fn a_volume_that_went_away_ends_a_mirror_and_a_file_that_a_disk_cannot_read_does_not() {
+        use rustix::io::Errno;
+        let hopeless = |errno| is_hopeless(&LocalError::new("read", "/copy/a".into(), io::Error::from(errno)).into());
+        assert!([Errno::STALE, Errno::NOTCONN, Errno::NOSPC, Errno::ROFS].into_iter().all(hopeless));
+        assert!(![Errno::IO, Errno::ACCESS, Errno::NOENT].into_iter().any(hopeless));
+    }
 }
