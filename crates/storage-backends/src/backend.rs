@@ -71,12 +71,15 @@ pub trait Backend: fmt::Debug + Send + Sync {
 /// times as long as whoever makes a backup lets pass before saying that it is still being made. Whoever asks for less gets this.
 pub const SHORTEST_GRACE_TIME: Duration = Duration::from_secs(60 * 60);
 
+/// Whether what is in a folder is somebody's own.
+type IsOurs = dyn Fn(Option<&Key>) -> bool + Send + Sync;
+
 /// Which uploads somebody takes for abandoned; see [`Backend::remove_abandoned`].
 #[derive(Clone)]
 pub struct Abandoned {
     age: Duration,
     now: SystemTime,
-    is_ours: Arc<dyn Fn(Option<&Key>) -> bool + Send + Sync>,
+    is_ours: Arc<IsOurs>,
 }
 
 impl Abandoned {

@@ -182,6 +182,20 @@ async fn what_is_stored_or_removed_while_it_is_listed_is_not_taken_for_damaged()
 }
 
 #[tokio::test]
+async fn manifests_that_are_long_are_fetched_one_after_the_other() {
+    let memory = Memory::default();
+    let catalog = Catalog::at_root(Arc::new(memory.clone()));
+    // Two of them would be longer than one may be.
+    let long = bytes::Bytes::from(vec![b'x'; 129 << 20]);
+    for second in 0..3 {
+        let manifest = format!("20261121T23000{second}Z/manifest.json").parse().unwrap();
+        memory.objects().insert(manifest, (long.clone(), SystemTime::now()));
+    }
+    assert_eq!(catalog.list().await.unwrap().unreadable.len(), 3);
+    assert_eq!(memory.most_at_once(), 1);
+}
+
+#[tokio::test]
 async fn a_removal_tells_whether_it_is_a_backup_still_and_what_is_left_of_it() {
     let memory = Memory::default();
     let catalog = Catalog::at_root(Arc::new(memory.clone()));

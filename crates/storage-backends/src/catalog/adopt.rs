@@ -18,6 +18,11 @@ pub(crate) fn is_adoptable(path: &str) -> bool {
     path.parse::<Key>().is_ok() && !path.split('/').any(|part| part.parse::<BackupId>().is_ok())
 }
 
+/// Whether one of the folders that it lies in is that of a backup.
+pub(super) fn is_in_backup(path: &str) -> bool {
+    path.rsplit_once('/').is_some_and(|(folders, _)| folders.split('/').any(|part| part.parse::<BackupId>().is_ok()))
+}
+
 impl Catalog {
     /// Begins a backup of which an object is a part that is there already: one of [`Listing::foreign`]. It
     /// stays where it is; only a manifest will be written. It is read once, and each piece is shown to `take`, which is to find out whether
@@ -122,7 +127,7 @@ impl Catalog {
     ) -> Result<BTreeMap<Key, BackupId>, Error> {
         let mut adopted = BTreeMap::new();
         let mut ids = self.survey().await?.with_manifest;
-        ids.retain(|other| other != id && !known.contains(other));
+        ids.retain(|other, _| other != id && !known.contains(other));
         let mut manifests = pin!(self.manifests(ids));
         while let Some((other, manifest)) = manifests.next().await {
             match manifest {

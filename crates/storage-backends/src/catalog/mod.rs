@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Semaphore;
 
 use crate::backend::{Abandoned, Backend};
 use crate::digest::Digest;
@@ -23,6 +24,7 @@ use crate::sealed::Content;
 use crate::signing::{SigningKey, TrustedKeys};
 
 pub(crate) use adopt::is_adoptable;
+use adopt::is_in_backup;
 use heartbeat::Heartbeat;
 pub use id::{BackupId, InvalidBackupId};
 pub use new_backup::{NewBackup, NewObject};
@@ -37,7 +39,8 @@ const CLAIM: &str = "being-made";
 const HEARTBEAT: &str = "still-being-made";
 /// More than any manifest takes: that of 100,000 tables has 20 MB.
 const MANIFEST_BYTES: u64 = 256 << 20;
-/// How many manifests are fetched at the same time: stores answer late rather than slowly. All of them can be in memory.
+/// How many manifests are fetched at the same time, as stores answer late rather than slowly: as long as all of them together are not
+/// longer than one can be.
 const MANIFESTS_AT_ONCE: usize = 16;
 /// More than any signature has.
 const SIGNATURE_BYTES: u64 = 64 << 10;
@@ -77,7 +80,7 @@ pub struct Listing {
     pub unreadable: Vec<(BackupId, String)>,
     /// What has no manifest, and when something was written to it last.
     pub incomplete: Vec<(BackupId, SystemTime)>,
-    /// Objects that belong to no backup; see [`Catalog::adopt`].
+    /// Objects that belong to no backup, of this catalog or of one below it, in order; see [`Catalog::adopt`].
     pub foreign: Vec<Key>,
 }
 
@@ -123,12 +126,14 @@ pub struct Removed {
 /// What was found in the folder of a catalog, before any manifest was read.
 #[derive(Default)]
 struct Survey {
-    /// In order.
-    with_manifest: BTreeSet<BackupId>,
+    /// With the lengths of the manifests.
+    with_manifest: BTreeMap<BackupId, u64>,
+    /// With the times at which something was written last.
     without_manifest: BTreeMap<BackupId, SystemTime>,
-    others: Vec<Key>,
-    /// Of everything.
-    lengths: BTreeMap<Key, u64>,
+    /// What is in the folders of both, with lengths.
+    objects: BTreeMap<Key, u64>,
+    /// What is in no such folder, with lengths.
+    others: BTreeMap<Key, u64>,
 }
 
 impl Catalog {
@@ -210,13 +215,9 @@ impl Catalog {
     ///
     /// The place cannot be listed, or a manifest that is there cannot be fetched.
     pub async fn list(&self) -> Result<Listing, Error> {
-        let Survey { with_manifest, without_manifest, others, lengths } = self.survey().await?;
-        let mut listing = Listing {
-            backups: Vec::new(),
-            unreadable: Vec::new(),
-            incomplete: without_manifest.into_iter().collect(),
-            foreign: others,
-        };
+        let Survey { with_manifest, without_manifest, objects, others } = self.survey().await?;
+        let mut listing = Listing { incomplete: without_manifest.into_iter().collect(), ..Listing::default() };
+        let length = |key: &Key| objects.get(key).or_else(|| others.get(key)).copied();
         let mut adopted: BTreeMap<Key, BackupId> = BTreeMap::new();
         let mut of_damaged = BTreeSet::new();
         let mut manifests = pin!(self.manifests(with_manifest));
@@ -232,7 +233,7 @@ impl Catalog {
                 Err(e) => return Err(e),
             };
             let keys = self.adopted_keys(&manifest);
-            if let Some(why) = self.damage(&id, &manifest, &lengths).await? {
+            if let Some(why) = self.damage(&id, &manifest, &length).await? {
                 // Perhaps all of it was removed meanwhile: the manifest goes before the objects.
                 if self.backend.stat(&self.manifest_of(&id)).await?.is_some() {
                     listing.unreadable.push((id, why));
@@ -249,8 +250,8 @@ impl Catalog {
             adopted.extend(keys.into_iter().map(|key| (key, id.clone())));
             listing.backups.push((id, manifest));
         }
-        listing.foreign.retain(|key| !adopted.contains_key(key) && !of_damaged.contains(key));
-        listing.foreign.sort();
+        let foreign = others.into_keys().filter(|key| !adopted.contains_key(key) && !of_damaged.contains(key));
+        listing.foreign = foreign.collect();
         Ok(listing)
     }
 
@@ -261,22 +262,22 @@ impl Catalog {
     /// The place cannot be listed.
     pub async fn ids(&self) -> Result<BTreeSet<BackupId>, Error> {
         let Survey { with_manifest, without_manifest, .. } = self.survey().await?;
-        Ok(with_manifest.into_iter().chain(without_manifest.into_keys()).collect())
+        Ok(with_manifest.into_keys().chain(without_manifest.into_keys()).collect())
     }
 
-    /// In what a backup is not what its manifest says, in words that complete "the manifest ...", as far as `lengths` tells, which were listed.
+    /// In what a backup is not what its manifest says, in words that complete "the manifest ...", as far as `length` tells, from a list.
     async fn damage(
         &self,
         id: &BackupId,
         manifest: &Manifest,
-        lengths: &BTreeMap<Key, u64>,
+        length: &(impl Fn(&Key) -> Option<u64> + Sync),
     ) -> Result<Option<String>, Error> {
         for object in &manifest.objects {
             let name = object.name.escape_debug();
             let missing = || Some(format!("names the object `{name}`, which is missing"));
             // What cannot be a key here is nothing that is there.
             let Ok(key) = self.key_of(id, object) else { return Ok(missing()) };
-            if lengths.get(&key) == Some(&object.bytes) {
+            if length(&key) == Some(object.bytes) {
                 continue;
             }
             // It can have been stored while it was listed, after the list had passed its place.
@@ -299,31 +300,41 @@ impl Catalog {
         let mut survey = Survey::default();
         let mut objects = self.backend.list(self.folder.as_ref()).await;
         while let Some(object) = objects.try_next().await? {
-            survey.lengths.insert(object.key.clone(), object.bytes);
-            let path = self.path_of(&object.key).and_then(|path| path.split_once('/'));
-            match path.and_then(|(id, name)| Some((id.parse().ok()?, name))) {
-                None => survey.others.push(object.key),
-                Some((id, MANIFEST)) => drop(survey.with_manifest.insert(id)),
+            let Some(path) = self.path_of(&object.key) else { continue };
+            match path.split_once('/').and_then(|(id, name)| Some((id.parse().ok()?, name))) {
+                // Of a backup of a catalog below this one.
+                None if is_in_backup(path) => continue,
+                None => drop(survey.others.insert(object.key, object.bytes)),
+                Some((id, MANIFEST)) => drop(survey.with_manifest.insert(id, object.bytes)),
                 Some((id, _)) => {
                     let last = survey.without_manifest.entry(id).or_insert(object.modified);
                     *last = object.modified.max(*last);
+                    survey.objects.insert(object.key, object.bytes);
                 }
             }
         }
-        survey.without_manifest.retain(|id, _| !survey.with_manifest.contains(id));
+        survey.without_manifest.retain(|id, _| !survey.with_manifest.contains_key(id));
         Ok(survey)
     }
 
-    /// The manifests of these backups, in the order of their IDs; see [`manifest`](Self::manifest).
+    /// The manifests of these backups, of those lengths, in the order of their IDs; see [`manifest`](Self::manifest).
     fn manifests(
         &self,
-        ids: BTreeSet<BackupId>,
+        lengths: BTreeMap<BackupId, u64>,
     ) -> impl Stream<Item = (BackupId, Result<Result<Manifest, String>, Error>)> + Send {
-        let read = move |id: BackupId| async move {
-            let manifest = self.manifest(&id).await;
-            (id, manifest)
+        let permits =
+            |bytes: u64| u32::try_from(bytes.min(MANIFEST_BYTES).div_ceil(1024)).expect("it is at most 256 Ki");
+        let memory = Arc::new(Semaphore::new(permits(MANIFEST_BYTES) as usize));
+        let read = move |(id, bytes)| {
+            let memory = Arc::clone(&memory);
+            async move {
+                let held = memory.acquire_many_owned(permits(bytes)).await.expect("nobody closes it");
+                let manifest = self.manifest(&id).await;
+                (id, manifest, held)
+            }
         };
-        stream::iter(ids).map(read).buffered(MANIFESTS_AT_ONCE)
+        // Until somebody has it, it is in memory.
+        stream::iter(lengths).map(read).buffered(MANIFESTS_AT_ONCE).map(|(id, manifest, _held)| (id, manifest))
     }
 
     /// The manifest of a backup; the inner error says why it cannot be used.

@@ -141,8 +141,8 @@ impl Index {
         Ok(())
     }
 
-    /// Adds a run that is younger than all others. When a round has as many runs as it may, they become one of the next round, so
-    /// that the number of open files grows with the logarithm of the journal's length, and no line is written again in each round.
+    /// Adds a run that is younger than all others. When a round has as many runs as it may, they become one of the next round. So
+    /// both the number of open files and how often a line is written again grow with the logarithm of the journal's length.
     fn add_run(&self, rounds: &mut Vec<Vec<Run>>, mut run: Run) -> io::Result<()> {
         let mut round = 0;
         loop {
