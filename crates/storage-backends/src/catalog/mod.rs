@@ -463,11 +463,12 @@ impl Catalog {
 
     /// Removes what a backup had adopted that is none any more.
     async fn remove_adopted(&self, id: &BackupId, mut adopted: Vec<Key>, known: &Listing) -> Result<(), Error> {
-        let others = known.backups.iter().filter(|(other, _)| other != id);
-        let kept: BTreeSet<_> = others.flat_map(|(_, manifest)| self.adopted_keys(manifest)).collect();
-        adopted.retain(|key| !kept.contains(key));
         if adopted.is_empty() {
             return Ok(());
+        }
+        for (_, manifest) in known.backups.iter().filter(|(other, _)| other != id) {
+            let kept = self.adopted_keys(manifest);
+            adopted.retain(|key| !kept.contains(key));
         }
         let others = self.adopted_by_others(id, &known.ids()).await?;
         for key in adopted.iter().filter(|key| !others.contains_key(key)) {
