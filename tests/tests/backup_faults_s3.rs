@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::Client;
 use hyper::Method;
@@ -11,6 +12,8 @@ use pgmig_tests::backup::Backups;
 use pgmig_tests::pgmig::Run;
 use pgmig_tests::s3::{Asked, Fault, S3Proxy, S3Server};
 use pgmig_tests::{PgTools, Server};
+use storage_backends::Catalog;
+use storage_backends::s3::S3;
 
 use crate::backup_faults::{SLOW, in_bucket, to_bucket, wait_until};
 
@@ -36,6 +39,17 @@ impl Content {
     async fn uploads(&self) -> usize {
         let listed = self.client.list_multipart_uploads().bucket(&self.bucket).send().await.expect("they are listed");
         listed.uploads().len()
+    }
+
+    /// What a run does first when the grace time of the one before is over.
+    async fn clean_up_tomorrow(&self) {
+        let mut config = S3Server::shared().config("");
+        (config.bucket, config.prefix) = (self.bucket.clone(), "prod".into());
+        let store = Arc::new(S3::connect(config).await.expect("the bucket is there"));
+        let catalog = Catalog::new(store, "nightly".parse().expect("a key")).expect("a name of a job");
+        let day = Duration::from_secs(24 * 60 * 60);
+        let cleaned = catalog.clean_up(day, SystemTime::now() + day).await.expect("it can be listed");
+        assert!(cleaned.problems.is_empty(), "{cleaned:?}");
     }
 
     /// Another backup like this one, as if it had been made at another time.
@@ -98,7 +112,6 @@ async fn a_run_that_is_killed_at_any_change_leaves_no_bad_backup() {
     let proxy = S3Proxy::start(|_| Fault::None);
     let backups = in_bucket(test, &proxy.endpoint(), "create-bucket: true")
         .source("compress", "none")
-        .job("clean-up-after-hours: 0")
         .job("retention: {keep-last: 2}");
     let server = Server::shared(17);
     // Longer than a part of an upload.
@@ -120,6 +133,7 @@ async fn a_run_that_is_killed_at_any_change_leaves_no_bad_backup() {
         wait_until("the lock is gone", || backups.run(&["run", "nightly"]).status.success());
         good = backups.ids();
         assert_eq!(good.len(), 2, "{number}: {good:?}");
+        content.clean_up_tomorrow().await;
         let names = content.names().await;
         let left = names.iter().filter(|name| !good.iter().any(|id| name.starts_with(&format!("prod/nightly/{id}/"))));
         assert_eq!(left.collect::<Vec<_>>(), Vec::<&String>::new(), "{number}");
@@ -136,9 +150,7 @@ async fn a_run_that_is_killed_at_any_change_leaves_no_bad_backup() {
 async fn a_prune_that_is_killed_at_any_change_leaves_no_bad_backup() {
     let test = "backup_killed_prunes";
     let proxy = S3Proxy::start(|_| Fault::None);
-    let backups = in_bucket(test, &proxy.endpoint(), "create-bucket: true")
-        .job("clean-up-after-hours: 0")
-        .job("retention: {keep-last: 3}");
+    let backups = in_bucket(test, &proxy.endpoint(), "create-bucket: true").job("retention: {keep-last: 3}");
     let content = Content::of(test);
     let first = backups.make();
     let copies: Vec<_> = (0..30).map(|n| format!("2025{:02}{:02}T000000Z", n / 20 + 1, n % 20 + 1)).collect();
@@ -161,6 +173,7 @@ async fn a_prune_that_is_killed_at_any_change_leaves_no_bad_backup() {
         before = listed;
     }
     let _ = backups.run(&["prune", "nightly"]).done();
+    content.clean_up_tomorrow().await;
     assert_eq!(backups.verified(), [copies[28].as_str(), &copies[29], &first]);
     assert_eq!(content.names().await.len(), 6);
 }
@@ -250,7 +263,7 @@ async fn a_server_that_restarts_midway_is_told_and_nothing_is_published_in_a_buc
         .pg_dump(&format!("touch begun; {SLOW}"));
     let run = backups.spawn(&["run", "nightly"]);
     wait_until("an upload has begun", || backups.file("begun").exists());
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    std::thread::sleep(Duration::from_millis(500));
     server.crash();
     server.restart();
     let ended = Run::from(run.wait_with_output().expect("it ends"));
