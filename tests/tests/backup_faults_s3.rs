@@ -195,8 +195,14 @@ fn a_store_that_fails_for_a_while_is_asked_again_and_one_that_fails_for_good_is_
             _ => Fault::None,
         });
         good.push(backups.make());
-        // From the beginning; and when the dump, then the manifest is to be stored.
-        for begins_at in ["", ".dump", "manifest.json"] {
+        // From the beginning; and when the dump, or the manifest is to be stored. Each takes as long as it is asked again.
+        let stages: &[&str] = match says {
+            "500" => &[".dump", "manifest.json"],
+            "503" => &[".dump"],
+            "502" => &[],
+            _ => &[""],
+        };
+        for &begins_at in stages {
             let fault = fault.clone();
             let begun = AtomicBool::new(begins_at.is_empty());
             proxy.set_rule(move |asked| {

@@ -414,6 +414,7 @@ fn of_the_products_policy_what_is_not_said_is_as_the_product_has_it() {
     ] {
         let backups = backups().job(&format!("retention: {{weekly-backup-day: 0, {line}}}"));
         let _ = backups.run(&["explain", "nightly"]).done().says(&[words, "no backup"]);
+        let _ = backups.run(&["prune", "nightly"]).done().says(&["no backup"]);
     }
     let nothing = backups().job("retention: {weekly-backup-day: 0, keep-weekly: 0, keep-daily: 0}");
     let _ = nothing.run(&["explain", "nightly"]).failed(&["the retention policy keeps nothing"]);

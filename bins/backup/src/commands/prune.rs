@@ -160,13 +160,19 @@ fn print(context: &Command, job: &Job, fate: &Fate<'_>, unreadable: Vec<Unreadab
         vec![line.id, size(line.bytes), fate.of(decision).to_owned(), line.why]
     });
     let left_alone = unreadable.into_iter().map(|it| vec![it.id, String::new(), "is left alone".to_owned(), it.why]);
-    let mut text = table(&["Backup", "Size", "", "Why"], &[1], rows.chain(left_alone));
-    let bytes = removed.iter().map(|line| line.bytes).sum();
-    text += &format!("\n{} {gone}, {}; ", counted(removed.len() as u64, "backup"), size(bytes));
-    if !not_removed.is_empty() {
-        text += &format!("{} not removed; ", count(not_removed.len() as u64));
+    let rows: Vec<_> = rows.chain(left_alone).collect();
+    let mut text = String::new();
+    if rows.is_empty() {
+        text += "no backup\n";
+    } else {
+        text += &table(&["Backup", "Size", "", "Why"], &[1], rows);
+        let bytes = removed.iter().map(|line| line.bytes).sum();
+        text += &format!("\n{} {gone}, {}; ", counted(removed.len() as u64, "backup"), size(bytes));
+        if !not_removed.is_empty() {
+            text += &format!("{} not removed; ", count(not_removed.len() as u64));
+        }
+        text += &format!("{}\n", stay(kept.len()));
     }
-    text += &format!("{}\n", stay(kept.len()));
     if !incomplete.is_empty() {
         let ids = incomplete.join(", ");
         text += &format!("removed what killed runs had left behind: {ids}\n");
