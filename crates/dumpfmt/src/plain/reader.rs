@@ -527,6 +527,11 @@ impl<R: Read> ScriptReader<R> {
             if !whole_rows && !bytes.is_empty() && !may_be_end {
                 break bytes.len();
             }
+            if let Some(at) = memchr(b'\r', rest) {
+                // Before whatever is wrong further on: who takes parts of rows finds it first, too.
+                let (at, name) = (self.looked_at + at, copy.name());
+                return Err(self.carriage_return(at).in_entry(name));
+            }
             self.looked_at = bytes.len();
             if self.looked_at as u64 > self.limits.row_bytes && whole_rows {
                 let kind = ErrorKind::LimitExceeded { what: "a row", limit: self.limits.row_bytes, field: "row_bytes" };

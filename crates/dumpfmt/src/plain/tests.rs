@@ -294,6 +294,8 @@ fn damage_is_told_with_its_line() {
         (text.replace('\n', "\r\n"), "CR LF", 1),
         (text.replace("a\\ttab\n", "a\\ttab\r\n"), "CR LF", 29),
         (text.replace("a\\ttab", "a\0"), "byte 0", 29),
+        // What comes first, whether rows are wanted whole or in parts.
+        (text.replace("a\\ttab", "a\rb\0"), "CR LF", 29),
         (text.replace("a\\ttab", "a\ttab"), "2 rows of 2 columns have 5 fields", 31),
         (text.replace("--\n\n\\unrestrict", "--\n\nSELECT 1;\n\\unrestrict"), "more behind its closing line", 38),
         (format!("{text}x"), "more behind its closing line", 40),
