@@ -16,7 +16,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 CARGO_FUZZ=0.13.2
 # Of what libFuzzer watches: an allocation by a length that a few bytes claim, memory that grows, work without an end. The
 # last is told by the clock, and a machine may be busy with more than this.
-LIMITS=(-malloc_limit_mb=32 -rss_limit_mb=512 -timeout=30)
+LIMITS=(-malloc_limit_mb=32 -rss_limit_mb=512 -timeout=120)
 
 die() { echo "fuzz: error: $1" >&2; shift; printf '  hint: %s\n' "$@" >&2; exit 1; }
 as_root() {
@@ -51,7 +51,7 @@ echo 'int main() { return 0; }' | c++ -x c++ -o /dev/null - 2>/dev/null || {
 tools=$target/fuzz-tools
 [ "$("$tools/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $CARGO_FUZZ" ] || {
   echo "fuzz: installing cargo-fuzz $CARGO_FUZZ"
-  cargo install --quiet --locked --root "$tools" --target-dir "$target/fuzz-tools/build" "cargo-fuzz@$CARGO_FUZZ"
+  cargo install --quiet --locked --debug --root "$tools" --target-dir "$target/fuzz-tools/build" "cargo-fuzz@$CARGO_FUZZ"
   rm -rf "$tools/build"
 }
 
