@@ -307,7 +307,8 @@ fn walk(dir: &Dir, path: &Path, prefix: &str, found: &mut dyn FnMut(Result<Objec
                         Err(e) if is_passed_over(&e, &name) => true,
                         Err(e) => found(Err(LocalError::new("list", path.join(entry.file_name()), e))),
                     }
-                } else if metadata.is_file()
+                // Nor is one to a file an object of its own: who removes the file would take it from the link, too.
+                } else if entry.file_type().is_ok_and(|kind| kind.is_file())
                     && let Ok(key) = name.parse()
                 {
                     found(Ok(info_of(key, &metadata)))
