@@ -325,16 +325,18 @@ impl Catalog {
         let permits =
             |bytes: u64| u32::try_from(bytes.min(MANIFEST_BYTES).div_ceil(1024)).expect("it is at most 256 Ki");
         let memory = Arc::new(Semaphore::new(permits(MANIFEST_BYTES) as usize));
-        let read = move |(id, bytes)| {
+        // In order: one that is waited for has its memory before all that come after it.
+        let reserve = move |(id, bytes)| {
             let memory = Arc::clone(&memory);
-            async move {
-                let held = memory.acquire_many_owned(permits(bytes)).await.expect("nobody closes it");
-                let manifest = self.manifest(&id).await;
-                (id, manifest, held)
-            }
+            async move { (id, memory.acquire_many_owned(permits(bytes)).await.expect("nobody closes it")) }
+        };
+        let read = move |(id, held)| async move {
+            let manifest = self.manifest(&id).await;
+            (id, manifest, held)
         };
         // Until somebody has it, it is in memory.
-        stream::iter(lengths).map(read).buffered(MANIFESTS_AT_ONCE).map(|(id, manifest, _held)| (id, manifest))
+        let read = stream::iter(lengths).then(reserve).map(read).buffered(MANIFESTS_AT_ONCE);
+        read.map(|(id, manifest, _held)| (id, manifest))
     }
 
     /// The manifest of a backup; the inner error says why it cannot be used.
@@ -568,7 +570,7 @@ impl Catalog {
         mut take: impl AsyncFnMut(Bytes) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let key = self.key_of(id, object)?;
-        let wrong = |why: String| Error::new(ErrorKind::Incomplete, "use", key.as_str(), why);
+        let wrong = |why| damaged(&key, why);
         let undecryptable = |why| match why {
             Undecryptable::NoKey => {
                 let why = "it is encrypted, and none of the keys given is one of those that it is for";
@@ -628,8 +630,7 @@ impl Catalog {
         while let Some(piece) = found.content.try_next().await? {
             stored.update(&piece);
         }
-        let wrong = |why: String| Error::new(ErrorKind::Incomplete, "use", key.as_str(), why);
-        stored.compare(object.bytes, &object.sha256).map_err(wrong)
+        stored.compare(object.bytes, &object.sha256).map_err(|why| damaged(&key, why))
     }
 
     /// Where an object of a backup lies.
@@ -682,6 +683,11 @@ impl Catalog {
     fn signature_of(&self, id: &BackupId) -> Key {
         self.folder_of(id).join(SIGNATURE).expect("`new` has tried it")
     }
+}
+
+/// An object is not what the manifest says.
+fn damaged(key: &Key, why: String) -> Error {
+    Error::new(ErrorKind::Incomplete, "use", key.as_str(), why).with_hint("use another backup, and make a new one")
 }
 
 /// Whether no object of a backup can have that name.

@@ -138,7 +138,7 @@ impl NewBackup {
         let Some(heartbeat) = self.heartbeat else { return Ok(()) };
         // Whoever has cleaned it up may have left something.
         let _ = heartbeat.stop().await;
-        self.catalog.remove_folder(&self.id).await
+        self.catalog.remove_unpublished(&self.id).await.map(drop)
     }
 }
 
