@@ -129,6 +129,22 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     fs::write(place.folder.path().join("broken/.mirror/staging"), "no folder").expect("writable");
     let run = place.run(&["mirror", "models", "./broken", "--deleted", "keep"]).failed(&["staging"]);
     assert!(!run.stderr.contains("two places"), "{run}");
+    // An index that cannot be read is that of the folder, not of an object.
+    fs::remove_dir_all(place.folder.path().join("broken")).expect("it is ours");
+    fs::create_dir_all(place.folder.path().join("broken/.mirror")).expect("writable");
+    let index = place.folder.path().join("broken/.mirror/index");
+    for (content, hint) in [
+        ("{\"format\":\"mirror-index\",\"version\":1}\n{\"key\":", "(remove the file `index` there"),
+        ("{\"format\":\"mirror-index\",\"version\":2}\n", "(use the version of this program that has written it)"),
+    ] {
+        fs::write(&index, content).expect("writable");
+        let run = place.run(&["mirror", "models", "./broken", "--deleted", "keep"]);
+        let _ = run.failed(&["does not have everything"]).says(&["\n  cannot read the index in", hint]);
+        let run = place.run(&["mirror", "models", "./broken", "--deleted", "keep", "--output", "json"]);
+        assert!(run.json()["stopped"].get("key").is_none(), "{run}");
+    }
+    fs::remove_file(index).expect("it is ours");
+    let _ = place.run(&["mirror", "models", "./broken", "--deleted", "keep"]).done();
     // What jobs keep there would be removed as what the source does not have.
     fs::create_dir_all(place.folder.path().join("backups/below")).expect("writable");
     for to in ["backups", "./backups", "./backups/below", "."] {

@@ -175,9 +175,17 @@ fn text(report: &MirrorReport, deleted: Deleted) -> String {
     let mut text = format!("{} -> {}\n{}", report.from, report.to, table(&["", "Objects", "Bytes"], &[1, 2], rows));
     for failure in report.failures.iter().chain(&report.stopped) {
         let hint = failure.hint.as_ref().map_or(String::new(), |hint| format!(" ({hint})"));
-        text += &format!("  {}: {}{hint}\n", failure.key, failure.why);
+        text += &match failure.key.as_str() {
+            "" => format!("  {}{hint}\n", failure.why),
+            key => format!("  {}: {}{hint}\n", one_line(key), failure.why),
+        };
     }
     text
+}
+
+/// A key as one that has no other lines.
+fn one_line(key: &str) -> String {
+    key.replace('\n', "\\n")
 }
 
 fn verified(report: &VerifyReport) -> String {
@@ -188,7 +196,7 @@ fn verified(report: &VerifyReport) -> String {
     }
     for difference in &report.differences {
         let kind = serde_json::to_string(&difference.kind).unwrap_or_default();
-        text += &format!("  {}: {}", difference.key, kind.trim_matches('"'));
+        text += &format!("  {}: {}", one_line(&difference.key), kind.trim_matches('"'));
         text += &match (&difference.source, &difference.target) {
             (Some(source), Some(target)) => format!(": {source}, but {target}\n"),
             (Some(only), None) | (None, Some(only)) => format!(": {only}\n"),

@@ -128,6 +128,20 @@ impl Folder {
         move |e| fail(doing, path.clone(), e)
     }
 
+    fn index_error(&self, doing: &'static str) -> impl Fn(io::Error) -> Error + use<> {
+        let error = self.io(doing, OWN);
+        move |e| {
+            match e.kind() {
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => error(e).with_hint(
+                "remove the file `index` there, and mirror from the bucket again: every object is copied anew, and with it \
+                 what the index says of it",
+            ),
+            io::ErrorKind::Unsupported => error(e).with_hint("use the version of this program that has written it"),
+            _ => error(e),
+        }
+        }
+    }
+
     /// Brings all names to the disk, and makes a new list of what is known of the files.
     pub(super) async fn finish(self: &Arc<Self>) -> Result<(), Error> {
         self.blocking(|folder| {
@@ -137,7 +151,7 @@ impl Folder {
                 let synced = folder.root.open(".").and_then(|root| Ok(rustix::fs::syncfs(&root)?));
                 synced.map_err(folder.io("sync", ""))?;
             }
-            index.compact().map_err(folder.io("write the index in", OWN))
+            index.compact().map_err(folder.index_error("write the index in"))
         })
         .await
     }
@@ -148,7 +162,7 @@ impl Folder {
         let folder = Arc::clone(self);
         spawn_blocking(move || {
             let records = folder.index.as_ref().map(Index::records).transpose();
-            let listed = records.map_err(folder.io("read the index in", OWN)).and_then(|records| {
+            let listed = records.map_err(folder.index_error("read the index in")).and_then(|records| {
                 let send = |found| sender.blocking_send(Ok(found)).is_ok();
                 let mut walk = Walk { folder: &folder, records: records.map(Iterator::peekable), send };
                 Ok(walk.run()? && walk.skip_to(None)?)
@@ -670,7 +684,7 @@ impl<S: FnMut(Found) -> bool> Walk<'_, S> {
                 line.as_ref().is_err() || line.as_ref().is_ok_and(|line| key.is_none_or(|key| *line.key < *key))
             })
         {
-            let line = line.map_err(self.folder.io("read the index in", OWN))?;
+            let line = line.map_err(self.folder.index_error("read the index in"))?;
             if line.record.is_some() && !(self.send)(Found::Gone(line.key)) {
                 return Ok(false);
             }
@@ -681,7 +695,7 @@ impl<S: FnMut(Found) -> bool> Walk<'_, S> {
     fn take(&mut self, key: &str) -> Result<Option<Record>, Error> {
         let Some(records) = &mut self.records else { return Ok(None) };
         let line = records.next_if(|line| line.as_ref().is_ok_and(|line| line.key == key)).transpose();
-        Ok(line.map_err(self.folder.io("read the index in", OWN))?.and_then(|line| line.record))
+        Ok(line.map_err(self.folder.index_error("read the index in"))?.and_then(|line| line.record))
     }
 }
 

@@ -28,7 +28,8 @@ impl Count {
 /// An object for which something failed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// Its key; in a folder, the path of what is no object.
+    /// Its key; in a folder, the path of what is no object; empty where it is not about one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
     /// What failed, and why.
     pub why: String,
@@ -129,7 +130,8 @@ pub enum DifferenceKind {
 /// An object that is not the same on both sides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Difference {
-    /// Its key; in a folder, the path of what is no object.
+    /// Its key; in a folder, the path of what is no object; empty where it is not about one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub key: String,
     /// What is different.
     pub kind: DifferenceKind,

@@ -200,7 +200,11 @@ struct Passed(Arc<AtomicU64>);
 
 impl Job {
     async fn compare_and_copy(&self, source: Entry, target: Entry) -> Outcome {
-        match self.is_same(&source, &target).await {
+        let compared = {
+            let _transfer = self.transfers.acquire().await.expect("nobody closes it");
+            self.is_same(&source, &target).await
+        };
+        match compared {
             Ok(true) => {
                 self.progress.add_done(source.bytes, 0);
                 Outcome::Skipped(source.bytes)
