@@ -85,6 +85,19 @@ fn what_is_missing_outside_of_the_file_is_told_with_its_line() {
         "line 20: the destination `s3`: `ca-file`: cannot read `ca.crt`",
         "line 32: the job `hourly`: `success-url-file`: cannot read `url`",
     ]);
+    // As what was to write it has left it.
+    let _ = check(WHOLE, |folder, command| {
+        for (file, content) in [("pg", "hush"), ("secret", "\n"), ("url", "https://value")] {
+            fs::write(folder.join(file), content).expect("writable");
+        }
+        write_certificates(folder, &["minio"]);
+        command.env("STORE_USER", "user").env("ACCESS", "");
+    })
+    .failed(&[
+        "it has 2 faults",
+        "line 18: the destination `s3`: `access-key` is empty",
+        "line 19: the destination `s3`: `secret-key` is empty",
+    ]);
 }
 
 #[test]

@@ -175,9 +175,14 @@ impl<'a> Section<'a> {
         self.secret_at(key).map(|(_, secret)| secret)
     }
 
-    /// A secret that has to be there.
+    /// A secret that has to be there, and is not empty: an environment variable, or a file, can be.
     pub(crate) fn required_secret(&mut self, key: &'static str) -> Option<SecretString> {
-        self.required(key, |section| section.secret(key))
+        let (line, secret) = self.required(key, |section| section.secret_at(key))?;
+        if secret.expose_secret().trim().is_empty() {
+            self.fault(line, format!("`{key}` is empty"));
+            return None;
+        }
+        Some(secret)
     }
 
     /// A path; a relative one starts at the folder of the configuration.
