@@ -69,13 +69,12 @@ pub(crate) async fn dump(
         command.spawn().with_context(|| format!("cannot {what}: cannot run `{}`", source.pg_dump.program.display()))?;
     let stdout = child.stdout.take().expect("it was asked for").into_owned_fd();
     let stdout = File::from(stdout.context("cannot read what pg_dump writes")?);
-    // More than an unprivileged user may have in all, or a system without this: then it stays as it is.
-    let _ = rustix::pipe::fcntl_setpipe_size(&stdout, PIPE_BYTES);
+    let pause = enlarge(&stdout).then_some(PAUSE);
     let complaints = tokio::spawn(last_lines(child.stderr.take().expect("it was asked for")));
 
     let verifier = DumpVerifier::new(source.format);
     let (sender, mut pieces) = mpsc::channel(WAITING);
-    let verification = thread::Builder::new().spawn(move || pass_on(stdout, verifier, &sender));
+    let verification = thread::Builder::new().spawn(move || pass_on(stdout, pause, verifier, &sender));
     let verification = verification.context("the system has no thread to give")?;
     let mut stored = 0;
     while let Some(piece) = pieces.recv().await {
@@ -202,8 +201,26 @@ struct Verified {
     is_early: bool,
 }
 
+/// Whether a pipe holds [`PIPE_BYTES`] now. Where that is more than an unprivileged user may have in all, it stays as it is, and is to be
+/// emptied at once.
+#[cfg(target_os = "linux")]
+fn enlarge(pipe: &File) -> bool {
+    rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES).is_ok_and(|bytes| bytes >= PIPE_BYTES)
+}
+
+/// Only Linux lets anybody ask for more.
+#[cfg(not(target_os = "linux"))]
+fn enlarge(_: &File) -> bool {
+    false
+}
+
 /// Reads to the end, and gives each piece to the verification and to whoever stores it.
-fn pass_on(mut stdout: File, mut verifier: DumpVerifier, pieces: &mpsc::Sender<Bytes>) -> std::io::Result<Verified> {
+fn pass_on(
+    mut stdout: File,
+    pause: Option<Duration>,
+    mut verifier: DumpVerifier,
+    pieces: &mpsc::Sender<Bytes>,
+) -> std::io::Result<Verified> {
     loop {
         let mut piece = BytesMut::zeroed(PIECE_BYTES);
         let read = match stdout.read(&mut piece) {
@@ -215,8 +232,8 @@ fn pass_on(mut stdout: File, mut verifier: DumpVerifier, pieces: &mpsc::Sender<B
         }
         piece.truncate(read);
         verifier.write_all(&piece)?;
-        if read < PIECE_BYTES / 4 {
-            thread::sleep(PAUSE);
+        if let Some(pause) = pause.filter(|_| read < PIECE_BYTES / 4) {
+            thread::sleep(pause);
         }
         // Whoever stores it has failed, and says why.
         let is_stopped = pieces.blocking_send(piece.freeze()).is_err();
@@ -233,7 +250,7 @@ pub(super) async fn last_lines(stderr: ChildStderr) -> Vec<String> {
     // A line without an end is cut, so that it cannot fill the memory.
     while let Ok(1..) = (&mut input).take(1 << 16).read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(&line);
-        let text: String = text.trim_end().chars().take(LINE_BYTES).collect();
+        let text: String = text.trim_end().chars().take(LINE_BYTES).map(|c| if c == '\t' { ' ' } else { c }).collect();
         if !text.is_empty() {
             lines.push_back(text);
         }
