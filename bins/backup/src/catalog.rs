@@ -131,12 +131,17 @@ pub(crate) async fn open(config: &ConfigFile, job: &Job, now: DateTime<Utc>) -> 
     Ok(job.keys.apply(catalog))
 }
 
-/// A backup by its ID, or the newest verified one by the word `latest`.
+/// A backup by its ID, or the newest verified one by the word `latest`; by a clock that was wrong, one can have been made after `now`.
 ///
 /// # Errors
 ///
 /// There is no such backup, its manifest cannot be used, or it is a dump that was not adopted.
-pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, Manifest), Failure> {
+pub(crate) fn find(
+    listing: &Listing,
+    job: &Job,
+    id: &str,
+    now: DateTime<Utc>,
+) -> Result<(BackupId, Manifest), Failure> {
     let list = format!("`backup list {}` shows which there are", job.name);
     let dumps = dumps(job, listing);
     let adopt = format!(
@@ -145,7 +150,12 @@ pub(crate) fn find(listing: &Listing, job: &Job, id: &str) -> Result<(BackupId, 
         job.name, job.name
     );
     if id == "latest" {
-        let newest = listing.backups.iter().rev().find(|(_, manifest)| manifest.is_verified());
+        let is_to_come = |id: &BackupId| id.time() > now;
+        let verified = || listing.backups.iter().rev().filter(|(_, manifest)| manifest.is_verified());
+        for (id, _) in verified().filter(|(id, _)| is_to_come(id)) {
+            terminal::warn(format_args!("the backup `{id}` has a time that is to come, and is passed over"));
+        }
+        let newest = verified().find(|(id, _)| !is_to_come(id));
         for (id, why) in &listing.unreadable {
             if newest.is_none_or(|(newest, _)| id > newest) {
                 terminal::warn(format_args!("the backup `{id}` is newer, but cannot be used: its manifest {why}"));

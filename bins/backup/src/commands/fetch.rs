@@ -37,7 +37,7 @@ pub(crate) async fn run(
     }
     let job = catalog::job(&context.config, name)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
-    let (id, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
+    let (id, manifest) = catalog::find(&catalog.list().await?, &job, id, (context.now)())?;
     let object = one_of(&manifest, object)?;
     if is_stdout {
         return to_stdout(&catalog, &id, object).await;

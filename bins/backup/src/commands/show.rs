@@ -21,7 +21,7 @@ struct Shown<'a> {
 pub(crate) async fn run(context: &Context, name: &str, id: &str) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
-    let (_, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
+    let (_, manifest) = catalog::find(&catalog.list().await?, &job, id, (context.now)())?;
     let location = catalog.location();
     if context.is_json() {
         terminal::print_json(&Shown { version: 1, job: name, location, manifest: &manifest })?;

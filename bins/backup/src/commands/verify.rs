@@ -34,7 +34,7 @@ struct Verified<'a> {
 pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) -> Result<(), Failure> {
     let job = catalog::job(&context.config, name)?;
     let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
-    let (id, manifest) = catalog::find(&catalog.list().await?, &job, id)?;
+    let (id, manifest) = catalog::find(&catalog.list().await?, &job, id, (context.now)())?;
     if restore && manifest.is_sealed() {
         let hint = "give the key as `identity` of `encryption`";
         return Err(Failure::new(format!("the backup `{id}` is encrypted, so it cannot be restored"), hint));

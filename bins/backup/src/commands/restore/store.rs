@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, typed: RestoreCommand, target: PathBu
     let target_file = target.clone();
     let prepare = async {
         let catalog = catalog::open(&context.config, &job, (context.now)()).await?;
-        let (id, manifest) = catalog::find(&catalog.list().await?, &job, &id)?;
+        let (id, manifest) = catalog::find(&catalog.list().await?, &job, &id, (context.now)())?;
         let object = fetch::one_of(&manifest, object.as_deref())?;
         if object.format != ObjectFormat::Archive {
             let message = format!("`{}` of the backup `{id}` is no archive", object.name);

@@ -70,7 +70,7 @@ pub(super) async fn run(context: &Context, typed: RestoreCommand, into: &str) ->
     })??;
     let prepare = async {
         let catalog = catalog::open(&context.config, job, (context.now)()).await?;
-        let (id, manifest) = catalog::find(&catalog.list().await?, job, &typed.id)?;
+        let (id, manifest) = catalog::find(&catalog.list().await?, job, &typed.id, (context.now)())?;
         Ok((catalog, id, manifest))
     };
     let (catalog, id, manifest) = &context.interruptible(prepare).await?;
