@@ -215,7 +215,9 @@ fn a_server_that_goes_away_midway_is_told_and_nothing_is_published() {
     server.crash();
     let ended = Run::from(run.wait_with_output().expect("it ends"));
     let _ = ended.failed(&["cannot dump the database `store`", "pg_dump ended with exit status: 1"]);
-    let _ = backups.run(&["run", "nightly"]).failed(&["cannot connect to database `store`"]);
+    let _ = backups
+        .run(&["run", "nightly"])
+        .failed(&["cannot connect to database `store`", "check `host` and `port` in the configuration"]);
     server.restart();
     assert_eq!(backups.ids(), Vec::<String>::new());
     assert_eq!(backups.vault(), Vec::<String>::new());
@@ -241,7 +243,9 @@ fn a_password_is_nowhere_to_be_seen() {
     }
     // `Run` looks through what is printed, here and in every other test.
     fs::write(backups.file("password"), "wrong").expect("writable");
-    let denied = backups.run(&["run", "nightly"]).failed(&["cannot connect to database"]);
+    let denied = backups
+        .run(&["run", "nightly"])
+        .failed(&["cannot connect to database", "check `username` and the password in the configuration"]);
     assert!(!denied.stderr.contains("wrong"), "{denied}");
 }
 
@@ -337,6 +341,13 @@ fn a_volume_that_is_not_mounted_is_told_and_nothing_is_written_in_its_place() {
         assert!(Command::new("umount").arg(&vault).status().expect("umount runs").success());
         let _ = run.done();
         assert_eq!((listed.len(), backups.vault()), (1, Vec::new()));
+        // And one that goes while a backup is made, which goes on where nobody finds it.
+        let mount = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&vault).status().expect("mount runs");
+        assert!(mount.success());
+        let backups = backups.pg_dump(&format!("umount -l {}; exec \"$PG_DUMP\" \"$@\"", vault.display()));
+        let _ =
+            backups.run(&["run", "nightly"]).failed(&["its destination is not there any more", "nothing is mounted"]);
+        assert_eq!(backups.vault(), Vec::<String>::new());
     }
 }
 

@@ -1,7 +1,7 @@
 //! `backup` when things go wrong and the backups are in a bucket.
 
 use std::fs;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::time::{Duration, SystemTime};
@@ -176,6 +176,45 @@ async fn a_prune_that_is_killed_at_any_change_leaves_no_bad_backup() {
     content.clean_up_tomorrow().await;
     assert_eq!(backups.verified(), [copies[28].as_str(), &copies[29], &first]);
     assert_eq!(content.names().await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_prune_ends_what_it_has_begun_and_tells_what_is_gone() {
+    let test = "backup_interrupted_prune";
+    let proxy = S3Proxy::start(|_| Fault::None);
+    let backups = in_bucket(test, &proxy.endpoint(), "create-bucket: true").job("retention: {keep-last: 1}");
+    let content = Content::of(test);
+    let last = backups.make();
+    let copies = ["20250101T000000Z", "20250102T000000Z", "20250103T000000Z"];
+    for id in copies {
+        content.copy_as(&last, id).await;
+    }
+    // The manifest of the second is on its way out.
+    let (is_asked, is_told) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (asks, told) = (Arc::clone(&is_asked), Arc::clone(&is_told));
+    proxy.set_rule(move |asked| {
+        if changes(asked) && asked.path.ends_with("20250102T000000Z/manifest.json") {
+            asks.store(true, SeqCst);
+            wait_until("it was interrupted", || told.load(SeqCst));
+        }
+        Fault::None
+    });
+    let prune = backups.spawn(&["prune", "nightly", "--output", "json"]);
+    wait_until("it removes the second", || is_asked.load(SeqCst));
+    let killed = Command::new("kill").args(["-s", "TERM", &prune.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    std::thread::sleep(Duration::from_millis(200));
+    is_told.store(true, SeqCst);
+    let ended = Run::from(prune.wait_with_output().expect("it ends"));
+    assert_eq!(ended.status.code(), Some(130), "{ended}");
+    let ids = |key: &str| -> Vec<String> {
+        let told = ended.json()[key].as_array().expect("a list").clone();
+        told.iter().map(|line| line["id"].as_str().expect("an ID").to_owned()).collect()
+    };
+    assert_eq!(ids("removed"), copies[..2]);
+    assert_eq!(ids("not_removed"), copies[2..]);
+    assert_eq!(backups.ids(), [copies[2], &last]);
+    assert_eq!(content.names().await.len(), 4);
 }
 
 #[test]

@@ -83,14 +83,15 @@ async fn command(context: &Context, command: Command) -> Result<(), Failure> {
         Command::Run { job } => commands::run::run(context, &job).await,
         Command::List { job } => context.interruptible(commands::list::run(context, job.as_deref())).await,
         Command::Show { job, id } => context.interruptible(commands::show::run(context, &job, &id)).await,
-        // As this one does with a database that it has made.
+        // This one tells what is gone by then.
+        Command::Prune { job, dry_run } => commands::prune::run(context, &job, dry_run).await,
+        // This one removes a database that it has made.
         Command::Verify { job, id, restore } => commands::verify::run(context, &job, &id, restore).await,
         Command::Fetch { job, id, to, object } => {
             context.interruptible(commands::fetch::run(context, &job, &id, &to, object.as_deref())).await
         }
         // Only its end knows whether it can still be interrupted.
         Command::Restore(command) => commands::restore::run(context, *command).await,
-        Command::Prune { job, dry_run } => context.interruptible(commands::prune::run(context, &job, dry_run)).await,
         Command::Adopt { job } => context.interruptible(commands::adopt::run(context, &job)).await,
         Command::Mirror(mirror) => context.interruptible(self::mirror(context, mirror)).await,
         Command::Explain { job, html } => {

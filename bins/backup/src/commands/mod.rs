@@ -55,6 +55,11 @@ impl Context {
         }
     }
 
+    /// Fails once somebody has asked us to end: between steps none of which is to stay half done.
+    pub(crate) fn go_on(&self) -> Result<(), Failure> {
+        if *self.stop.borrow() { Err(interrupted()) } else { Ok(()) }
+    }
+
     /// Does the work, unless somebody asks us to end: then it is dropped where it stands.
     pub(crate) async fn interruptible<T>(&self, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         tokio::select! {

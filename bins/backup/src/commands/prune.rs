@@ -1,5 +1,7 @@
 //! `backup prune`: removes what the retention policy does not keep.
 
+use std::collections::BTreeSet;
+
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use retention::{Candidate, Decision, Policy, decide};
@@ -42,21 +44,26 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
     let job = catalog::job(&context.config, name)?;
     let policy = catalog::policy(&job)?;
     let now = (context.now)();
-    let catalog = catalog::open(&context.config, &job, now).await?;
-    let listing = catalog.list().await?;
+    let prepare = async {
+        let catalog = catalog::open(&context.config, &job, now).await?;
+        let listing = catalog.list().await?;
+        Ok((catalog, listing))
+    };
+    let (catalog, listing) = context.interruptible(prepare).await?;
     let decisions = decisions(policy, now, &listing);
     let mut failure = None;
-    let (mut removed, mut incomplete) = (Vec::new(), Vec::new());
+    let (mut removed, mut incomplete) = (BTreeSet::new(), Vec::new());
     if !dry_run {
-        failure = remove(&catalog, &listing, &decisions, &mut removed).await.err();
+        // What is gone already is told whatever comes of this.
+        failure = remove(context, &catalog, &listing, &decisions, &mut removed).await.err();
         if failure.is_none() {
-            // What is gone already is told whatever comes of this.
-            match catalog.clean_up(job.clean_up_after, now.into()).await {
+            let clean_up = async { Ok(catalog.clean_up(job.clean_up_after, now.into()).await?) };
+            match context.interruptible(clean_up).await {
                 Ok(cleaned) => {
                     incomplete = cleaned.removed;
                     cleaned.problems.into_iter().for_each(warn);
                 }
-                Err(e) => failure = Some(e.into()),
+                Err(e) => failure = Some(e),
             }
         }
     }
@@ -70,16 +77,17 @@ pub(crate) async fn run(context: &Command, name: &str, dry_run: bool) -> Result<
 ///
 /// # Errors
 ///
-/// Some of it is still there.
+/// Some of it is still there, such as when somebody asks us to end.
 pub(crate) async fn apply(
+    context: &Command,
     catalog: &Catalog,
     job: &Job,
     listing: &Listing,
     now: DateTime<Utc>,
-    removed: &mut Vec<BackupId>,
+    removed: &mut BTreeSet<BackupId>,
 ) -> Result<(), Failure> {
     let Some(policy) = &job.retention else { return Ok(()) };
-    remove(catalog, listing, &decisions(policy, now, listing), removed).await
+    remove(context, catalog, listing, &decisions(policy, now, listing), removed).await
 }
 
 /// What becomes of each backup, the oldest first.
@@ -100,14 +108,16 @@ pub(crate) fn decisions<'a>(
 }
 
 async fn remove(
+    context: &Command,
     catalog: &Catalog,
     listing: &Listing,
     decisions: &[(&BackupId, &Manifest, Decision)],
-    removed: &mut Vec<BackupId>,
+    removed: &mut BTreeSet<BackupId>,
 ) -> Result<(), Failure> {
     for (id, ..) in decisions.iter().filter(|(_, _, decision)| decision.is_removal()) {
+        context.go_on()?;
         let went = catalog.remove(id, listing).await.with_context(|| format!("cannot remove the backup `{id}`"))?;
-        removed.push((*id).clone());
+        removed.insert((*id).clone());
         let mut problems = went.problems.into_iter();
         if let Some(problem) = problems.next() {
             problems.for_each(warn);
@@ -122,7 +132,7 @@ async fn remove(
 struct Fate<'a> {
     decisions: &'a [(&'a BackupId, &'a Manifest, Decision)],
     /// What is gone; `None` when nothing was to be removed yet.
-    removed: Option<&'a Vec<BackupId>>,
+    removed: Option<&'a BTreeSet<BackupId>>,
     /// What killed runs had left behind, and is gone.
     incomplete: &'a [BackupId],
 }

@@ -1,5 +1,6 @@
 //! `backup run`: a backup that is proven to be complete before it is called one.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -66,7 +67,7 @@ struct Made {
     location: String,
     manifest: Manifest,
     /// The old backups that are gone.
-    removed: Vec<BackupId>,
+    removed: BTreeSet<BackupId>,
     /// Whether that are all that were to go.
     pruned: Result<(), Failure>,
 }
@@ -79,17 +80,27 @@ async fn make_and_prune(context: &Context, job: &Job) -> Result<Made, Failure> {
     // First, since it keeps other runs away.
     let source = context.interruptible(OpenSource::open(&parts, context.now)).await?;
     let (catalog, manifest) = make(context, job, &job.source, source).await?;
-    let mut removed = Vec::new();
+    expect_in_place(context, job, &manifest)?;
+    let mut removed = BTreeSet::new();
     let pruned = match context.interruptible(async { Ok(catalog.list().await?) }).await {
         Ok(listing) => {
             expect_usable(&listing, &manifest)?;
             compare(&listing, &manifest);
-            let apply = prune::apply(&catalog, job, &listing, (context.now)(), &mut removed);
-            context.interruptible(apply).await
+            prune::apply(context, &catalog, job, &listing, (context.now)(), &mut removed).await
         }
         Err(failure) => Err(failure),
     };
     Ok(Made { location: catalog.location(), manifest, removed, pruned })
+}
+
+/// That a new backup is where others look for it: what is written to a volume that is unmounted meanwhile goes with that.
+fn expect_in_place(context: &Context, job: &Job, made: &Manifest) -> Result<(), Failure> {
+    let Some((_, why)) = context.config.destination(job)?.problem() else { return Ok(()) };
+    let message = format!("the backup `{}` was stored, but its destination is not there any more: {why}", made.id);
+    Err(Failure::new(
+        message,
+        "see that the volume is mounted, and run the same command again; nothing older was removed",
+    ))
 }
 
 /// That a new backup is one to whoever looks for it.
@@ -107,7 +118,9 @@ fn compare(listing: &Listing, made: &Manifest) {
         warn(format_args!("the backup `{id}` cannot be used, and is left alone: {why}"));
     }
     let is_before = |(id, manifest): &&(BackupId, Manifest)| {
-        id.as_str() < made.id.as_str() && manifest.source == made.source && manifest.is_verified()
+        // What was adopted is called as its file was.
+        let is_alike = manifest.source == made.source && !manifest.is_adopted();
+        id.as_str() < made.id.as_str() && is_alike && manifest.is_verified()
     };
     let Some((id, before)) = listing.backups.iter().rev().find(is_before) else { return };
     let is_missing = |name: &&str| made.objects.iter().all(|object| object.name != *name);
@@ -142,16 +155,18 @@ pub(super) async fn make(
 
     let out_of_range = || Failure::new("the clock of this machine is out of its range", "set the clock");
     let id = BackupId::at(started).ok_or_else(out_of_range)?;
-    let backup = catalog.begin(id.clone()).await?;
+    let mut backup = catalog.begin(id).await?;
     let mut manifest = Manifest::new(backup.id(), name, started);
     manifest.versions.insert("backup".into(), env!("CARGO_PKG_VERSION").into());
-    match source.back_up(context, backup, manifest).await {
-        Ok(manifest) => Ok((catalog, manifest)),
+    match source.back_up(context, &mut backup, manifest).await {
+        Ok(manifest) => {
+            let manifest = backup.publish(manifest).await?;
+            Ok((catalog, manifest))
+        }
         Err(failure) => {
-            // It is no backup, and its ID is ours; what cannot be removed now the next run removes.
-            match catalog.remove(&id, &Listing::default()).await {
-                Ok(removed) => removed.problems.into_iter().for_each(warn),
-                Err(e) => warn(e),
+            // What cannot be removed now the next run removes.
+            if let Err(e) = backup.abort().await {
+                warn(e);
             }
             Err(failure)
         }

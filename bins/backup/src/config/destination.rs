@@ -111,7 +111,7 @@ impl Destination {
     }
 
     /// What of it cannot be used, as far as that is known without asking a store.
-    pub(super) fn problem(&self) -> Option<Problem> {
+    pub(crate) fn problem(&self) -> Option<Problem> {
         match self {
             Self::Local { path, .. } if !path.is_dir() => {
                 Some(("path", format!("`{}` is no folder that is there", path.display())))

@@ -5,6 +5,7 @@ use pgmig_core::connection::{self, ErrorKind};
 use storage_backends::{Manifest, NewBackup, ObjectFormat};
 use terminal::{progress, step};
 
+use super::connection::failure;
 use super::dump::VerifiedDump;
 use super::postgresql::Session;
 use super::{abort, object_name, pg_dump, row_counts};
@@ -40,7 +41,7 @@ impl<'a> Databases<'a> {
                     absent.push(format!("the database `{}`", database.database));
                     continue;
                 }
-                (connected, _) => connected?,
+                (connected, _) => connected.map_err(failure)?,
             };
             let session = Session::open(connection, database, source.profile.as_ref()).await?;
             if major < session.major_version() {

@@ -1,6 +1,7 @@
 //! How sources are read.
 
 pub(crate) mod buckets;
+pub(crate) mod connection;
 pub(crate) mod databases;
 pub(crate) mod dump;
 mod lock;
@@ -51,27 +52,27 @@ impl<'a> OpenSource<'a> {
         Ok(Self { databases, buckets, absent })
     }
 
-    /// Stores and verifies all parts, and publishes the backup.
+    /// Stores and verifies all parts, and completes the manifest.
     ///
     /// # Errors
     ///
-    /// One of them cannot be read, stored or proven to be whole; or somebody asked us to end. Then there is no backup.
+    /// One of them cannot be read, stored or proven to be whole; or somebody asked us to end. What is stored of the backup is of no use.
     pub(crate) async fn back_up(
         self,
         context: &Context,
-        mut backup: NewBackup,
+        backup: &mut NewBackup,
         mut manifest: Manifest,
     ) -> Result<Manifest, Failure> {
         let Self { databases, buckets, absent } = self;
         let (mut notes, mut proofs) = (Vec::new(), Vec::new());
         if let Some(databases) = databases.filter(|databases| !databases.is_empty()) {
             let proof = databases.proof();
-            let moments = databases.back_up(context, &mut backup, &mut manifest).await?;
+            let moments = databases.back_up(context, backup, &mut manifest).await?;
             notes.push(format!("each database is as it was at one moment: {}", moments.join(", ")));
             proofs.push(proof);
         }
         if !buckets.is_empty() {
-            let times = buckets.back_up(context, &mut backup).await?;
+            let times = buckets.back_up(context, backup).await?;
             notes.push(format!("each object is as it was when it was read: {}", times.join(", ")));
             proofs.push("every object was read to its end, its length and digest compared with what the store says");
         }
@@ -81,7 +82,7 @@ impl<'a> OpenSource<'a> {
         manifest.consistency = Some(notes.join("; "));
         manifest.finished = (context.now)();
         manifest.verification = Some(Verification::new(manifest.finished, proofs.join("; ")));
-        Ok(backup.publish(manifest).await?)
+        Ok(manifest)
     }
 }
 

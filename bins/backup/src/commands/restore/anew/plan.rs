@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use pgmig_core::connection::{self, TargetConfig};
+use pgmig_core::connection::TargetConfig;
 use serde::Serialize;
 use storage_backends::{Backend as _, BackupId, ErrorKind, Manifest, ObjectFormat, StoredObject};
 use terminal::step;
@@ -13,6 +13,7 @@ use terminal::text::{counted, table};
 use crate::commands::Context;
 use crate::config::{Bucket, Job, Parts};
 use crate::failure::Failure;
+use crate::source::connection::connect;
 
 /// Where everything goes. In JSON, what a dry run prints.
 #[derive(Serialize)]
@@ -119,7 +120,7 @@ fn one_for<'a, T>(object: &StoredObject, objects: usize, places: &'a [T], name: 
 
 /// The names of all databases of a server.
 async fn existing(server: &TargetConfig) -> Result<BTreeSet<String>, Failure> {
-    let connection = connection::connect(server).await?;
+    let connection = connect(server).await?;
     let rows = connection.client.query("SELECT datname FROM pg_database", &[]).await;
     let rows = rows.context("cannot list the databases of the target")?;
     connection.close().await;
