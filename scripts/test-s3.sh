@@ -80,6 +80,9 @@ rgw data = $dir/rgw
 # its answers would wait for the client to acknowledge their heads, 40 ms each
 rgw frontends = beast endpoint=127.0.0.1:$port tcp_nodelay=1
 rgw enable usage log = false
+# what is removed makes room within seconds, not hours: all of it is in memory
+rgw gc obj min wait = 10
+rgw gc processor period = 5
 C
   local ceph=(timeout 60 ceph -c ceph.conf)
   ceph-authtool --create-keyring keyring --gen-key -n mon. --cap mon 'allow *'
