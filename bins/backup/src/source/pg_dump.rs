@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read as _;
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -121,7 +122,12 @@ fn outcome(
             Err(Failure::from(damage).context(context).with_hint(hint))
         }
         _ if !status.success() => {
-            let hint = "correct what it complains of, and run the same command again; nothing was published";
+            let hint = if status.signal().is_some() {
+                "see in the system's log what has ended it, such as that there was no memory left, and run the same command \
+                 again; nothing was published"
+            } else {
+                "correct what it complains of, and run the same command again; nothing was published"
+            };
             Err(Failure::new(format!("cannot {what}: pg_dump ended with {status}{said}"), hint))
         }
         Err(damage) => {

@@ -89,6 +89,8 @@ async fn lock(connection: &Connection, database: &TargetConfig) -> Result<(), Fa
     let failed = |e: tokio_postgres::Error| {
         Failure::from(e).context(format!("cannot take the lock of backups in the database `{}`", database.database))
     };
+    // For whoever asks the server who holds it.
+    client.batch_execute("SET application_name = 'backup'").await.map_err(failed)?;
     let row = client.query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK]).await.map_err(failed)?;
     if row.get(0) {
         return Ok(());
