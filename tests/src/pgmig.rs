@@ -38,7 +38,10 @@ pub(crate) fn built(package: &str) -> PathBuf {
     let profile = test.ancestors().nth(2).expect("tests are deep in the target folder");
     let target = profile.parent().expect("the target folder is above");
     let mut build = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    build.args(["build", "--quiet", "--package", package]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    // All features that `cargo test --workspace` has switched on, by a small test beside the program: with others its dependencies would
+    // be built once more.
+    build.args(["build", "--quiet", "--workspace", "--bin", package, "--test", "decide"]);
+    build.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.file_name() == Some(OsStr::new("release")) {
         build.arg("--release");
     }
