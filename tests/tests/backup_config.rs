@@ -87,14 +87,15 @@ fn what_is_missing_outside_of_the_file_is_told_with_its_line() {
     ]);
     // As what was to write it has left it.
     let _ = check(WHOLE, |folder, command| {
-        for (file, content) in [("pg", "hush"), ("secret", "\n"), ("url", "https://value")] {
+        for (file, content) in [("pg", ""), ("secret", "\n"), ("url", "https://value")] {
             fs::write(folder.join(file), content).expect("writable");
         }
         write_certificates(folder, &["minio"]);
         command.env("STORE_USER", "user").env("ACCESS", "");
     })
     .failed(&[
-        "it has 2 faults",
+        "it has 3 faults",
+        "line 2: the source `store`: `password` is empty",
         "line 18: the destination `s3`: `access-key` is empty",
         "line 19: the destination `s3`: `secret-key` is empty",
     ]);

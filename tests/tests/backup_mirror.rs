@@ -118,7 +118,8 @@ async fn what_is_to_become_of_deleted_objects_has_to_be_said_and_names_have_to_b
     let _ = place
         .run(&["mirror", "model", "vault", "--deleted", "keep"])
         .failed(&["no bucket or destination `model`", "`models`"]);
-    let _ = place.run(&["mirror", "db", "vault", "--deleted", "keep"]).failed(&["no bucket or destination `db`"]);
+    let run = place.run(&["mirror", "db", "vault", "--deleted", "keep"]).failed(&["no bucket or destination `db`"]);
+    assert!(!run.stderr.contains("give one of `db`"), "{run}");
     let _ = place.run(&["mirror", "models", "./nowhere", "--deleted", "keep"]).failed(&["nowhere"]);
     let _ = place.run(&["mirror", "verify", "models", "copy"]).failed(&["cannot open `copy`"]);
     let run = place.run(&["mirror", "models", "models", "--deleted", "keep"]);

@@ -191,9 +191,10 @@ impl ConfigFile {
         }
     }
 
-    /// The names of all sources and destinations.
+    /// The names of all that [`place`](Self::place) knows.
     pub(crate) fn places(&self) -> Vec<String> {
-        self.sources.iter().chain(&self.destinations).map(|named| named.name.clone()).collect()
+        let names = self.sources.iter().chain(&self.destinations).map(|named| named.name.clone());
+        names.filter(|name| self.place(name).is_some()).collect()
     }
 
     /// Reads everything, with all files and variables that values come from.

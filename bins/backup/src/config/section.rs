@@ -165,24 +165,25 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// A secret and its line: white space is kept, since it can belong to a password.
+    /// A secret and its line: white space is kept, since it can belong to a password. Empty is a fault, as what was to be in a file or an
+    /// environment variable can be.
     pub(crate) fn secret_at(&mut self, key: &'static str) -> Option<(usize, SecretString)> {
-        self.value(key)
-    }
-
-    /// A secret: white space is kept, since it can belong to a password.
-    pub(crate) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
-        self.secret_at(key).map(|(_, secret)| secret)
-    }
-
-    /// A secret that has to be there, and is not empty: an environment variable, or a file, can be.
-    pub(crate) fn required_secret(&mut self, key: &'static str) -> Option<SecretString> {
-        let (line, secret) = self.required(key, |section| section.secret_at(key))?;
+        let (line, secret) = self.value(key)?;
         if secret.expose_secret().trim().is_empty() {
             self.fault(line, format!("`{key}` is empty"));
             return None;
         }
-        Some(secret)
+        Some((line, secret))
+    }
+
+    /// A secret; see [`secret_at`](Self::secret_at).
+    pub(crate) fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.secret_at(key).map(|(_, secret)| secret)
+    }
+
+    /// A secret that has to be there.
+    pub(crate) fn required_secret(&mut self, key: &'static str) -> Option<SecretString> {
+        self.required(key, |section| section.secret(key))
     }
 
     /// A path; a relative one starts at the folder of the configuration.
