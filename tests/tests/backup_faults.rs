@@ -185,6 +185,8 @@ fn a_prune_that_fails_midway_tells_what_went_and_what_did_not() {
     let run = backups.run(&["run", "nightly", "--output", "json"]);
     assert_eq!(run.status.code(), Some(3), "{run}");
     assert_eq!(run.json()["removed"], serde_json::json!([ids[2]]));
+    let told = run.json()["failed"][0].as_str().expect("what failed").to_owned();
+    assert!(told.contains(&format!("cannot remove the backup `{}`", ids[3])), "{told}");
 }
 
 #[test]

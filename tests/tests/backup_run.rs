@@ -195,6 +195,12 @@ fn a_policy_is_explained_by_a_calendar_and_a_page() {
     assert!(explained.stdout.contains("  W01    29   30   31*\n"), "{explained}");
     let page = fs::read_to_string(backups.file("page.html")).expect("it was written");
     assert!(page.contains("<svg") && page.contains("20251230T231500Z") && page.contains("weekly 1 of 4"), "{page}");
+    // It is replaced by a newer one, and nothing else is.
+    let _ = backups.run(&["explain", "nightly", "--html", "page.html"]).done();
+    let config = fs::read(backups.file("backup.yaml")).expect("it is there");
+    let _ = backups.run(&["explain", "nightly", "--html", "backup.yaml"]).failed(&["is no page of `backup explain`"]);
+    assert_eq!(fs::read(backups.file("backup.yaml")).expect("it is there"), config);
+    let _ = backups.run(&["explain", "nightly", "--html", "-"]).failed(&["give the name of a file"]);
     let _ = self::backups().run(&["explain", "nightly"]).failed(&["no retention policy"]);
 }
 

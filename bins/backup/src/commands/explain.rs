@@ -1,7 +1,10 @@
 //! `backup explain`: which backups stay, and why.
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
+use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use retention::{Count, Policy, Rules};
 use serde::Serialize;
@@ -10,7 +13,7 @@ use terminal::text::{size, table};
 use super::Context;
 use super::prune::decisions;
 use crate::catalog::{self, Unreadable, unreadable};
-use crate::explain::{Item, calendar, months, page};
+use crate::explain::{BEGIN, Item, calendar, months, page};
 use crate::failure::Failure;
 use crate::files;
 
@@ -36,7 +39,26 @@ struct Line {
     why: String,
 }
 
+/// That a page can be written there: nothing is replaced but an older page.
+fn expect_ours(path: &Path) -> Result<(), Failure> {
+    if path.as_os_str() == "-" {
+        return Err(Failure::new("standard output is for the picture as text", "give the name of a file for the page"));
+    }
+    let mut begin = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(BEGIN.len() as u64).read_to_end(&mut begin));
+    match read {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(_) if begin == BEGIN.as_bytes() => Ok(()),
+        Ok(_) => {
+            let message = format!("`{}` is there, and is no page of `backup explain`", path.display());
+            Err(Failure::new(message, "use another name, or move away what is there"))
+        }
+        Err(e) => Err(e).with_context(|| format!("cannot see what `{}` is", path.display())).map_err(Failure::from),
+    }
+}
+
 pub(crate) async fn run(context: &Context, name: &str, html: Option<&Path>) -> Result<(), Failure> {
+    html.map_or(Ok(()), expect_ours)?;
     let job = catalog::job(&context.config, name)?;
     let policy = catalog::policy(&job)?;
     let now = (context.now)();

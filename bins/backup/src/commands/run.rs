@@ -24,6 +24,8 @@ struct Ran<'a> {
     location: String,
     manifest: &'a Manifest,
     removed: Vec<String>,
+    /// What failed after the backup was made.
+    failed: Vec<String>,
 }
 
 pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
@@ -48,7 +50,9 @@ pub(crate) async fn run(context: &Context, name: &str) -> Result<(), Failure> {
             return Err(failure);
         }
     };
-    let printed = print(context, &job, &made);
+    let after = [&made.pruned, &told, &pinged];
+    let failed = after.into_iter().filter_map(|it| it.as_ref().err()).map(ToString::to_string).collect();
+    let printed = print(context, &job, &made, failed);
     let after = [made.pruned, told, pinged];
     let failed = after.into_iter().filter_map(Result::err).reduce(|first, also| {
         warn(also);
@@ -194,7 +198,7 @@ async fn begin(context: &Context, catalog: &Catalog) -> Result<DateTime<Utc>, Fa
     }
 }
 
-fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
+fn print(context: &Context, job: &Job, made: &Made, failed: Vec<String>) -> Result<(), Failure> {
     let manifest = &made.manifest;
     let removed: Vec<_> = made.removed.iter().map(ToString::to_string).collect();
     let duration = duration(manifest.finished - manifest.started);
@@ -204,7 +208,7 @@ fn print(context: &Context, job: &Job, made: &Made) -> Result<(), Failure> {
         text += &format!("removed {}: {}\n", counted(removed.len() as u64, "old backup"), removed.join(", "));
     }
     let location = made.location.clone();
-    context.print(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed }, || text)
+    context.print(&Ran { version: 1, job: job.name.as_str(), location, manifest, removed, failed }, || text)
 }
 
 /// The rows of all tables.

@@ -24,12 +24,14 @@ td.size { text-align: right } @media (prefers-color-scheme: dark) { body { color
 .none { fill: #2d2d2d } .removed { fill: #1a1a1a } th, td { border-color: #444 } }
 ";
 
+/// What every page begins with.
+pub(crate) const BEGIN: &str = "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"generator\" content=\"backup explain\">";
+
 /// The page for a job. `policy` is what it keeps, in words.
 pub(crate) fn page(job: &str, policy: &str, items: &[Item], unreadable: &[Unreadable], zone: Tz) -> String {
     let title = escape(&format!("Backups of {job}"));
     let mut page = format!(
-        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
+        "{BEGIN}<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{title}</title>\
          <style>{STYLE}</style></head>\n<body>\n<h1>{title}</h1>\n<p>{}; days of {}</p>\n<p>{}</p>\n",
         escape(policy),
         escape(zone.name()),

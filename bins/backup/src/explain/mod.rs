@@ -9,7 +9,7 @@ use chrono::{DateTime, Datelike, Days, NaiveDate, Utc};
 use chrono_tz::Tz;
 use retention::Decision;
 
-pub(crate) use html::page;
+pub(crate) use html::{BEGIN, page};
 pub(crate) use text::calendar;
 
 /// A backup in the picture.
