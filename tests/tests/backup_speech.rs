@@ -317,6 +317,9 @@ async fn an_installation_is_restored_into_another_one_with_the_owners_of_that() 
         "objects in the bucket `stt-async-icp`",
         "--force",
     ]);
+    let planned = installations.restore(&["--same-ids", "--dry-run"]).done();
+    let refused = "without `--force` this would be refused: the target has the database `stt-customization`";
+    assert!(planned.stderr.contains(refused), "{planned}");
     assert_eq!(databases(), before);
     let _ = installations.restore(&["--same-ids", "--force"]).done().says(&[
         "the database that was `stt-async` is `stt-async_before_",

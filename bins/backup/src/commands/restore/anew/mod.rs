@@ -81,11 +81,16 @@ pub(super) async fn run(context: &Context, typed: RestoreCommand, into: &str) ->
     let plan = plan::make(job, id, into, manifest, &parts, typed.object.as_deref());
     let plan = &context.interruptible(plan).await?;
     let owners = if plan.databases.is_empty() { None } else { owners(&typed, &parts)? };
+    let refused = if typed.args.force { None } else { plan.expect_nothing_there().err() };
     if typed.args.dry_run {
-        return plan::show(context, plan);
+        plan::show(context, plan)?;
+        if let Some(refused) = refused {
+            warn(format_args!("without `--force` this would be refused: {refused}"));
+        }
+        return Ok(());
     }
-    if !typed.args.force {
-        plan.expect_nothing_there()?;
+    if let Some(refused) = refused {
+        return Err(refused);
     }
     let report_file = ReportFile::prepare(&typed.args.report)?;
     let server = parts.databases.as_ref().map(PostgresqlSource::server).transpose()?;
