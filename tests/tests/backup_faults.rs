@@ -282,7 +282,11 @@ fn what_somebody_changed_afterwards_is_found() {
         let middle = content.len() / 2;
         content[middle] ^= 1;
     });
-    let _ = backups.run(&["verify", "nightly", "latest"]).failed(&["is not whole", "its SHA-256 digest is"]);
+    let _ = backups.run(&["verify", "nightly", "latest"]).failed(&[
+        "is not whole",
+        "its SHA-256 digest is",
+        "counts among those that are kept until `vault/nightly/",
+    ]);
     let _ = backups.run(&["fetch", "nightly", &id, "--to", "copy.dump"]).failed(&["its SHA-256 digest is"]);
     assert!(!backups.file("copy.dump").exists());
     fs::remove_file(&object).expect("it is ours");

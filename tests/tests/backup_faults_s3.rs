@@ -211,6 +211,13 @@ async fn an_interrupted_prune_ends_what_it_has_begun_and_tells_what_is_gone() {
         let told = ended.json()[key].as_array().expect("a list").clone();
         told.iter().map(|line| line["id"].as_str().expect("an ID").to_owned()).collect()
     };
+    // What may not be read may be whole.
+    proxy.set_rule(|asked| match asked.method {
+        Method::GET if asked.path.ends_with(".dump") => Fault::Answer(403, "AccessDenied", "no".to_owned()),
+        _ => Fault::None,
+    });
+    let verify = backups.run(&["verify", "nightly", &last]).failed(&["cannot verify the backup"]);
+    assert!(!verify.stderr.contains("not whole"), "{verify}");
     assert_eq!(ids("removed"), copies[..2]);
     assert_eq!(ids("not_removed"), copies[2..]);
     assert_eq!(backups.ids(), [copies[2], &last]);

@@ -78,6 +78,12 @@ impl Failure {
         Self { status: status.into(), ..self }
     }
 
+    /// The error of a type that is among the causes.
+    #[must_use]
+    pub fn cause<E: std::error::Error + 'static>(&self) -> Option<&E> {
+        self.error.chain().find_map(|cause| cause.downcast_ref())
+    }
+
     /// The exit status.
     #[must_use]
     pub fn status(&self) -> u8 {

@@ -3,7 +3,7 @@
 use pgmig_core::new_database::{self, LoadedTable, NewDatabase, Report};
 use serde::Serialize;
 use storage_backends::bucket_archive::Verifying;
-use storage_backends::{BackupId, Catalog, Manifest, ObjectFormat, StoredObject, TableContent};
+use storage_backends::{BackupId, Catalog, Error, ErrorKind, Manifest, ObjectFormat, StoredObject, TableContent};
 use terminal::text::{counted, size};
 use terminal::{progress, step};
 
@@ -39,7 +39,16 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
         let hint = "give the key as `identity` of `encryption`";
         return Err(Failure::new(format!("the backup `{id}` is encrypted, so it cannot be restored"), hint));
     }
-    let not_whole = |failure: Failure| failure.context(format!("the backup `{id}` of the job `{name}` is not whole"));
+    let failed = |failure: Failure| match failure.cause::<Error>().map(Error::kind) {
+        None | Some(ErrorKind::Incomplete | ErrorKind::NotFound) => {
+            let place = catalog.location();
+            failure.context(format!("the backup `{id}` of the job `{name}` is not whole")).with_hint(format!(
+                "use another backup, and make a new one; this one counts among those that are kept until `{place}/{id}` is removed"
+            ))
+        }
+        // It may be whole.
+        Some(_) => failure.context(format!("cannot verify the backup `{id}` of the job `{name}`")),
+    };
     let bar = progress::bytes(manifest.bytes());
     for object in &manifest.objects {
         let verified = async {
@@ -53,7 +62,7 @@ pub(crate) async fn run(context: &Context, name: &str, id: &str, restore: bool) 
             }
             Ok(())
         };
-        context.interruptible(verified).await.map_err(not_whole)?;
+        context.interruptible(verified).await.map_err(failed)?;
     }
     bar.finish_and_clear();
     if restore {
